@@ -1,0 +1,144 @@
+"""What an actor is to the rest of the runtime: an address, a body, and the services its body may use.
+
+A Durable Object is a body that runs a user's class (`bindings.durable_objects`), a workflow instance is a body that
+runs the engine (`workflows`), a cron trigger is a body with a timer and nothing else (`isolate`). Activation, timers,
+the output gate, eviction and crash recovery are the host's (`actors.host`) and exist once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from edge_runtime.event import Events
+from edge_runtime.promise import Promise
+from edge_runtime.seams import Clock, Offload, Randomness
+from edge_runtime.store.api import Batch, Store
+
+
+class ActorKind(StrEnum):
+    OBJECT = "object"
+    WORKFLOW = "workflow"
+    CRON = "cron"
+
+
+@dataclass(frozen=True, slots=True)
+class ActorAddress:
+    """Permanent name of an actor within a data directory.
+
+    `worker` is the worker whose script holds the class. `namespace` is the class name of a Durable Object, the
+    name of a workflow, the expression of a cron trigger. `id` is 64 hex digits for objects, the instance id for
+    workflows, "" for cron.
+    """
+
+    worker: str
+    kind: ActorKind
+    namespace: str
+    id: str
+
+
+class ActorContext(Protocol):
+    """What the host gives a body, for one activation."""
+
+    address: ActorAddress
+    store: Store
+    clock: Clock
+    random: Randomness
+    offload: Offload
+    events: Events
+
+    @property
+    def name(self) -> str | None:
+        """The name the id was made from, as far as any caller has told it; stored with the actor."""
+
+    @property
+    def due_ms(self) -> int | None:
+        """When the timer fires, as of the batches queued so far."""
+
+    @property
+    def retries(self) -> int:
+        """Counted retries of the timer so far; stored with the actor."""
+
+    def set_timer(self, batch: Batch, due_ms: int | None, *, retries: int = 0) -> None:
+        """Set or clear the actor's one timer as part of `batch`. A body commits that batch without awaiting first."""
+
+    def commit(self, batch: Batch) -> Promise[None]:
+        """Queue a batch of this actor; the output gate stays closed until it is durable.
+
+        A batch that fails breaks the actor. After the actor was broken or released, rejects with ActorBroken.
+        """
+
+    async def wait_durable(self) -> None:
+        """The output gate: return when every batch committed before this call is durable.
+
+        Raises ActorBroken if one failed. Call it before anything leaves the actor.
+        """
+
+    def abort(self, error: BaseException) -> None:
+        """Break this activation: its waiting calls fail with `error`, its tasks are cancelled, the next call activates
+        the actor anew from what is durable."""
+
+
+class ActorBody(Protocol):
+    """What lives in an activated actor. All methods run on the event loop's thread."""
+
+    async def start(self) -> None:
+        """Prepare for the first event (construct the object, load the journal). An error fails the activation and
+        every call that waited for it."""
+
+    async def receive(self, message: object) -> object:
+        """Process one delivered message and return the reply.
+
+        Called in delivery order, each in a task of its own: a message starts when the one before it has given up
+        control, and not while the body holds `input_closed`.
+        """
+
+    async def timer(self) -> None:
+        """The actor's timer is due. Must have committed a new time or None when it returns; the host calls again
+        (never concurrently) as long as the stored time is due. Raising breaks the actor; the timer stays."""
+
+    async def input_open(self) -> None:
+        """Return when a new event may be delivered (the input gate); usually at once."""
+
+    async def stop(self) -> None:
+        """The activation ends in an orderly way (eviction, drain): suspend. What is durable stays."""
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing in memory would be lost by eviction."""
+
+
+class BodyFactory(Protocol):
+    """Makes the body of one namespace's actors; registered with the host."""
+
+    idle_ms: int
+    """How long an idle actor of this namespace stays in memory."""
+
+    def __call__(self, context: ActorContext) -> ActorBody: ...
+
+
+class ActorHost(Protocol):
+    """All actors of one isolate. The implementation is `actors.host.LocalActorHost`."""
+
+    def register(self, worker: str, kind: ActorKind, namespace: str, factory: BodyFactory) -> None:
+        """Make a namespace reachable; before `run`."""
+
+    def deliver(self, address: ActorAddress, message: object, *, name: str | None = None) -> Promise[object]:
+        """Send a message; activates the actor if it is not in memory.
+
+        Messages sent to one address by one caller are delivered in the order of these calls. The reply is held by the
+        actor's output gate. Rejects with the body's error, with ActorBroken if the actor was reset, with UsageError if
+        nobody registered the namespace.
+        """
+
+    def timers_changed(self) -> None:
+        """A timer was written by someone else (another process, a batch outside of an ActorContext): look again."""
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the earliest timer of this worker fires; None without timers."""
+
+    @property
+    def active(self) -> int:
+        """Actors in memory that are not idle."""

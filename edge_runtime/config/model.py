@@ -1,0 +1,111 @@
+"""A worker's configuration, read and validated: frozen records that the rest of the runtime passes around.
+
+Sections that belong to a kind of binding are read by that kind (`SectionReader`); everything else is read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+
+
+class Secret(str):
+    """A string whose repr hides it, so that it does not reach logs or tracebacks by accident."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One name in `env`: which kind provides it, and that kind's own record. `name` "" is a part of the
+    configuration that the kind needs but that has no name in `env` (migrations, assets without binding)."""
+
+    kind: str
+    name: str
+    spec: object
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in a configuration file, for errors: `Where(file, "kv_namespaces[0].id")`."""
+
+    file: str
+    at: str = ""
+
+    def __truediv__(self, part: str | int) -> Where:
+        if isinstance(part, int):
+            return Where(self.file, f"{self.at}[{part}]")
+        return Where(self.file, f"{self.at}.{part}" if self.at else part)
+
+
+class SectionReader(Protocol):
+    """The part of a binding kind that configuration needs."""
+
+    name: str
+    """The kind's name, as registered by its entry point."""
+
+    sections: tuple[str, ...]
+    """Top-level keys of the wrangler file that belong to this kind."""
+
+    def parse(self, sections: Mapping[str, object], worker: str, where: Where) -> Iterable[Binding]:
+        """Read this kind's sections (only those present are in `sections`).
+
+        Use `config.decode.decode(value, type, where / section)` for validation. Raises ConfigError.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`host` is exact, "*.example.com" or "*" (any); `path` is a prefix such as "/api/" or exact when `exact`."""
+
+    host: str
+    path: str
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    cpu_ms: int
+    subrequests: int
+    blocked_ms: int
+    """Ours (`[edge] blocked_ms`): how long the event loop may be blocked before the isolate is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """One worker, for one environment (`-e NAME`, or None)."""
+
+    name: str
+    environment: str | None
+    file: Path
+    root: Path
+    main: Path | None
+    """The script, absolute; None for a worker of static assets alone."""
+    compatibility_date: str
+    compatibility_flags: frozenset[str]
+    flavour: Literal["trio", "asyncio"]
+    """asyncio if `python_workers` is among the flags, unless `[edge] flavour` says otherwise."""
+    vars: Mapping[str, JsonValue]
+    secrets: Mapping[str, Secret]
+    bindings: tuple[Binding, ...]
+    crons: tuple[str, ...]
+    routes: tuple[Route, ...]
+    limits: WorkerLimits
+    requirements: tuple[str, ...] = ()
+    """`[project] dependencies` of the pyproject.toml beside the wrangler file."""
+    warnings: tuple[str, ...] = field(default=())
+
+    def flag(self, name: str, default_from: str | None = None, off: str | None = None) -> bool:
+        """Whether a compatibility flag is on: listed, or by date (`default_from`) unless `off` is listed."""
+        if name in self.compatibility_flags:
+            return True
+        if off is not None and off in self.compatibility_flags:
+            return False
+        return default_from is not None and self.compatibility_date >= default_from

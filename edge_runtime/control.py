@@ -1,0 +1,164 @@
+"""Messages between supervisor, zygote, templates and isolates. Each travels as one `wire` frame.
+
+Descriptors accompany the frames marked so. A message from an isolate is hostile input: decoded by type, never trusted
+for anything but that isolate.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+# supervisor -> zygote
+
+
+class MakeTemplate(msgspec.Struct, tag="make_template", frozen=True):
+    """Fork a template. Carries one descriptor: the template's end of its control socket."""
+
+    worker: str
+    version: str
+    config_file: str
+    environment: str | None
+    data_dir: str
+    development: bool
+    site_dirs: tuple[str, ...]
+    """Folders with the worker's installed requirements, put on sys.path."""
+    preload: bool
+    """Import the script in the template; False when an earlier import started threads or opened sockets."""
+
+
+# zygote -> supervisor
+
+
+class TemplateForked(msgspec.Struct, tag="template_forked", frozen=True):
+    """Carries one descriptor: a pidfd."""
+
+    worker: str
+    version: str
+    pid: int
+
+
+# template -> supervisor
+
+
+class TemplateLoaded(msgspec.Struct, tag="template_loaded", frozen=True):
+    startup_cpu_us: int
+    unsafe: str | None
+    """Why isolates cannot be forked from this import ("the import started 2 threads"); None when they can."""
+
+
+class TemplateFailed(msgspec.Struct, tag="template_failed", frozen=True):
+    """The script does not load. `detail` is a traceback for the script's author."""
+
+    message: str
+    detail: str
+
+
+class IsolateForked(msgspec.Struct, tag="isolate_forked", frozen=True):
+    """Carries one descriptor: a pidfd."""
+
+    pid: int
+    isolate: int
+
+
+class IsolateExited(msgspec.Struct, tag="isolate_exited", frozen=True):
+    isolate: int
+    status: int
+    """As `os.waitpid` gives it; decode with os.waitstatus_to_exitcode."""
+
+
+# supervisor -> template
+
+
+class ForkIsolate(msgspec.Struct, tag="fork_isolate", frozen=True):
+    """Carries one descriptor: the isolate's end of its control socket."""
+
+    isolate: int
+
+
+# supervisor -> isolate
+
+
+class Connection(msgspec.Struct, tag="connection", frozen=True):
+    """Serve a client's connection. Carries one descriptor: the socket, nothing read from it yet."""
+
+
+class Ping(msgspec.Struct, tag="ping", frozen=True):
+    number: int
+
+
+class TimersChanged(msgspec.Struct, tag="timers_changed", frozen=True):
+    """Another process wrote timers or messages for actors of this worker."""
+
+
+class Retire(msgspec.Struct, tag="retire", frozen=True):
+    """Finish what runs, release the actors, close connections, exit. After `grace_s` everything is cancelled."""
+
+    grace_s: float
+
+
+class RunScheduled(msgspec.Struct, tag="run_scheduled", frozen=True):
+    """Run the scheduled handler now, for `edge` commands and tests."""
+
+    cron: str
+    scheduled_ms: int
+
+
+# isolate -> supervisor
+
+
+class IsolateReady(msgspec.Struct, tag="isolate_ready", frozen=True):
+    """Bindings are built; connections are served from now on."""
+
+
+class IsolateFailed(msgspec.Struct, tag="isolate_failed", frozen=True):
+    """The isolate could not start: the script's fault (`detail`: its traceback) or the store's."""
+
+    message: str
+    detail: str
+
+
+class Pong(msgspec.Struct, tag="pong", frozen=True):
+    number: int
+    connections: int
+    events: int
+    """Events in progress, background work included."""
+    actors: int
+    """Actors in memory that are not idle."""
+    next_due_ms: int | None
+
+
+class ActorsReleased(msgspec.Struct, tag="actors_released", frozen=True):
+    """No actor of this isolate runs or writes any more; a replacement may own them."""
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One event, for the log."""
+
+    at_ms: int
+    kind: str
+    name: str
+    detail: str
+    outcome: str
+    cpu_us: int
+    wall_ms: float
+    error: str
+    """A traceback or message for the script's author; "" when all went well."""
+
+
+class Log(msgspec.Struct, tag="log", frozen=True):
+    lines: tuple[LogLine, ...]
+
+
+FromSupervisor = ForkIsolate | MakeTemplate | Connection | Ping | TimersChanged | Retire | RunScheduled
+ToSupervisor = (
+    TemplateForked
+    | TemplateLoaded
+    | TemplateFailed
+    | IsolateForked
+    | IsolateExited
+    | IsolateReady
+    | IsolateFailed
+    | Pong
+    | ActorsReleased
+    | Log
+)

@@ -1,0 +1,91 @@
+"""Errors, grouped by who must act.
+
+An error says what was attempted, on which id, what was found, what is allowed and what to do. Control flow
+(suspension, eviction) derives from BaseException elsewhere, so that a script's `except Exception` cannot swallow it.
+"""
+
+from __future__ import annotations
+
+
+class EdgeError(Exception):
+    """Root of the errors this runtime raises on purpose; never raised itself."""
+
+
+class UsageError(EdgeError):
+    """The script's author or the person at the command line must change something."""
+
+
+class ConfigError(UsageError):
+    """A configuration value is wrong.
+
+    `file` and `at` (a dotted key path, "" for the whole file) say where.
+    """
+
+    def __init__(self, file: str, at: str, found: str, allowed: str) -> None:
+        self.file, self.at, self.found, self.allowed = file, at, found, allowed
+        place = f"{file}: {at}" if at else file
+        super().__init__(f"{place}: found {found}; allowed: {allowed}")
+
+
+class ScriptError(UsageError):
+    """The worker script cannot be loaded or lacks a class that its configuration names.
+
+    `detail` is the script's own traceback, shown in development only.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(message)
+
+
+class LimitExceeded(EdgeError):
+    """A bound from `limits` was passed; the caller must send less."""
+
+    def __init__(self, limit: str, used: int, allowed: int, unit: str) -> None:
+        self.limit, self.used, self.allowed, self.unit = limit, used, allowed, unit
+        super().__init__(f"{limit}: {used} {unit} used, {allowed} {unit} allowed")
+
+
+class StoreError(EdgeError):
+    """The operator must act: the data directory cannot be used as it is."""
+
+
+class StoreCorrupt(StoreError):
+    """A record on disk does not read back as written."""
+
+
+class StoreFailed(StoreError):
+    """A commit failed. Nothing of the batch may be acknowledged, and the process that saw it must end."""
+
+
+class DataDirectoryInUse(StoreError):
+    """Another server holds the data directory; `pid` is the holder (0 if unknown)."""
+
+    def __init__(self, path: str, pid: int) -> None:
+        self.path, self.pid = path, pid
+        super().__init__(
+            f"cannot start on data directory {path}: the running process {pid} holds it; "
+            "stop that process or choose another directory with --data"
+        )
+
+
+class Conflict(EdgeError):
+    """A batch expected a stored value that is not there; nothing of the batch was written. Retry from a new read."""
+
+
+class ActorBroken(EdgeError):
+    """The actor was reset; this call did not complete. A new stub reaches a new activation.
+
+    The flags are those Cloudflare puts on errors seen by callers of a Durable Object.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = True, overloaded: bool = False, reset: bool = True) -> None:
+        self.remote = True
+        self.retryable = retryable
+        self.overloaded = overloaded
+        self.durableObjectReset = reset
+        super().__init__(message)
+
+
+class WireError(EdgeError):
+    """Bytes from another process are not a frame of ours; the connection they came on must be closed."""

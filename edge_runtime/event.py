@@ -1,0 +1,178 @@
+"""Event context: the span in which one event is processed and billed.
+
+It owns the meter, the tasks that bindings start on the event's behalf, and the work given to `waitUntil`. One context
+lasts from delivery until the last `waitUntil` has ended or its allowance is over.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import trio
+
+from edge_runtime.limits import WAIT_UNTIL_MS
+from edge_runtime.metering.meter import Meter, MeteredCoroutine, user_meter
+from edge_runtime.promise import Promise, settle
+
+if TYPE_CHECKING:
+    from edge_runtime.seams import Flavour
+
+T = TypeVar("T")
+
+
+class EventKind(StrEnum):
+    FETCH = "fetch"
+    SCHEDULED = "scheduled"
+    ALARM = "alarm"
+    RPC = "rpc"
+    WORKFLOW = "workflow"
+    STEP = "step"
+
+
+class Outcome(StrEnum):
+    """Cloudflare's event outcomes, as far as this runtime tells them apart. Source: workerd outcome.capnp."""
+
+    OK = "ok"
+    EXCEPTION = "exception"
+    EXCEEDED_CPU = "exceededCpu"
+    CANCELED = "canceled"
+
+
+class EventContext:
+    """One event. Made by the isolate for each delivery, ended with `finish`.
+
+    `name` is the handler as the bill shows it: `Default.fetch`, `Counter.increment`, `order-flow/charge`.
+    """
+
+    __slots__ = (
+        "_nursery", "_waiting", "_works", "actor", "failed_wait_until", "flavour", "kind", "meter", "name",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        kind: EventKind,
+        name: str,
+        nursery: trio.Nursery,
+        flavour: Flavour,
+        actor: Any = None,
+        meter: Meter | None = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.flavour = flavour
+        self.meter = Meter() if meter is None else meter
+        self.actor = actor
+        """The activated actor whose code this event runs, or None; its output gate holds what the event sends."""
+        self.failed_wait_until: list[BaseException] = []
+        self._nursery = nursery
+        self._works: set[trio.CancelScope] | None = None
+        self._waiting: list[Promise[object]] | None = None
+
+    async def run(self, fn: Callable[..., Any], *args: object) -> Any:
+        """Call a script's function, sync or async, as this event: metered, and with `current_event` set.
+
+        What it returns is returned, what it raises is raised. A sync function runs on the event loop's thread.
+        """
+        outer_event = current_event.set(self)
+        outer_meter = user_meter.set(self.meter)
+        try:
+            return await self.flavour.run(MeteredCoroutine(_call(fn, args), self.meter))
+        finally:
+            user_meter.reset(outer_meter)
+            current_event.reset(outer_event)
+
+    def spawn(self, fn: Callable[..., Awaitable[T]], *args: object) -> Promise[T]:
+        """Begin work of a binding that cannot finish at once; it is cancelled when the event ends.
+
+        Cancelling the only waiter of the promise cancels the work. The work is the runtime's, so not metered.
+        """
+        scope = trio.CancelScope()
+        promise: Promise[T] = Promise(owned_by=scope)
+        if self._works is None:
+            self._works = set()
+        self._works.add(scope)
+        context = contextvars.copy_context()
+        context.run(user_meter.set, None)
+        context.run(self._nursery.start_soon, self._work, scope, promise, fn, args)
+        return promise
+
+    async def _work(
+        self,
+        scope: trio.CancelScope,
+        promise: Promise[Any],
+        fn: Callable[..., Awaitable[Any]],
+        args: tuple[object, ...],
+    ) -> None:
+        with scope:
+            await settle(promise, fn(*args))
+        if self._works is not None:
+            self._works.discard(scope)
+
+    def wait_until(self, work: Awaitable[Any]) -> None:
+        """Keep the event alive until `work` ends, at most `WAIT_UNTIL_MS` after the reply.
+
+        A coroutine is started now and metered; a promise or future is awaited. Its failure is logged and changes
+        nothing of the reply.
+        """
+        promise = work if isinstance(work, Promise) else self.spawn(self.run, _await_it, work)
+        if self._waiting is None:
+            self._waiting = []
+        self._waiting.append(promise)
+
+    @property
+    def has_open_work(self) -> bool:
+        return bool(self._works) or bool(self._waiting)
+
+    async def finish(self) -> None:
+        """End the event: drain `waitUntil`, then cancel what is left. Call after the reply has gone."""
+        if self._waiting:
+            with trio.move_on_after(WAIT_UNTIL_MS / 1000):
+                while self._waiting:
+                    promise = self._waiting.pop()
+                    try:
+                        await promise
+                    except Exception as error:
+                        self.failed_wait_until.append(error)
+        for scope in self._works or ():
+            scope.cancel()
+
+
+class Events(Protocol):
+    """Where events begin and end; the isolate's implementation accounts for them and logs them."""
+
+    def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
+        """Open the context of one delivery."""
+
+    def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "") -> None:
+        """The reply has gone (or there is none). Open `waitUntil` work goes on in the background; then the event is
+        charged to the ledger and one log line is written. `detail` is for that line: "GET / 200", an error's text.
+        """
+
+
+async def _call(fn: Callable[..., Any], args: tuple[object, ...]) -> Any:
+    result = fn(*args)
+    if isinstance(result, Awaitable):
+        return await result
+    return result
+
+
+async def _await_it(work: Awaitable[T]) -> T:
+    return await work
+
+
+current_event: contextvars.ContextVar[EventContext | None] = contextvars.ContextVar("current_event", default=None)
+"""The event whose code is running; None at import time and in the runtime's own tasks."""
+
+
+def require_event(action: str) -> EventContext:
+    """The current event; outside one, RuntimeError saying that `action` needs a handler around it."""
+    event = current_event.get()
+    if event is None:
+        raise RuntimeError(
+            f"{action} was called outside of an event: at import time and in threads that the script started there "
+            "is no request to do it for; call it from a handler"
+        )
+    return event

@@ -1,0 +1,95 @@
+"""Every bound of the runtime, with its unit in its name and its source beside it.
+
+Sources: "CF" is Cloudflare's documented or coded limit, "LMDB" a property of the storage engine, "ours" a choice made
+here. Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# Events
+CPU_MS_DEFAULT: Final = 30_000  # CF: CPU per event on the paid plan, `limits.cpu_ms`
+CPU_MS_MAX: Final = 300_000  # CF
+WAIT_UNTIL_MS: Final = 30_000  # CF: after the response or the disconnect
+SUBREQUESTS_DEFAULT: Final = 10_000  # CF: paid plan, `limits.subrequests`
+OPEN_CONNECTIONS_MAX: Final = 6  # CF: outgoing, per event; further ones are queued
+SCHEDULED_WALL_MS: Final = 15 * 60_000  # CF: cron handlers
+ALARM_WALL_MS: Final = 15 * 60_000  # CF
+
+# HTTP
+REQUEST_BODY_MAX: Final = 100 * MIB  # CF: answered with 413
+REQUEST_URL_MAX: Final = 16 * KIB  # CF: answered with 414
+REQUEST_HEADERS_MAX: Final = 128 * KIB  # CF: answered with 431
+PEEK_MAX: Final = 16 * KIB  # ours: bytes looked at to choose a worker
+PEEK_TIMEOUT_S: Final = 10.0  # ours: for the first bytes of a connection to arrive
+KEEP_ALIVE_TIMEOUT_S: Final = 75.0  # ours: idle connections, as common servers have it
+WRITE_TIMEOUT_S: Final = 30.0  # ours: a client that does not read is cut off after this
+BODY_CHUNK: Final = 64 * KIB  # ours: piece size of streamed bodies
+
+# KV
+KV_KEY_MAX: Final = 512  # CF
+KV_VALUE_MAX: Final = 25 * MIB  # CF
+KV_METADATA_MAX: Final = 1024  # CF: as JSON
+KV_TTL_MIN_S: Final = 60  # CF
+KV_CACHE_TTL_MIN_S: Final = 30  # CF: code; documentation said 60
+KV_LIST_MAX: Final = 1000  # CF
+KV_BULK_GET_MAX: Final = 100  # CF
+KV_BULK_GET_BYTES_MAX: Final = 25 * MIB  # CF
+KV_BULK_PUT_MAX: Final = 10_000  # CF: pairs per `kv bulk put`
+
+# Durable Objects
+OBJECT_KEY_MAX: Final = 2048  # CF
+OBJECT_VALUE_MAX: Final = 2 * 1000 * 1000  # CF: SQLite-backed classes, key and value together
+OBJECT_KV_VALUE_MAX: Final = 131_072  # CF: classes created with new_classes
+OBJECT_KEYS_PER_CALL_MAX: Final = 128  # CF
+OBJECT_IDLE_MS: Final = 10_000  # CF: workerd's local eviction of idle objects
+BLOCK_CONCURRENCY_MS: Final = 30_000  # CF
+ALARM_RETRIES_MAX: Final = 6  # CF: counted retries, then the alarm is dropped
+ALARM_RETRY_FIRST_MS: Final = 2_000  # CF: doubles with each retry
+ALARM_BACKOFF_EXPONENT_MAX: Final = 9  # CF
+ALARM_JITTER: Final = 0.25  # CF: added, as a share of the delay
+ALARMS_AT_ONCE_MAX: Final = 64  # ours: alarms and timers in flight per isolate
+
+# Workflows
+WORKFLOW_NAME_MAX: Final = 64  # CF
+INSTANCE_ID_MAX: Final = 100  # CF: code; older documentation said 64
+STEP_NAME_MAX: Final = 256  # CF
+STEP_RESULT_MAX: Final = MIB  # CF
+EVENT_PAYLOAD_MAX: Final = MIB  # CF
+EVENT_TYPE_MAX: Final = 100  # CF
+STEPS_DEFAULT: Final = 10_000  # CF: `limits.steps`
+STEPS_MAX: Final = 25_000  # CF
+STEP_RETRIES_DEFAULT: Final = 5  # CF
+STEP_RETRY_DELAY_MS: Final = 1_000  # CF: code; documentation says 10 s
+STEP_TIMEOUT_MS: Final = 10 * 60_000  # CF: per attempt
+SLEEP_MAX_MS: Final = 365 * 24 * 3600 * 1000  # CF
+WAIT_FOR_EVENT_MS: Final = 24 * 3600 * 1000  # CF: default timeout
+CREATE_BATCH_MAX: Final = 100  # CF
+INSTANCE_RETENTION_MS: Final = 30 * 24 * 3600 * 1000  # CF: finished instances
+INSTANCE_IDLE_MS: Final = 5 * 60_000  # CF: kept in memory after the last step activity
+
+# Configuration
+VARS_MAX: Final = 128  # CF
+VAR_BYTES_MAX: Final = 5 * KIB  # CF
+
+# Store
+LMDB_KEY_MAX: Final = 511  # LMDB 0.9
+STORE_KEY_MAX: Final = 4 * KIB  # ours: logical keys, see store.long_keys
+MAP_SIZE: Final = 64 * 1024 * MIB  # ours: sparse; grown by the committer when 90 % is used
+COMMIT_BATCHES_MAX: Final = 4096  # ours: batches merged into one transaction
+
+# Processes
+DRAIN_GRACE_S: Final = 10.0  # ours: production; development uses DEV_DRAIN_GRACE_S
+DEV_DRAIN_GRACE_S: Final = 1.0  # ours
+ISOLATE_IDLE_S: Final = 60.0  # ours: without connection, event or timer soon due
+BLOCKED_MS_DEFAULT: Final = 30_000  # ours: an event loop that answers nothing for so long is killed
+HEARTBEAT_S: Final = 0.5  # ours
+STARTUP_MS: Final = 60_000  # ours: import of a worker's script, wall time
+CRASH_BACKOFF_FIRST_S: Final = 0.5  # ours: doubles with each crash within CRASH_WINDOW_S
+CRASH_BACKOFF_MAX_S: Final = 30.0  # ours
+CRASH_WINDOW_S: Final = 60.0  # ours
+FRAME_MAX: Final = 16 * MIB  # ours: one CBOR frame between processes

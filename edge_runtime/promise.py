@@ -1,0 +1,192 @@
+"""Promise: the awaitable that every binding returns, for scripts of either flavour.
+
+Like a JavaScript promise it stands for work that has already begun: `storage.put()` writes whether or not it is
+awaited. Awaiting a settled promise does not give up control, which is what makes storage reads atomic with the code
+around them. A pending one may be awaited from trio tasks and from asyncio tasks alike, any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+
+import sniffio
+import trio
+
+T = TypeVar("T")
+
+
+class Promise(Coroutine[Any, Any, T], Generic[T]):
+    """A result that is there or will be.
+
+    It passes for a coroutine object, so `nursery.start_soon(kv.put, "k", "v")` and `asyncio.create_task(kv.get("k"))`
+    work. Cancelling a waiter abandons the wait; the work goes on, except where it was begun with a cancel scope
+    (`owned_by`) and nobody else waits: then the work is cancelled too, so that a timeout around `fetch` ends it.
+
+    `resolve` and `reject` must be called on the event loop's thread, once.
+    """
+
+    __slots__ = ("__weakref__", "_callbacks", "_driver", "_error", "_owned", "_settled", "_value", "_waiting")
+
+    def __init__(self, owned_by: trio.CancelScope | None = None) -> None:
+        self._settled = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[Promise[T]], object]] | None = None
+        self._driver: Generator[Any, Any, T] | None = None
+        self._owned = owned_by
+        self._waiting = 0
+
+    @classmethod
+    def resolved(cls, value: T) -> Promise[T]:
+        promise = cls()
+        promise._settled = True
+        promise._value = value
+        return promise
+
+    @classmethod
+    def rejected(cls, error: BaseException) -> Promise[T]:
+        promise = cls()
+        promise._settled = True
+        promise._error = error
+        return promise
+
+    @property
+    def settled(self) -> bool:
+        return self._settled
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error of a rejected promise; None while pending and when resolved."""
+        return self._error
+
+    def resolve(self, value: T) -> None:
+        assert not self._settled, "a promise settles once"
+        self._value = value
+        self._settle()
+
+    def reject(self, error: BaseException) -> None:
+        assert not self._settled, "a promise settles once"
+        self._error = error
+        self._settle()
+
+    def _settle(self) -> None:
+        self._settled = True
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            callback(self)
+
+    def add_done_callback(self, callback: Callable[[Promise[T]], object]) -> None:
+        """Call `callback(self)` once settled; at once if it is. Callbacks run in the order they were added."""
+        if self._settled:
+            callback(self)
+        elif self._callbacks is None:
+            self._callbacks = [callback]
+        else:
+            self._callbacks.append(callback)
+
+    def result(self) -> T:
+        """The value of a settled promise, or its error raised."""
+        assert self._settled, "the promise is pending"
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._value)
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if not self._settled:
+            if sniffio.thread_local.name == "asyncio":
+                yield from self._wait_asyncio()
+            else:
+                yield from self._wait_trio().__await__()
+        return self.result()
+
+    async def _wait_trio(self) -> None:
+        task = trio.lowlevel.current_task()
+        self._waiting += 1
+
+        def wake(_: Promise[T]) -> None:
+            trio.lowlevel.reschedule(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._leave(wake)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.add_done_callback(wake)
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _wait_asyncio(self) -> Generator[Any, Any, None]:
+        import asyncio
+
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting += 1
+
+        def wake(_: Promise[T]) -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self.add_done_callback(wake)
+        try:
+            yield from future
+        except asyncio.CancelledError:
+            self._leave(wake)
+            raise
+
+    def _leave(self, wake: Callable[[Promise[T]], object]) -> None:
+        self._waiting -= 1
+        if self._callbacks is not None and wake in self._callbacks:
+            self._callbacks.remove(wake)
+        if self._owned is not None and not self._waiting and not self._settled:
+            self._owned.cancel()
+
+    # The coroutine protocol, for trio.Nursery.start_soon and asyncio.create_task.
+
+    def send(self, value: Any) -> Any:
+        if self._driver is None:
+            self._driver = self.__await__()
+        return self._driver.send(value)
+
+    def throw(
+        self,
+        typ: Any,
+        val: BaseException | object | None = None,
+        tb: TracebackType | None = None,
+    ) -> Any:
+        if self._driver is None:
+            self._driver = self.__await__()
+        error = typ if isinstance(typ, BaseException) else typ(*(() if val is None else (val,)))
+        return self._driver.throw(error)
+
+    def close(self) -> None:
+        if self._driver is not None:
+            self._driver.close()
+
+    def __repr__(self) -> str:
+        state = "pending" if not self._settled else "resolved" if self._error is None else "rejected"
+        return f"<Promise {state}>"
+
+
+class PromiseCancelled(Exception):
+    """The event that this work belonged to has ended, or its owner was cancelled."""
+
+
+async def settle(promise: Promise[T], work: Awaitable[T]) -> None:
+    """Await `work` and settle `promise` with what became of it.
+
+    Whatever a script raises, SystemExit included, goes to the promise and nowhere else. Cancellation rejects the
+    promise with `PromiseCancelled` and goes on to the scope that caused it.
+    """
+    try:
+        value = await work
+    except trio.Cancelled:
+        promise.reject(PromiseCancelled("the event that this work belonged to has ended"))
+        raise
+    except BaseExceptionGroup as group:
+        cancelled, rest = group.split(trio.Cancelled)
+        promise.reject(rest or PromiseCancelled("the event that this work belonged to has ended"))
+        if cancelled is not None:
+            raise cancelled from None
+    except BaseException as error:
+        promise.reject(error)
+    else:
+        promise.resolve(value)
