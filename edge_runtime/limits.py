@@ -80,6 +80,7 @@ VAR_BYTES_MAX: Final = 5 * KIB  # CF
 LMDB_KEY_MAX: Final = 511  # LMDB 0.9
 STORE_KEY_MAX: Final = 4 * KIB  # ours: logical keys, see store.long_keys
 MAP_SIZE: Final = 64 * 1024 * MIB  # ours: sparse; grown by the committer when 90 % is used
+VALUE_DEPTH_MAX: Final = 256  # ours: nesting of stored values, see store.values
 COMMIT_BATCHES_MAX: Final = 4096  # ours: batches merged into one transaction
 
 # Processes
@@ -87,6 +88,8 @@ DRAIN_GRACE_S: Final = 10.0  # ours: production; development uses DEV_DRAIN_GRAC
 DEV_DRAIN_GRACE_S: Final = 1.0  # ours
 ISOLATE_IDLE_S: Final = 60.0  # ours: without connection, event or timer soon due
 BLOCKED_MS_DEFAULT: Final = 30_000  # ours: an event loop that answers nothing for so long is killed
+THREADS_MAX: Final = 40  # ours: worker threads per isolate for sync handlers, steps and WSGI
+LEDGER_FLUSH_S: Final = 1.0  # ours: usage not yet written when a process is killed is at most this old
 HEARTBEAT_S: Final = 0.5  # ours
 STARTUP_MS: Final = 60_000  # ours: import of a worker's script, wall time
 CRASH_BACKOFF_FIRST_S: Final = 0.5  # ours: doubles with each crash within CRASH_WINDOW_S

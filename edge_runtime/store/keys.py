@@ -1,0 +1,123 @@
+"""The key codec: tuples of strings, bytes and integers as byte strings of the same order.
+
+Every key in the store is written by `encode`; the tables' owners document which parts they use. Layout, part by part:
+
+    bytes   0x01, the bytes with each 0x00 written as 0x00 0xFF, then 0x00
+    str     0x02, its UTF-8 with each 0x00 written as 0x00 0xFF, then 0x00
+    int     0x03, eight bytes big-endian of value + 2**63
+
+So keys compare as their tuples do: strings by code point, bytes bytewise, integers by value, a tuple before its
+extensions, and in one position bytes before strings before integers. No part's encoding begins with 0x00 or 0xFF.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge_runtime.errors import StoreCorrupt
+
+Part = str | bytes | int
+
+_BYTES: Final = b"\x01"
+_STR: Final = b"\x02"
+_INT: Final = b"\x03"
+_END: Final = b"\x00"
+_ZERO: Final = b"\x00\xff"
+_SIGN: Final = 1 << 63
+
+
+def encode(*parts: Part) -> bytes:
+    """The key of a tuple.
+
+    Raises TypeError for a part of another type (bool included), ValueError for an integer beyond 64 bits signed or a
+    string with lone surrogates.
+    """
+    out = b""
+    for part in parts:
+        kind = type(part)
+        if kind is str:
+            out += _STR + part.encode().replace(_END, _ZERO) + _END  # type: ignore[union-attr]
+        elif kind is int:
+            out += _encode_int(part)  # type: ignore[arg-type]
+        else:
+            out += _encode_other(part)
+    return out
+
+
+def decode(key: bytes) -> tuple[Part, ...]:
+    """The tuple that `encode` made the key from. Raises StoreCorrupt for bytes that `encode` cannot have made."""
+    parts: list[Part] = []
+    at = 0
+    while at < len(key):
+        tag = key[at : at + 1]
+        if tag == _INT:
+            digits = key[at + 1 : at + 9]
+            if len(digits) != 8:
+                raise StoreCorrupt(f"key {key!r} ends inside the integer at byte {at}")
+            parts.append(int.from_bytes(digits, "big") - _SIGN)
+            at += 9
+        elif tag in (_STR, _BYTES):
+            end = _find_end(key, at + 1)
+            raw = key[at + 1 : end].replace(_ZERO, _END)
+            if tag == _STR:
+                try:
+                    parts.append(raw.decode())
+                except UnicodeDecodeError as error:
+                    raise StoreCorrupt(f"key {key!r} holds a string at byte {at} that is not UTF-8") from error
+            else:
+                parts.append(raw)
+            at = end + 1
+        else:
+            raise StoreCorrupt(f"key {key!r} has no known part at byte {at}")
+    return tuple(parts)
+
+
+def prefix_range(*parts: Part, partial: str | bytes | None = None) -> tuple[bytes, bytes]:
+    """(start, end) such that start <= key < end for the keys that begin with these parts, the bare tuple included.
+
+    With `partial`, the part that follows must be of that type and begin with it: `prefix_range("w", partial="ab")`
+    covers ("w", "ab"), ("w", "abc", 1) and not ("w", "b").
+    """
+    start = encode(*parts)
+    if partial is None:
+        return start, start + b"\xff"
+    start += encode(partial)[:-1]
+    return start, _successor_of_prefix(start)
+
+
+def after(key: bytes) -> bytes:
+    """The smallest byte string greater than `key`: the start of a range that excludes it."""
+    return key + b"\x00"
+
+
+def _encode_int(part: int) -> bytes:
+    if not -_SIGN <= part < _SIGN:
+        raise ValueError(f"an integer in a key must fit 64 bits with its sign, found {part}")
+    return _INT + (part + _SIGN).to_bytes(8, "big")
+
+
+def _encode_other(part: object) -> bytes:
+    if isinstance(part, bytes):
+        return _BYTES + part.replace(_END, _ZERO) + _END
+    if isinstance(part, str):
+        return _STR + part.encode().replace(_END, _ZERO) + _END
+    if isinstance(part, int) and not isinstance(part, bool):
+        return _encode_int(part)
+    raise TypeError(f"a key is made of str, bytes and int, found {type(part).__name__}")
+
+
+def _find_end(key: bytes, at: int) -> int:
+    """Where the terminator of the string that starts at `at` is."""
+    while True:
+        end = key.find(_END, at)
+        if end < 0:
+            raise StoreCorrupt(f"key {key!r} ends inside a string")
+        if key[end + 1 : end + 2] != b"\xff":
+            return end
+        at = end + 2
+
+
+def _successor_of_prefix(prefix: bytes) -> bytes:
+    """The smallest byte string greater than everything that begins with `prefix`, which has a byte below 0xFF."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes((kept[-1] + 1,))
