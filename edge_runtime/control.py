@@ -37,6 +37,12 @@ class TemplateForked(msgspec.Struct, tag="template_forked", frozen=True):
     pid: int
 
 
+class TemplateExited(msgspec.Struct, tag="template_exited", frozen=True):
+    pid: int
+    status: int
+    """As `os.waitpid` gives it; decode with os.waitstatus_to_exitcode."""
+
+
 # template -> supervisor
 
 
@@ -152,6 +158,7 @@ class Log(msgspec.Struct, tag="log", frozen=True):
 FromSupervisor = ForkIsolate | MakeTemplate | Connection | Ping | TimersChanged | Retire | RunScheduled
 ToSupervisor = (
     TemplateForked
+    | TemplateExited
     | TemplateLoaded
     | TemplateFailed
     | IsolateForked

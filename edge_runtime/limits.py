@@ -40,6 +40,10 @@ KV_LIST_MAX: Final = 1000  # CF
 KV_BULK_GET_MAX: Final = 100  # CF
 KV_BULK_GET_BYTES_MAX: Final = 25 * MIB  # CF
 KV_BULK_PUT_MAX: Final = 10_000  # CF: pairs per `kv bulk put`
+KV_INLINE_MAX: Final = 1536  # ours: larger values lie apart from their record; keeps records out of overflow pages
+KV_LIST_SCAN_MAX: Final = 10_000  # ours: records looked at for one page, expired ones included
+KV_SWEEP_BATCH: Final = 500  # ours: expired entries deleted per round
+KV_SWEEP_MAX_MS: Final = 60_000  # ours: between two looks at what has expired
 
 # Durable Objects
 OBJECT_KEY_MAX: Final = 2048  # CF
@@ -96,3 +100,6 @@ CRASH_BACKOFF_FIRST_S: Final = 0.5  # ours: doubles with each crash within CRASH
 CRASH_BACKOFF_MAX_S: Final = 30.0  # ours
 CRASH_WINDOW_S: Final = 60.0  # ours
 FRAME_MAX: Final = 16 * MIB  # ours: one CBOR frame between processes
+FRAME_DEPTH_MAX: Final = 100  # ours: nesting inside a frame
+DESCRIPTORS_PER_FRAME_MAX: Final = 16  # ours; Linux passes up to 253 at once
+SEND_SOON_MAX: Final = MIB  # ours: waiting bytes of logs and pongs for a process that does not read

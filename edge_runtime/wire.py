@@ -1,0 +1,343 @@
+"""The one codec between processes: length-prefixed CBOR frames on Unix stream sockets, descriptors beside them.
+
+A frame is a five-byte head (length of the body, 4 bytes big-endian; number of descriptors, 1 byte) and a body: one
+CBOR map that msgspec checks against a union of tagged structs. Descriptors travel by SCM_RIGHTS with the first bytes
+of their frame. Whatever arrives is hostile: size, nesting, CBOR tags, duplicate keys, trailing bytes, types and the
+number of descriptors are checked, and a violation raises WireError with every received descriptor closed.
+"""
+
+from __future__ import annotations
+
+import array
+import io
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, Never
+
+import cbor2
+import msgspec
+import trio
+
+from edge_runtime.control import FromSupervisor, ToSupervisor
+from edge_runtime.errors import WireError
+from edge_runtime.limits import DESCRIPTORS_PER_FRAME_MAX, FRAME_DEPTH_MAX, FRAME_MAX, SEND_SOON_MAX
+
+Message = msgspec.Struct
+Received = tuple[Message, tuple[int, ...]]
+"""A message and the descriptors that came with it; the receiver owns (and must close) the descriptors."""
+
+_ANY_CONTROL: Final = FromSupervisor | ToSupervisor
+_HEAD: Final = struct.Struct(">IB")
+_READ_SIZE: Final = 64 * 1024
+_ANCILLARY_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_PER_FRAME_MAX * array.array("i").itemsize)
+
+
+def _refuse_tag(*_: object) -> Never:
+    raise ValueError("CBOR tags are not allowed in frames")
+
+
+# Tags with a decoder built into cbor2 (dates, big numbers, regular expressions, references ...) are looked up here
+# first, so each is named; the hook refuses all others.
+_NO_TAGS: Final = dict.fromkeys((*range(64), 100, 256, 258, 260, 261, 1004, 43000, 55799), _refuse_tag)
+
+
+def encode_frame(message: Message, descriptors: int = 0) -> bytes:
+    """The bytes of one frame. Raises WireError if it is larger than FRAME_MAX."""
+    body = cbor2.dumps(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    if len(body) > FRAME_MAX:
+        raise WireError(f"a {type(message).__name__} frame of {len(body)} bytes was to be sent; allowed: {FRAME_MAX}")
+    if descriptors > DESCRIPTORS_PER_FRAME_MAX:
+        raise WireError(f"{descriptors} descriptors were to be sent; allowed: {DESCRIPTORS_PER_FRAME_MAX}")
+    return _HEAD.pack(len(body), descriptors) + body
+
+
+def decode_body(body: bytes, receives: Any = _ANY_CONTROL) -> Message:
+    """One message of the union `receives` from the whole of a frame's body; WireError for anything else."""
+    stream = io.BytesIO(body)
+    decoder = cbor2.CBORDecoder(
+        stream,
+        tag_hook=_refuse_tag,
+        semantic_decoders=_NO_TAGS,
+        max_depth=FRAME_DEPTH_MAX,
+        allow_indefinite=False,
+        allow_duplicate_keys=False,
+        strict_hashable_types=True,
+    )
+    try:
+        value = decoder.decode()
+    except (cbor2.CBORDecodeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        raise WireError(f"a frame is not the CBOR expected here: {error}") from error
+    if stream.tell() != len(body):
+        raise WireError(f"a frame of {len(body)} bytes holds a value of {stream.tell()} bytes and something behind it")
+    try:
+        message: Message = msgspec.convert(value, receives)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise WireError(f"a frame is not a message expected here: {error}") from error
+    return message
+
+
+class FrameReader:
+    """Cuts a byte stream into frames and pairs them with their descriptors; does no reading itself."""
+
+    def __init__(self, receives: Any = _ANY_CONTROL) -> None:
+        self._receives = receives
+        self._buffer = bytearray()
+        self._descriptors: deque[int] = deque()
+
+    def feed(self, data: bytes, ancillary: Sequence[tuple[int, int, bytes]], flags: int) -> None:
+        """Take in what one `recvmsg` gave."""
+        for level, kind, raw in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array.array("i")
+                numbers.frombytes(raw[: len(raw) - len(raw) % numbers.itemsize])
+                self._descriptors.extend(numbers)
+        self._buffer += data
+        if flags & socket.MSG_CTRUNC:
+            self._fail(f"more than {DESCRIPTORS_PER_FRAME_MAX} descriptors came at once")
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether `next_frame` gives one without further input."""
+        buffer = self._buffer
+        return len(buffer) >= _HEAD.size and len(buffer) >= _HEAD.size + _HEAD.unpack_from(buffer)[0]
+
+    def next_frame(self) -> Received | None:
+        """The next message, or None until more was fed. Raises WireError."""
+        buffer = self._buffer
+        if len(buffer) < _HEAD.size:
+            self._check_waiting()
+            return None
+        length, count = _HEAD.unpack_from(buffer)
+        if length > FRAME_MAX:
+            self._fail(f"a frame announces {length} bytes; allowed: {FRAME_MAX}")
+        end = _HEAD.size + length
+        if len(buffer) < end:
+            self._check_waiting()
+            return None
+        if count > len(self._descriptors):
+            self._fail(f"a frame announces {count} descriptors, and {len(self._descriptors)} came")
+        try:
+            message = decode_body(bytes(buffer[_HEAD.size : end]), self._receives)
+        except WireError:
+            self.close()
+            raise
+        del buffer[:end]
+        return message, tuple(self._descriptors.popleft() for _ in range(count))
+
+    def _check_waiting(self) -> None:
+        if self._descriptors and not self._buffer:
+            self._fail(f"{len(self._descriptors)} descriptors came that no frame announced")
+        if len(self._descriptors) > DESCRIPTORS_PER_FRAME_MAX:
+            self._fail(f"{len(self._descriptors)} descriptors came for one frame")
+
+    def _fail(self, reason: str) -> Never:
+        self.close()
+        raise WireError(reason)
+
+    def close(self) -> None:
+        """Forget what is buffered and close the descriptors nobody took."""
+        self._buffer.clear()
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+
+
+def _rights(fds: Sequence[int]) -> list[tuple[int, int, array.array[int]]]:
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+
+
+class BlockingChannel:
+    """Frames on a blocking socket, for the single-threaded zygote and templates.
+
+    `send` leaves the caller's descriptors open. An error on sending means the peer is gone (OSError).
+    """
+
+    def __init__(self, sock: socket.socket, receives: Any = _ANY_CONTROL) -> None:
+        sock.setblocking(True)
+        self._socket = sock
+        self._reader = FrameReader(receives)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether `receive` returns without waiting for the socket; look before polling the descriptor."""
+        return self._reader.has_frame
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        frame = encode_frame(message, len(fds))
+        sent = self._socket.sendmsg([frame], _rights(fds), socket.MSG_NOSIGNAL)
+        if sent < len(frame):
+            self._socket.sendall(memoryview(frame)[sent:], socket.MSG_NOSIGNAL)
+
+    def receive(self) -> Received | None:
+        """The next message; None at the end of the stream, also one in the middle of a frame. Raises WireError."""
+        while True:
+            received = self._reader.next_frame()
+            if received is not None:
+                return received
+            try:
+                data, ancillary, flags, _ = self._socket.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
+            except ConnectionResetError:
+                data, ancillary, flags = b"", [], 0
+            if not data:
+                self._reader.close()
+                return None
+            self._reader.feed(data, ancillary, flags)
+
+    def close(self) -> None:
+        self._reader.close()
+        self._socket.close()
+
+
+class Channel:
+    """Frames on a socket of a trio program. One task receives; any number send.
+
+    Takes the socket over, trio's or the standard library's.
+    """
+
+    def __init__(self, sock: socket.socket | trio.socket.SocketType, receives: Any = _ANY_CONTROL) -> None:
+        if not isinstance(sock, socket.socket):
+            sock = socket.socket(fileno=sock.detach())
+        sock.setblocking(False)
+        self._socket = sock
+        self._reader = FrameReader(receives)
+        self._turn = trio.Lock()
+        self._unsent: deque[bytes | memoryview] = deque()
+        self._unsent_size = 0
+        self.dropped = 0
+        """Messages of `send_soon` that were given up because the peer does not read."""
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    async def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Send one message; the caller keeps its descriptors. Messages arrive in the order of these calls.
+
+        Cancelled means: not sent, or sent whole in a later call. Raises trio.BrokenResourceError when the peer is
+        gone, trio.ClosedResourceError after `close`.
+        """
+        frame = encode_frame(message, len(fds))
+        if not self._turn.locked() and not self._unsent:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if not self._write_some(frame, fds):
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return
+        async with self._turn:
+            await self._flush()
+            if self._write_some(frame, fds):
+                if not self._unsent:
+                    # Not a byte has gone, so the descriptors have not either.
+                    await self._write_with_descriptors(frame, fds)
+                await self._flush()
+
+    def send_soon(self, message: Message) -> bool:
+        """Send now as far as the socket takes it; what is left goes out with the next send.
+
+        Never blocks and never raises for the peer's sake: beyond SEND_SOON_MAX waiting bytes, and when the peer is
+        gone, the message is dropped, counted in `dropped`, and False returned.
+        """
+        frame = encode_frame(message)
+        try:
+            if not self._turn.locked():
+                self._write_unsent()
+                if not self._unsent:
+                    if self._write_some(frame, ()) and not self._unsent:
+                        self._keep(frame)
+                    return True
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.dropped += 1
+            return False
+        if self._unsent_size + len(frame) > SEND_SOON_MAX:
+            self.dropped += 1
+            return False
+        self._keep(frame)
+        return True
+
+    async def receive(self) -> Received | None:
+        """The next message and its descriptors; None at the end of the stream, also one in the middle of a frame.
+
+        Always a checkpoint; nothing is lost by cancelling it. After WireError only `close` makes sense.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            received = self._reader.next_frame()
+            if received is not None:
+                return received
+            try:
+                data, ancillary, flags, _ = self._socket.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+                continue
+            except ConnectionResetError:
+                data, ancillary, flags = b"", [], 0
+            except OSError as error:
+                raise self._broken(error) from error
+            if not data:
+                self._reader.close()
+                return None
+            self._reader.feed(data, ancillary, flags)
+
+    def close(self) -> None:
+        """Close the socket; tasks waiting in `send` or `receive` get trio.ClosedResourceError."""
+        self._reader.close()
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    def _keep(self, rest: bytes | memoryview) -> None:
+        self._unsent.append(rest)
+        self._unsent_size += len(rest)
+
+    def _write_some(self, frame: bytes, fds: Sequence[int]) -> bool:
+        """Try to write a frame; True if something is left: all of it (`_unsent` is empty then), or a rest in
+        `_unsent`, which must go out before anything else."""
+        try:
+            sent = self._socket.sendmsg([frame], _rights(fds), socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise self._broken(error) from error
+        if sent < len(frame):
+            self._keep(memoryview(frame)[sent:])
+            return True
+        return False
+
+    def _write_unsent(self) -> None:
+        while self._unsent:
+            first = self._unsent[0]
+            try:
+                sent = self._socket.send(first, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise self._broken(error) from error
+            self._unsent_size -= sent
+            if sent == len(first):
+                self._unsent.popleft()
+            else:
+                self._unsent[0] = memoryview(first)[sent:]
+
+    async def _flush(self) -> None:
+        self._write_unsent()
+        while self._unsent:
+            await trio.lowlevel.wait_writable(self._socket)
+            self._write_unsent()
+
+    async def _write_with_descriptors(self, frame: bytes, fds: Sequence[int]) -> None:
+        while True:
+            await trio.lowlevel.wait_writable(self._socket)
+            # Frames of send_soon that queued up behind this one's turn stay behind it unless they are already there.
+            await self._flush()
+            if not self._write_some(frame, fds) or self._unsent:
+                return
+
+    def _broken(self, error: OSError) -> Exception:
+        if self._socket.fileno() < 0:
+            return trio.ClosedResourceError("this channel was closed")
+        if isinstance(error, BrokenPipeError | ConnectionError):
+            return trio.BrokenResourceError(f"the other process is gone: {error}")
+        return error
