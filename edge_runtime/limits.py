@@ -79,13 +79,26 @@ INSTANCE_IDLE_MS: Final = 5 * 60_000  # CF: kept in memory after the last step a
 # Configuration
 VARS_MAX: Final = 128  # CF
 VAR_BYTES_MAX: Final = 5 * KIB  # CF
+WORKER_NAME_MAX: Final = 63  # CF: a label of its workers.dev host name
+SUBREQUESTS_MAX: Final = 10_000_000  # CF: `limits.subrequests`
+BLOCKED_MS_MIN: Final = 1_000  # ours: `[edge] blocked_ms`; below it, ordinary garbage collection looks like blocking
+BLOCKED_MS_MAX: Final = 3_600_000  # ours
+CONFIG_BYTES_MAX: Final = MIB  # ours: a configuration file
+CONFIG_DEPTH_MAX: Final = 64  # ours: nesting inside it
 
 # Store
 LMDB_KEY_MAX: Final = 511  # LMDB 0.9
 STORE_KEY_MAX: Final = 4 * KIB  # ours: logical keys, see store.long_keys
+STORE_VALUE_MAX: Final = 2**31 - 1  # ours: bytes of one stored value
 MAP_SIZE: Final = 64 * 1024 * MIB  # ours: sparse; grown by the committer when 90 % is used
 VALUE_DEPTH_MAX: Final = 256  # ours: nesting of stored values, see store.values
 COMMIT_BATCHES_MAX: Final = 4096  # ours: batches merged into one transaction
+
+# Scripts of asyncio's flavour, and WSGI apps
+ASYNCIO_THREADS_MAX: Final = 32  # asyncio: its default executor on large machines
+ASYNCIO_CLOSE_S: Final = 1.0  # ours: for cancelled tasks to end when an isolate closes
+WSGI_THREADS_MAX: Final = 40  # ours: calls of WSGI apps at a time in one isolate
+ASGI_BUFFER_MAX: Final = 64 * KIB  # ours: of a streamed response, before the app waits for the client
 
 # Processes
 DRAIN_GRACE_S: Final = 10.0  # ours: production; development uses DEV_DRAIN_GRACE_S
@@ -103,3 +116,4 @@ FRAME_MAX: Final = 16 * MIB  # ours: one CBOR frame between processes
 FRAME_DEPTH_MAX: Final = 100  # ours: nesting inside a frame
 DESCRIPTORS_PER_FRAME_MAX: Final = 16  # ours; Linux passes up to 253 at once
 SEND_SOON_MAX: Final = MIB  # ours: waiting bytes of logs and pongs for a process that does not read
+ERROR_DETAIL_MAX: Final = 64 * KIB  # ours: tail of a traceback passed between processes, characters

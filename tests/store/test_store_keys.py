@@ -84,5 +84,5 @@ def test_other_types_are_refused(part: object) -> None:
 
 @pytest.mark.parametrize("part", [2**63, -(2**63) - 1, "\ud800"])
 def test_parts_without_a_place_in_the_order_are_refused(part: keys.Part) -> None:
-    with pytest.raises(ValueError, match="64 bits|surrogates"):
+    with pytest.raises(ValueError, match=r"64 bits|surrogates"):
         keys.encode(part)
