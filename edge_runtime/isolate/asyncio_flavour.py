@@ -1,0 +1,104 @@
+"""Scripts of asyncio's flavour, Cloudflare's: one loop for each isolate, entered from the task that delivers the event.
+
+An event's coroutine becomes a real asyncio task whose first step is taken right there. Many handlers only await what
+our bindings settle at once, so they are done after that step and never reach the loop; the others are resumed by it.
+
+Import this module before the script: trio-asyncio replaces `asyncio.get_running_loop` and its like when it is imported,
+and a script that had taken the original by name would not see the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import trio
+import trio_asyncio
+from trio_asyncio._loop import current_loop
+
+from edge_runtime.isolate.script_loop import Crossing, ScriptLoop, adopt
+from edge_runtime.limits import ASYNCIO_CLOSE_S
+
+T = TypeVar("T")
+
+_log = logging.getLogger("edge.asyncio")
+
+
+class AsyncioFlavour:
+    """`seams.Flavour` for scripts that use asyncio."""
+
+    name = "asyncio"
+
+    def __init__(self, loop: ScriptLoop) -> None:
+        self._loop = loop
+
+    async def run(self, coro: Awaitable[T]) -> T:
+        """Drive `coro` as an asyncio task in the caller's context.
+
+        Cancellation becomes the task's `CancelledError`, once; a script that swallows it is waited for. What the
+        script leaves running goes on after this returns, until the flavour is closed.
+        """
+        loop = self._loop
+        trio_task = trio.lowlevel.current_task()
+        context = trio_task.context
+        if context.get(current_loop) is not loop:
+            current_loop.set(loop)
+        task: asyncio.Task[T] = loop.start(coro if isinstance(coro, Coroutine) else _await(coro), context)
+        try:
+            if not task.done():
+                crossing = Crossing(trio_task, task)
+                task.add_done_callback(crossing)
+                await trio.lowlevel.wait_task_rescheduled(crossing.abort)
+                if crossing.raise_cancel is not None and task.cancelled():
+                    crossing.raise_cancel()
+            return task.result()
+        finally:
+            del task  # it holds the error, whose traceback holds this frame
+
+
+@asynccontextmanager
+async def open_asyncio_flavour() -> AsyncIterator[AsyncioFlavour]:
+    """Open the isolate's asyncio loop.
+
+    On exit the tasks that are left are cancelled and given `ASYNCIO_CLOSE_S`; what does not end by then is dropped and
+    named in the log.
+    """
+    async with trio_asyncio.open_loop() as opened:
+        loop = adopt(opened)
+        try:
+            yield AsyncioFlavour(loop)
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end_tasks(loop)
+
+
+async def _end_tasks(loop: ScriptLoop) -> None:
+    """Cancel what runs, so that trio-asyncio finds nothing: it would wait for ever, and raise a task's error."""
+    tasks: set[asyncio.Task[Any]] = asyncio.all_tasks(loop)
+    if not tasks:
+        return
+    for task in tasks:
+        task.cancel()
+    ended = trio.Event()
+
+    def one_ended(_: object) -> None:
+        if all(task.done() for task in tasks):
+            ended.set()
+
+    for task in tasks:
+        task.add_done_callback(one_ended)
+    with trio.move_on_after(ASYNCIO_CLOSE_S):
+        await ended.wait()
+    for task in tasks:
+        if not task.done():
+            _log.error("%r did not end within %g s of being cancelled and was dropped", task, ASYNCIO_CLOSE_S)
+            asyncio._unregister_task(task)
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            loop.call_exception_handler({"message": "error while a task was cancelled", "exception": error})
+
+
+async def _await(awaitable: Awaitable[T]) -> T:
+    return await awaitable

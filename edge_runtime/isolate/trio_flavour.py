@@ -1,0 +1,17 @@
+"""Scripts of trio's flavour: they run in the task that delivers the event, at no cost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class TrioFlavour:
+    """`seams.Flavour` for scripts that use trio, or nothing but our bindings."""
+
+    name = "trio"
+
+    async def run(self, coro: Awaitable[T]) -> T:
+        return await coro
