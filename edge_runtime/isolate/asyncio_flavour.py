@@ -96,6 +96,7 @@ async def _end_tasks(loop: ScriptLoop) -> None:
         if not task.done():
             _log.error("%r did not end within %g s of being cancelled and was dropped", task, ASYNCIO_CLOSE_S)
             asyncio._unregister_task(task)
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it has just been logged
         elif not task.cancelled() and (error := task.exception()) is not None:
             loop.call_exception_handler({"message": "error while a task was cancelled", "exception": error})
 

@@ -27,6 +27,7 @@ from trio_asyncio._handles import AsyncHandle
 
 from edge_runtime.limits import ASYNCIO_THREADS_MAX
 from edge_runtime.metering.meter import MeteredCoroutine, measure_call, measure_inline, user_meter
+from edge_runtime.promise import Promise
 
 T = TypeVar("T")
 
@@ -263,6 +264,8 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
     # Tasks and threads of the script
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        if type(coro) is Promise:
+            coro = _await(coro)  # its own coroutine for each task: one promise may be given to several
         if isinstance(coro, Coroutine):
             context = options.get("context")
             meter = user_meter.get() if context is None else context.get(user_meter)
@@ -320,6 +323,10 @@ def adopt(loop: trio_asyncio.TrioEventLoop) -> ScriptLoop:
     # The main loop waits inside the former class's method; this ends that wait.
     adopted._q_send.send_nowait(asyncio.Handle(_nothing, (), loop))
     return adopted
+
+
+async def _await(promise: Promise[T]) -> T:
+    return await promise
 
 
 def _nothing() -> None:
