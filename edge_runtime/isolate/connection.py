@@ -1,0 +1,84 @@
+"""The HTTP connection seam: whatever speaks HTTP on a socket hands each request over as an `Exchange`.
+
+`hypercorn_connection` is the implementation. Nothing above this module knows hypercorn, so a faster path for HTTP/1.1
+can stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import trio
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+class BodyTooLarge(Exception):
+    """More of a request's body arrived than REQUEST_BODY_MAX; answer 413 and close."""
+
+
+class Exchange(Protocol):
+    """One request and the means to answer it. Used by one task, which is cancelled when the client goes away before
+    the answer is complete."""
+
+    method: str
+    scheme: str
+    target: bytes
+    """As on the request line: path and query, percent-encoded."""
+    headers: RawHeaders
+    """Names in lower case, in order of arrival."""
+    http_version: str
+    started: bool
+    """Whether the head of the answer has gone out."""
+
+    async def receive(self) -> bytes | None:
+        """The next piece of the request's body; None at its end. Raises BodyTooLarge."""
+
+    async def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        """Answer at once: head and body leave in one write where they fit."""
+
+    async def start(self, status: int, headers: RawHeaders) -> None:
+        """Send the head of an answer whose body follows in pieces."""
+
+    async def send(self, piece: bytes) -> None:
+        """Send a piece of the body; waits while the client is slow to read."""
+
+    async def end(self) -> None:
+        """End a body sent in pieces."""
+
+
+App = Callable[[Exchange], Awaitable[None]]
+
+
+class Connections:
+    """The open connections of an isolate, for draining and for the question whether it is idle."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self._open: dict[object, Callable[[], None]] = {}
+        self._empty = trio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: object, on_drain: Callable[[], None]) -> None:
+        """`on_drain` closes the connection if it is between requests."""
+        if not self._open:
+            self._empty = trio.Event()
+        self._open[connection] = on_drain
+
+    def remove(self, connection: object) -> None:
+        del self._open[connection]
+        if not self._open:
+            self._empty.set()
+
+    def drain(self) -> None:
+        """Let every connection close after the request it is busy with."""
+        self.draining = True
+        for on_drain in list(self._open.values()):
+            on_drain()
+
+    async def wait_empty(self) -> None:
+        await self._empty.wait()

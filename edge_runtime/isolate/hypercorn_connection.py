@@ -1,0 +1,309 @@
+"""HTTP/1.1 and HTTP/2 on a handed-over socket, by hypercorn's protocol layer.
+
+Hypercorn parses and frames; the socket, the tasks and the time limits are ours, because of faults that were reproduced
+in its trio worker: a handler's BaseException ended the server, a client that does not read blocked shutdown for ever
+(its write is shielded without a deadline), and every keep-alive request costs a fresh idle-timeout task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from math import inf
+from typing import Any
+
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+
+from edge_runtime.isolate.connection import App, BodyTooLarge, Connections, RawHeaders
+from edge_runtime.limits import (
+    KEEP_ALIVE_TIMEOUT_S,
+    REQUEST_BODY_MAX,
+    REQUEST_HEADERS_MAX,
+    REQUEST_URL_MAX,
+    WRITE_TIMEOUT_S,
+)
+
+_log = logging.getLogger("edge.http")
+_RECEIVE_BYTES = 64 * 1024
+_BODY_PIECES_QUEUED = 4
+_LINGER_S = 1.0
+
+
+def hypercorn_config() -> Config:
+    config = Config()
+    config.include_server_header = False
+    config.h11_max_incomplete_size = REQUEST_HEADERS_MAX + REQUEST_URL_MAX
+    config.keep_alive_max_requests = 2**31
+    config.errorlog = None
+    return config
+
+
+class HypercornConnections:
+    """Serves handed-over connections of one isolate with one application."""
+
+    def __init__(self, app: App, connections: Connections) -> None:
+        self.app = app
+        self.connections = connections
+        self.config = hypercorn_config()
+        self.context = WorkerContext(None)
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve one connection until it closes. Raises nothing for whatever the client does."""
+        connection = _Connection(self, stream)
+        self.connections.add(connection, connection.drain)
+        try:
+            await connection.run()
+        except Exception:
+            _log.exception("a connection was closed because its protocol handler failed")
+        finally:
+            self.connections.remove(connection)
+
+    async def drain(self) -> None:
+        await self.context.terminated.set()
+        self.connections.drain()
+
+
+class _Connection:
+    """The place of hypercorn's TCPServer: reads, writes, closes, and starts a task per request."""
+
+    def __init__(self, server: HypercornConnections, stream: trio.SocketStream) -> None:
+        self._server = server
+        self._stream = stream
+        self._write_lock = trio.Lock()
+        self._reading = trio.CancelScope()
+        self._idle = True
+        self._corked: list[bytes] | None = None
+        self._closed = False
+        self._protocol: ProtocolWrapper
+        self._nursery: trio.Nursery  # hypercorn's TaskGroup interface: read by its HTTP/2 and WebSocket parts
+
+    async def run(self) -> None:
+        server = self._server
+        peer = _address(self._stream.socket.getpeername)
+        local = _address(self._stream.socket.getsockname)
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._protocol = ProtocolWrapper(
+                    server.app, server.config, server.context, self, ConnectionState({}), False, peer, local, self._send
+                )  # type: ignore[arg-type]
+                await self._protocol.initiate()
+                with self._reading:
+                    self._set_idle(True)
+                    await self._read()
+                await self._protocol.handle(Closed())
+                await self._close()
+            await self._linger()
+        finally:
+            self._closed = True
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self._stream)
+
+    def drain(self) -> None:
+        if self._idle:
+            self._reading.cancel()
+
+    def _set_idle(self, idle: bool) -> None:
+        self._idle = idle
+        self._reading.deadline = trio.current_time() + KEEP_ALIVE_TIMEOUT_S if idle else inf
+        if idle and self._server.connections.draining:
+            self._reading.cancel()
+
+    async def _read(self) -> None:
+        stream, protocol = self._stream, self._protocol
+        while not self._closed:
+            try:
+                data = await stream.receive_some(_RECEIVE_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            await protocol.handle(RawData(bytes(data)))
+            if not data:
+                return
+
+    async def _send(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            if self._corked is not None:
+                self._corked.append(event.data)
+            elif event.data:
+                await self._write(event.data)
+            return
+        if self._corked:
+            await self.uncork()
+        if isinstance(event, Updated):
+            self._set_idle(event.idle)
+        elif isinstance(event, Closed):
+            await self._close()
+            await self._protocol.handle(Closed())
+
+    def cork(self) -> None:
+        """Collect writes until `uncork` or the end of the answer, so that head and body leave in one."""
+        if self._corked is None:
+            self._corked = []
+
+    async def uncork(self) -> None:
+        corked, self._corked = self._corked, None
+        if corked:
+            await self._write(b"".join(corked))
+
+    async def _write(self, data: bytes) -> None:
+        if self._closed:
+            # The read loop is about to cancel the handler that still sends; it needs a turn for that.
+            await trio.lowlevel.checkpoint()
+            return
+        async with self._write_lock:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as scope:
+                try:
+                    await self._stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self._hang_up()
+            if scope.cancelled_caught:
+                self._hang_up()
+
+    def _hang_up(self) -> None:
+        """The client is gone or does not read: give the connection up; the read loop ends it."""
+        self._closed = True
+        self._reading.cancel()
+
+    async def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._reading.cancel()
+            try:
+                await self._stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                return  # the other side closed first
+
+    async def _linger(self) -> None:
+        """Take in what the client still sends: closing over unread bytes would reset the connection and could take
+        the answer with it."""
+        with trio.move_on_after(_LINGER_S):
+            try:
+                while await self._stream.receive_some(_RECEIVE_BYTES):
+                    pass
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+    # What hypercorn calls a task group.
+
+    async def spawn_app(self, app: App, config: Config, scope: Any, send: Any) -> Any:
+        exchange = _Exchange(self, scope, send)
+        self._nursery.start_soon(exchange.run, app)
+        return exchange.put
+
+    def spawn(self, func: Any, *args: Any) -> None:
+        self._nursery.start_soon(func, *args)
+
+
+def _address(read: Any) -> tuple[str, int] | None:
+    try:
+        name = read()
+    except OSError:
+        return None
+    return (name[0], name[1]) if isinstance(name, tuple) else None
+
+
+class _Exchange:
+    """`connection.Exchange` on hypercorn's stream of ASGI-shaped messages."""
+
+    def __init__(self, connection: _Connection, scope: Any, send: Any) -> None:
+        self._connection = connection
+        self._send_message = send
+        self._scope = trio.CancelScope()
+        self._prefix = "http.response" if scope["type"] == "http" else "websocket.http.response"
+        self._pieces: deque[bytes | None] = deque()
+        self._reader: trio.lowlevel.Task | None = None
+        self._writer: trio.lowlevel.Task | None = None
+        self._received = 0
+        self._over = False
+        self._gone = False
+        if scope["type"] != "http":
+            self._pieces.append(None)
+        self.method: str = scope.get("method", "GET")
+        self.scheme: str = scope["scheme"].replace("ws", "http")
+        query = scope["query_string"]
+        self.target: bytes = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+        self.headers: RawHeaders = scope["headers"]
+        self.http_version: str = scope["http_version"]
+        self.started = False
+
+    async def run(self, app: App) -> None:
+        try:
+            with self._scope:
+                await app(self)
+        finally:
+            self._over = True
+            self._wake_writer()
+            with trio.CancelScope(shield=True):
+                await self._send_message(None)
+
+    async def put(self, message: Any) -> None:
+        """Hypercorn delivers a message of the client; waits while the handler is slow to take the body."""
+        kind = message["type"]
+        if kind == "http.request":
+            if message["body"]:
+                while len(self._pieces) >= _BODY_PIECES_QUEUED and not self._over:
+                    self._writer = trio.lowlevel.current_task()
+                    await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
+                if not self._over:
+                    self._pieces.append(message["body"])
+            if not message["more_body"]:
+                self._pieces.append(None)
+            self._wake_reader()
+        elif kind.endswith(".disconnect"):
+            self._gone = True
+            if not self._over:
+                self._scope.cancel()
+
+    async def receive(self) -> bytes | None:
+        while not self._pieces:
+            self._reader = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
+        piece = self._pieces[0]
+        if piece is None:
+            return None
+        self._pieces.popleft()
+        self._wake_writer()
+        self._received += len(piece)
+        if self._received > REQUEST_BODY_MAX:
+            raise BodyTooLarge
+        return piece
+
+    def _abort_reader(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _abort_writer(self, _: object) -> trio.lowlevel.Abort:
+        self._writer = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None:
+            task, self._reader = self._reader, None
+            trio.lowlevel.reschedule(task)
+
+    def _wake_writer(self) -> None:
+        if self._writer is not None:
+            task, self._writer = self._writer, None
+            trio.lowlevel.reschedule(task)
+
+    async def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        self._connection.cork()
+        await self.start(status, headers)
+        self._over = True
+        await self._send_message({"type": f"{self._prefix}.body", "body": body, "more_body": False})
+        await self._connection.uncork()
+
+    async def start(self, status: int, headers: RawHeaders) -> None:
+        self.started = True
+        await self._send_message({"type": f"{self._prefix}.start", "status": status, "headers": headers})
+
+    async def send(self, piece: bytes) -> None:
+        await self._send_message({"type": f"{self._prefix}.body", "body": piece, "more_body": True})
+
+    async def end(self) -> None:
+        self._over = True
+        await self._send_message({"type": f"{self._prefix}.body", "body": b"", "more_body": False})

@@ -1,0 +1,252 @@
+"""The HTTP connection seam on real sockets: framing, back-pressure, clients that leave or do not read, draining."""
+
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from edge_runtime.isolate import hypercorn_connection
+from edge_runtime.isolate.connection import BodyTooLarge, Connections
+from edge_runtime.isolate.hypercorn_connection import HypercornConnections
+
+PLAIN = [(b"content-type", b"text/plain")]
+
+
+@asynccontextmanager
+async def serving(app):
+    """A server with `app` on a loopback port; gives a function that connects, and the server."""
+    connections = Connections()
+    server = HypercornConnections(app, connections)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    async with AsyncExitStack() as clients, listener, trio.open_nursery() as nursery:
+
+        async def accept():
+            while True:
+                nursery.start_soon(server.serve, await listener.accept())
+
+        async def connect():
+            return await clients.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
+
+        nursery.start_soon(accept)
+        yield connect, server
+        nursery.cancel_scope.cancel()
+
+
+async def read_all(stream):
+    data = b""
+    while piece := await stream.receive_some(65536):
+        data += piece
+    return data
+
+
+async def read_until(stream, end):
+    data = b""
+    while end not in data:
+        piece = await stream.receive_some(65536)
+        assert piece, data
+        data += piece
+    return data
+
+
+def respond_with(body, status=200):
+    async def app(exchange):
+        headers = [*PLAIN, (b"content-length", str(len(body)).encode())]
+        await exchange.respond(status, headers, body)
+
+    return app
+
+
+async def test_keep_alive_serves_request_after_request_on_one_connection():
+    async with serving(respond_with(b"hi")) as (connect, _):
+        stream = await connect()
+        for _ in range(3):
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await read_until(stream, b"\r\n\r\nhi")).startswith(b"HTTP/1.1 200")
+
+
+async def test_pipelined_requests_are_answered_in_order():
+    async def app(exchange):
+        await exchange.respond(200, [(b"content-length", str(len(exchange.target)).encode())], exchange.target)
+
+    async with serving(app) as (connect, _):
+        stream = await connect()
+        await stream.send_all(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % i for i in range(10)))
+        data = await read_until(stream, b"/9")
+        assert [data.index(b"\r\n\r\n/%d" % i) for i in range(10)] == sorted(data.index(b"\r\n\r\n/%d" % i) for i in range(10))
+
+
+async def test_streamed_body_arrives_chunked_and_request_body_streams_in():
+    async def app(exchange):
+        await exchange.start(200, PLAIN)
+        while (piece := await exchange.receive()) is not None:
+            await exchange.send(piece.upper())
+        await exchange.end()
+
+    async with serving(app) as (connect, _):
+        stream = await connect()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await read_until(stream, b"ABC")
+        await stream.send_all(b"2\r\nde\r\n0\r\n\r\n")
+        assert b"DE" in await read_until(stream, b"0\r\n\r\n")
+
+
+async def test_client_that_leaves_cancels_the_handler():
+    cancelled = trio.Event()
+
+    async def app(exchange):
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    async with serving(app) as (connect, _):
+        stream = await connect()
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await stream.aclose()
+        with trio.fail_after(5):
+            await cancelled.wait()
+
+
+async def test_body_nobody_reads_does_not_hold_the_answer():
+    async with serving(respond_with(b"early")) as (connect, server):
+        stream = await connect()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 200_000)
+        with trio.fail_after(5):
+            await read_until(stream, b"early")
+            await stream.aclose()
+            await server.connections.wait_empty()
+
+
+async def test_body_over_the_limit_is_reported_to_the_handler(monkeypatch):
+    monkeypatch.setattr(hypercorn_connection, "REQUEST_BODY_MAX", 1000)
+
+    async def app(exchange):
+        with pytest.raises(BodyTooLarge):
+            while await exchange.receive() is not None:
+                pass
+        await exchange.respond(413, [(b"content-length", b"0"), (b"connection", b"close")], b"")
+
+    async with serving(app) as (connect, _):
+        stream = await connect()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + b"x" * 2000)
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 413")
+
+
+async def test_client_that_does_not_read_is_cut_off_after_the_write_deadline(monkeypatch):
+    monkeypatch.setattr(hypercorn_connection, "WRITE_TIMEOUT_S", 0.1)
+    over = trio.Event()
+
+    async def app(exchange):
+        try:
+            await exchange.start(200, PLAIN)
+            while True:
+                await exchange.send(b"x" * 65536)
+        finally:
+            over.set()
+
+    async with serving(app) as (connect, server):
+        stream = await connect()
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        with trio.fail_after(10):
+            await over.wait()
+            await server.connections.wait_empty()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET\r\n\r\n",
+        b"\x00" * 100 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64,
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x: " + b"y" * 300_000 + b"\r\n\r\n",
+    ],
+)
+async def test_garbage_ends_its_own_connection_only(garbage):
+    async with serving(respond_with(b"fine")) as (connect, _):
+        bad = await connect()
+        try:
+            await bad.send_all(garbage)
+            await bad.send_eof()
+            with trio.move_on_after(5):
+                await read_all(bad)
+        except trio.BrokenResourceError:
+            pass  # cut off while sending
+        good = await connect()
+        await good.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert (await read_all(good)).endswith(b"fine")
+
+
+async def test_drain_closes_idle_connections_and_lets_the_busy_one_finish():
+    go_on = trio.Event()
+
+    async def app(exchange):
+        if exchange.target == b"/slow":
+            await go_on.wait()
+        await exchange.respond(200, [(b"content-length", b"2")], b"ok")
+
+    async with serving(app) as (connect, server):
+        idle, busy = await connect(), await connect()
+        await idle.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await read_until(idle, b"ok")
+        await busy.send_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await server.drain()
+        assert await read_all(idle) == b""
+        go_on.set()
+        assert (await read_all(busy)).endswith(b"ok")
+        with trio.fail_after(5):
+            await server.connections.wait_empty()
+
+
+async def test_idle_connection_is_closed_after_the_keep_alive_time(monkeypatch):
+    monkeypatch.setattr(hypercorn_connection, "KEEP_ALIVE_TIMEOUT_S", 0.05)
+    async with serving(respond_with(b"hi")) as (connect, _):
+        stream = await connect()
+        with trio.fail_after(5):
+            assert await read_all(stream) == b""
+
+
+async def test_failure_after_the_head_cuts_the_answer_off():
+    async def app(exchange):
+        await exchange.start(200, PLAIN)
+        await exchange.send(b"half")
+
+    async with serving(app) as (connect, _):
+        stream = await connect()
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        data = await read_all(stream)
+        assert b"half" in data
+        assert not data.endswith(b"0\r\n\r\n")
+
+
+async def test_upgrade_request_reaches_the_handler_as_a_request():
+    async def app(exchange):
+        assert dict(exchange.headers)[b"upgrade"] == b"websocket"
+        await exchange.respond(426, [(b"content-length", b"2")], b"no")
+
+    request = (
+        b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    async with serving(app) as (connect, _):
+        stream = await connect()
+        await stream.send_all(request)
+        assert (await read_until(stream, b"no")).startswith(b"HTTP/1.1 426")
+
+
+async def test_reset_by_the_client_leaves_nothing_behind():
+    async with serving(respond_with(b"x" * 100_000)) as (connect, server):
+        stream = await connect()
+        linger = bytes([1, 0, 0, 0, 0, 0, 0, 0])
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        stream.socket.close()
+        with trio.fail_after(5):
+            while len(server.connections):
+                await trio.sleep(0.01)
