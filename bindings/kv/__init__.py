@@ -1,0 +1,5 @@
+from bindings.kv.kind import KvKind
+
+KIND = KvKind()
+
+__all__ = ["KIND"]

@@ -1,0 +1,300 @@
+"""`env.<binding>` of a KV namespace.
+
+Reads settle at once: they are lookups in memory-mapped pages. Writes settle when they are durable and are visible to
+reads from then on, in every isolate of the data directory; the last write wins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from bindings.kv import entries
+from bindings.kv.cursor import BadCursor, decode_cursor, encode_cursor
+from bindings.kv.validation import (
+    KvError,
+    ListOptions,
+    PutOptions,
+    check_bulk_keys,
+    check_key,
+    check_value_size,
+    merge_options,
+    read_bulk_type,
+    read_list_options,
+    read_put_options,
+    read_type,
+    utf8,
+)
+from edge_runtime.event import current_event, require_event
+from edge_runtime.limits import KV_BULK_GET_BYTES_MAX, KV_LIST_SCAN_MAX, MIB
+from edge_runtime.promise import Promise
+from edge_runtime.seams import Clock
+from edge_runtime.store import keys
+from edge_runtime.store.api import Batch, Snapshot, Store, Table
+from edge_runtime.workers.buffers import as_bytes
+from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.streams import DISTURBED, LOCKED, ReadableStream
+
+_KV: Final = Table.KV
+_QUICK_KEY_MAX: Final = 128
+"""Characters of a key that need no look at its length in UTF-8."""
+
+Keys = str | list[str]
+_Names = list[object]
+
+_BAD_VALUE: Final = "KV put() accepts only strings, ArrayBuffers, ArrayBufferViews, and ReadableStreams as values."
+
+
+class KvNamespace:
+    """One namespace, by its id; workers of a data directory that name the same id share it.
+
+    Every method returns a Promise. Options are given as one trailing dict, as keyword arguments, or both; None is the
+    same as none. Errors of any kind reject the promise, before anything is written. Source: workerd api/kv.c++.
+    """
+
+    __slots__ = ("_clock", "_id", "_prefix", "_store")
+
+    def __init__(self, namespace: str, store: Store, clock: Clock) -> None:
+        self._id = namespace
+        self._store = store
+        self._clock = clock
+        self._prefix = keys.encode(namespace, "")[:-1]
+
+    def get(self, key: Keys, options: str | Mapping[str, Any] | None = None, **named: Any) -> Promise[Any]:
+        """The value of a key, or None; of a list of up to 100 keys a dict of all of them.
+
+        `options` is a type or {type, cacheTtl}. Types: "text" (str), "json", "arrayBuffer" (memoryview), "stream"; of
+        several keys the first two only, and at most 25 MiB together. Billed: one storage operation a key.
+        """
+        if options is None and not named and type(key) is str and 2 < len(key) < _QUICK_KEY_MAX:
+            event = current_event.get()
+            if event is not None:
+                event.meter.storage_ops += 1
+            try:
+                raw = key.encode()
+            except UnicodeEncodeError:
+                return self._read(self._get, key, options, named)
+            if b"\0" in raw:
+                raw = raw.replace(b"\0", b"\0\xff")
+            record = self._store.get(_KV, self._prefix + raw + b"\0")
+            if record is None:
+                return Promise.resolved(None)
+            if record[0] == entries.PLAIN:
+                return Promise.resolved(record[1:].decode("utf-8", "replace"))
+            return self._read(self._get, key, options, named)
+        _count(len(key) if isinstance(key, list) else 1)
+        return self._read(self._get, key, options, named)
+
+    def getWithMetadata(self, key: Keys, options: str | Mapping[str, Any] | None = None, **named: Any) -> Promise[Any]:
+        """As `get`, with {value, metadata, cacheStatus} in place of each value; value and metadata are None for a
+        key that is not there."""
+        _count(len(key) if isinstance(key, list) else 1)
+        return self._read(self._get_with_metadata, key, options, named)
+
+    get_with_metadata = getWithMetadata
+
+    def put(self, key: str, value: object, options: Mapping[str, Any] | None = None, **named: Any) -> Promise[None]:
+        """Write a value: a str, bytes or another buffer, or a stream of them.
+
+        Options: expiration (seconds since the epoch), expirationTtl (seconds, wins over expiration), both at least 60
+        seconds away, and metadata (JSON of up to 1024 bytes).
+
+        Durable: when the promise resolves. From within an actor the write takes its place after the actor's earlier
+        writes. A stream is read to its end first; if it fails nothing is written.
+        """
+        _count(1)
+        try:
+            name = check_key("PUT", key)
+            content = utf8(value) if isinstance(value, str) else as_bytes(value)
+            if content is None and not isinstance(value, ReadableStream):
+                raise TypeError(_BAD_VALUE)
+            put = read_put_options(merge_options("put", options, named), self._clock.now_ms() // 1000)
+            if content is None:
+                assert isinstance(value, ReadableStream)
+                if value.locked or value.disturbed:
+                    raise TypeError(LOCKED if value.locked else DISTURBED)
+                return require_event("KV put of a stream").spawn(self._put_stream, name, value, put)
+            check_value_size("PUT", len(content))
+        except (TypeError, KvError) as error:
+            return Promise.rejected(error)
+        return self._commit_put(name, content, put)
+
+    def delete(self, key: str) -> Promise[None]:
+        """Delete a key; one that is not there is no error. Durable: when the promise resolves."""
+        _count(1)
+        try:
+            name = check_key("DELETE", key)
+        except (TypeError, KvError) as error:
+            return Promise.rejected(error)
+        batch = Batch()
+        entries.delete_entry(batch, self._id, name, self._store.get(_KV, entries.entry_key(self._id, name)))
+        return self._store.commit(batch)
+
+    def list(self, options: Mapping[str, Any] | None = None, **named: Any) -> Promise[JsDict]:
+        """Keys in the order of their UTF-8: {keys: [{name, expiration?, metadata?}], list_complete, cursor?,
+        cacheStatus}.
+
+        Options: prefix, limit (1 to 1000, the default), cursor (of the page before). A page may hold fewer keys than
+        its limit, or none, and yet not be the last: `list_complete` tells.
+        """
+        _count(1)
+        return self._read(self._list, options, named)
+
+    def _read(self, work: Any, *args: Any) -> Promise[Any]:
+        try:
+            return Promise.resolved(work(*args))
+        except (TypeError, ValueError, KvError) as error:
+            return Promise.rejected(error)
+
+    def _get(self, key: object, options: object, named: Mapping[str, Any]) -> object:
+        if isinstance(key, list):
+            found = self._bulk("get", key, options, named)
+            return JsDict({name: None if pair is None else pair[0] for name, pair in found.items()})
+        pair = self._single("get", key, options, named)
+        return None if pair is None else pair[0]
+
+    def _get_with_metadata(self, key: object, options: object, named: Mapping[str, Any]) -> JsDict:
+        if isinstance(key, list):
+            found = self._bulk("getWithMetadata", key, options, named)
+            return JsDict({name: _with_metadata(pair) for name, pair in found.items()})
+        return _with_metadata(self._single("getWithMetadata", key, options, named))
+
+    def _single(
+        self, call: str, key: object, options: object, named: Mapping[str, Any]
+    ) -> tuple[object, bytes | None] | None:
+        """The decoded value and the metadata of one key."""
+        name = check_key("GET", key)
+        kind = read_type("GET", merge_options(call, {"type": options} if isinstance(options, str) else options, named))
+        with self._store.snapshot() as snapshot:
+            found = entries.read_entry(snapshot, self._id, name, self._clock.now_ms())
+        if found is None:
+            return None
+        entry, value = found
+        if kind == "json":
+            return _parse_json(value, f"the value of KV key {name!r}"), entry.metadata
+        return _decoded(kind, value), entry.metadata
+
+    def _bulk(
+        self, call: str, given: _Names, options: object, named: Mapping[str, Any]
+    ) -> dict[str, tuple[object, bytes | None] | None]:
+        operation = "GET_BULK"
+        names = check_bulk_keys(operation, given)
+        merged = merge_options(call, {"type": options} if isinstance(options, str) else options, named)
+        kind = read_bulk_type(operation, merged)
+        now_ms = self._clock.now_ms()
+        size = 0
+        found: dict[str, tuple[object, bytes | None] | None] = {}
+        with self._store.snapshot() as snapshot:
+            for name in names:
+                read = entries.read_entry(snapshot, self._id, name, now_ms)
+                if read is None:
+                    found[name] = None
+                    continue
+                entry, value = read
+                size += len(value)
+                if size > KV_BULK_GET_BYTES_MAX:
+                    limit = KV_BULK_GET_BYTES_MAX // MIB
+                    raise KvError(operation, 413, f"Total size of request exceeds the limit of {limit}MB")
+                try:
+                    decoded = _parse_json(value, name) if kind == "json" else _decoded(kind, value)
+                except ValueError:
+                    raise KvError(
+                        operation, 400, "At least one of the requested keys corresponds to a non-json value"
+                    ) from None
+                found[name] = decoded, entry.metadata
+        return found
+
+    def _list(self, options: object, named: Mapping[str, Any]) -> JsDict:
+        asked = read_list_options(merge_options("list", options, named))
+        with self._store.snapshot() as snapshot:
+            found, cursor = scan_page(snapshot, self._id, asked, self._clock.now_ms())
+        page = JsDict({"keys": found, "list_complete": cursor is None})
+        if cursor is not None:
+            page["cursor"] = cursor
+        page["cacheStatus"] = None
+        return page
+
+    def _commit_put(self, name: str, value: bytes, put: PutOptions) -> Promise[None]:
+        batch = Batch()
+        old = self._store.get(_KV, entries.entry_key(self._id, name))
+        entries.put_entry(batch, self._id, name, value, put.expires_s, put.metadata, old)
+        return self._store.commit(batch)
+
+    async def _put_stream(self, name: str, stream: ReadableStream, put: PutOptions) -> None:
+        pieces: list[bytes] = []
+        size = 0
+
+        async def keep(piece: bytes) -> None:
+            nonlocal size
+            size += len(piece)
+            check_value_size("PUT", size)
+            pieces.append(piece)
+
+        await stream.write_to(keep)
+        await self._commit_put(name, b"".join(pieces), put)
+
+    def __repr__(self) -> str:
+        return f"<KvNamespace {self._id}>"
+
+
+def scan_page(snapshot: Snapshot, namespace: str, asked: ListOptions, now_ms: int) -> tuple[list[JsDict], str | None]:
+    """One page of live keys, and the cursor of the next page, None after the last. Raises KvError for a bad cursor."""
+    start, end = keys.prefix_range(namespace, partial=asked.prefix)
+    if asked.cursor is not None:
+        try:
+            start = keys.after(entries.entry_key(namespace, decode_cursor(namespace, asked.prefix, asked.cursor)))
+        except BadCursor:
+            raise KvError("GET", 400, "Invalid cursor.") from None
+    found: list[JsDict] = []
+    last = ""
+    for scanned, (key, record) in enumerate(snapshot.scan(_KV, start, end)):
+        entry = entries.decode_record(record)
+        if entry.expired(now_ms) and scanned < KV_LIST_SCAN_MAX:
+            last = entries.decode_entry_key(key)[1]
+            continue
+        if len(found) == asked.limit or scanned >= KV_LIST_SCAN_MAX:
+            return found, encode_cursor(namespace, asked.prefix, last)
+        last = entries.decode_entry_key(key)[1]
+        row = JsDict({"name": last})
+        if entry.expires_s is not None:
+            row["expiration"] = entry.expires_s
+        if entry.metadata is not None:
+            row["metadata"] = _parse_json(entry.metadata, "stored KV metadata")
+        found.append(row)
+    return found, None
+
+
+def _count(operations: int) -> None:
+    event = current_event.get()
+    if event is not None:
+        event.meter.storage_ops += operations
+
+
+def _with_metadata(pair: tuple[object, bytes | None] | None) -> JsDict:
+    value, metadata = (None, None) if pair is None else pair
+    parsed = None if metadata is None else _parse_json(metadata, "stored KV metadata")
+    return JsDict({"value": value, "metadata": parsed, "cacheStatus": None})
+
+
+def _decoded(kind: str, value: bytes) -> object:
+    if kind == "text":
+        return value.decode("utf-8", "replace")
+    if kind == "arrayBuffer":
+        return memoryview(value)
+    return ReadableStream.of_bytes(value)
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+_JSON: Final = json.JSONDecoder(object_hook=JsDict, parse_constant=_refuse_constant)
+
+
+def _parse_json(value: bytes, what: str) -> Any:
+    """Objects become JsDict. Raises ValueError saying `what` is no JSON."""
+    try:
+        return _JSON.decode(value.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} is not JSON: {error}") from None
