@@ -58,6 +58,9 @@ ALARM_BACKOFF_EXPONENT_MAX: Final = 9  # CF
 ALARM_JITTER: Final = 0.25  # CF: added, as a share of the delay
 ALARMS_AT_ONCE_MAX: Final = 64  # ours: alarms and timers in flight per isolate
 
+ACTOR_SWEEP_S: Final = 1.0  # ours: how often idle actors are looked for
+STORAGE_TIMEOUT_S: Final = 30.0  # CF: a write that takes longer resets the object
+
 # Workflows
 WORKFLOW_NAME_MAX: Final = 64  # CF
 INSTANCE_ID_MAX: Final = 100  # CF: code; older documentation said 64
@@ -75,6 +78,9 @@ WAIT_FOR_EVENT_MS: Final = 24 * 3600 * 1000  # CF: default timeout
 CREATE_BATCH_MAX: Final = 100  # CF
 INSTANCE_RETENTION_MS: Final = 30 * 24 * 3600 * 1000  # CF: finished instances
 INSTANCE_IDLE_MS: Final = 5 * 60_000  # CF: kept in memory after the last step activity
+WORKFLOW_RESUME_MS: Final = 10_000  # ours: a running instance whose process died is resumed no later than this
+REPLAY_STALL_MS: Final = 1_000  # ours: a result is held back no longer for a step that a changed script left out
+RETRY_DELAY_ANSWER_MS: Final = 5_000  # CF: for a delay function to answer
 
 # Configuration
 VARS_MAX: Final = 128  # CF
@@ -109,6 +115,10 @@ THREADS_MAX: Final = 40  # ours: worker threads per isolate for sync handlers, s
 LEDGER_FLUSH_S: Final = 1.0  # ours: usage not yet written when a process is killed is at most this old
 HEARTBEAT_S: Final = 0.5  # ours
 STARTUP_MS: Final = 60_000  # ours: import of a worker's script, wall time
+START_WAIT_S: Final = 60.0  # ours: a connection waits at most so long for its isolate to start
+EXIT_GRACE_S: Final = 0.5  # ours: between the end of a drain's grace and SIGKILL
+CPU_KILL_SLACK_MS: Final = 500  # ours: above limits.cpu_ms, where the soft stop has failed, before SIGKILL
+INGRESS_PENDING_MAX: Final = 1024  # ours: connections that have not yet sent what chooses their worker
 CRASH_BACKOFF_FIRST_S: Final = 0.5  # ours: doubles with each crash within CRASH_WINDOW_S
 CRASH_BACKOFF_MAX_S: Final = 30.0  # ours
 CRASH_WINDOW_S: Final = 60.0  # ours
