@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import msgspec
 import msgspec.inspect as inspect
@@ -53,7 +53,11 @@ def warn_unknown(name: str, known: Collection[str], where: Where) -> None:
     warn(where / name, f"unknown key, ignored; {hint}")
 
 
-def decode(value: object, type: type[T], where: Where) -> T:
+@overload
+def decode(value: object, type: type[T], where: Where) -> T: ...
+@overload
+def decode(value: object, type: Any, where: Where) -> Any: ...
+def decode(value: object, type: Any, where: Where) -> Any:
     """Convert plain data (of JSON or TOML) to `type`; strict: no text becomes a number.
 
     Keys that a Struct or dataclass does not have give a warning, or an error where the Struct forbids them.
@@ -63,7 +67,7 @@ def decode(value: object, type: type[T], where: Where) -> T:
         ConfigError: with the path of the wrong value below `where`.
     """
     try:
-        result: T = msgspec.convert(value, type)
+        result = msgspec.convert(value, type)
     except msgspec.ValidationError as error:
         raise _located(str(error), value, type, where) from None
     _warn_unread(value, result, where)
