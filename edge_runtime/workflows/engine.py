@@ -1,0 +1,516 @@
+"""The engine: stored entries and inputs in, effects out. Pure: no I/O, no clock, no randomness, no trio.
+
+Its state is the fold of the instance's entries plus what the script has asked for in this activation. `run` is executed
+from the top in each activation; a step that has its result in the journal is answered from it.
+
+Order of results: at replay results are given in the order of their entries, one at a time, and a result is held back
+until every step that had been asked for before it has been asked for again. In live execution, too, results are given
+one at a time in the order of their entries. So a race between steps has the same winner each time.
+
+Drift: a step that is found under its key with another kind, other arguments or another condition is a `Fault`: the
+instance ends with NondeterminismError. What Cloudflare allows to change under a running instance (a step's
+configuration, steps of other names added or left out) is followed, and recorded as `Drifted` to be shown.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final, assert_never
+
+from edge_runtime.limits import SLEEP_MAX_MS, STEPS_DEFAULT, WORKFLOW_RESUME_MS
+from edge_runtime.store.values import ErrorRecord
+from edge_runtime.workflows.effects import (
+    Append,
+    AskDelay,
+    AttemptRaised,
+    AttemptSucceeded,
+    Breathe,
+    Consume,
+    DelayComputed,
+    Delivered,
+    Effect,
+    EventArrived,
+    Fault,
+    Finish,
+    Input,
+    Refuse,
+    Resolve,
+    RunRaised,
+    RunReturned,
+    SetTimer,
+    SleepRequested,
+    Stalled,
+    StartAttempt,
+    StepRequested,
+    Stopped,
+    TimerFired,
+    WaitRequested,
+)
+from edge_runtime.workflows.journal import (
+    AttemptFailed,
+    AttemptReleased,
+    AttemptStarted,
+    Created,
+    Drifted,
+    Entry,
+    EventReceived,
+    Finished,
+    StepFailed,
+    StepKey,
+    StepKind,
+    StepStarted,
+    StepSucceeded,
+)
+from edge_runtime.workflows.operation import Operation, Phase, retry_delay_ms
+
+Request = StepRequested | SleepRequested | WaitRequested
+_AT_REST: Final = frozenset({Phase.SLEEPING, Phase.WAITING, Phase.RETRYING})
+
+
+class Engine:
+    """One activation of one instance.
+
+    `entries` are all that are stored, `events` all that are in the inbox, in order; `due_ms` is the stored timer.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        events: Iterable[EventArrived] = (),
+        *,
+        due_ms: int | None = None,
+        steps_max: int = STEPS_DEFAULT,
+    ) -> None:
+        self._operations: dict[StepKey, Operation] = {}
+        self._starts: deque[Operation] = deque()  # stored before, by seq; those asked for leave at the front
+        self._undelivered: deque[Operation] = deque()  # done, result not given; by done_seq
+        self._held = 0  # how many of those the script has asked for
+        self._open: dict[StepKey, Operation] = {}  # asked for and not done
+        self._timed: dict[StepKey, Operation] = {}  # the open ones that wait for a time or an event
+        self._occurrences: dict[tuple[tuple[str, ...], str], int] = {}
+        self._positions: dict[tuple[str, ...], int] = {}
+        self._events: dict[str, deque[EventArrived]] = {}
+        self._known_events: set[bytes] = set()
+        self._noted: set[tuple[StepKey | None, str]] = set()
+        self._steps_max = steps_max
+        self._do_steps = 0
+        self._due_ms = due_ms
+        self._delivering = False
+        self._effects: list[Effect] = []
+        self._now_ms = 0
+        self.seq = 0
+        self.finished = False
+        for entry in entries:
+            self._absorb(entry)
+        self._starts.extend(self._operations.values())
+        self._loaded_seq = self.seq
+        for event in events:
+            self._buffer(event)
+
+    # What the driver may look at
+
+    @property
+    def waiting(self) -> bool:
+        """The script waits for times and events, and for nothing else that the engine knows of."""
+        return bool(self._open) and len(self._open) == len(self._timed) and not self._held
+
+    @property
+    def holding(self) -> bool:
+        """A result that the script has asked for is held back until the script asks for other steps."""
+        return self._held > 0 and not self._delivering
+
+    def reserve(self, path: tuple[str, ...], name: str) -> tuple[StepKey, int]:
+        """The key and the position of the next step of this name in this context.
+
+        Called when the script calls the step, which may be before it is ready to be asked for.
+        """
+        count = self._occurrences[(path, name)] = self._occurrences.get((path, name), 0) + 1
+        position = self._positions[path] = self._positions.get(path, 0) + 1
+        return StepKey(path, name, count), position
+
+    def apply(self, input: Input, now_ms: int) -> list[Effect]:
+        """Take one input; the effects are to be performed in order. After the end, and after `Stopped`: none."""
+        if self.finished:
+            return []
+        self._effects, self._now_ms = [], now_ms
+        match input:
+            case StepRequested() | SleepRequested() | WaitRequested():
+                self._delivering = False  # the script has moved on, so it has reacted
+                self._request(input)
+            case AttemptSucceeded():
+                op = self._operations[input.key]
+                if op.in_flight and op.attempt == input.attempt:
+                    self._append(StepSucceeded(seq=self._next, at_ms=now_ms, key=input.key, value=input.value))
+            case AttemptRaised():
+                op = self._operations[input.key]
+                if op.in_flight and op.attempt == input.attempt:
+                    op.in_flight = False
+                    self._attempt_failed(op, input.error, input.retryable)
+            case DelayComputed():
+                self._delay_computed(input)
+            case TimerFired():
+                self._due_ms = None
+                self._expire()
+            case EventArrived():
+                if self._buffer(input):
+                    self._match_events()
+            case Delivered():
+                self._delivering = False
+            case Stalled():
+                self._pass_over()
+            case RunReturned():
+                self._note_left_out()
+                self._finish(Finish("complete", output=input.output))
+            case RunRaised():
+                self._finish(Finish("errored", error=input.error))
+            case Stopped():
+                self._release()
+            case _:
+                assert_never(input)
+        if not self.finished:
+            self._deliver()
+            self._arm()
+        return self._effects
+
+    # Entries
+
+    @property
+    def _next(self) -> int:
+        return self.seq + 1
+
+    def _append(self, entry: Entry) -> None:
+        self._absorb(entry)
+        self._effects.append(Append(entry))
+
+    def _absorb(self, entry: Entry) -> None:
+        assert entry.seq == self._next, "entries are numbered without gaps"
+        self.seq = entry.seq
+        match entry:
+            case Created():
+                return
+            case Drifted():
+                self._noted.add((entry.key, entry.difference))
+                return
+            case Finished():
+                self.finished = True
+                return
+            case StepStarted():
+                op = self._operations[entry.key] = Operation.begin(entry)
+                self._do_steps += entry.step is StepKind.DO
+            case _:
+                op = self._operations[entry.key]
+                op.absorb(entry)
+        if op.phase is Phase.DONE:
+            self._undelivered.append(op)
+            self._held += op.requested
+        self._file(op)
+
+    def _file(self, op: Operation) -> None:
+        if not op.requested:
+            return
+        if op.phase is Phase.DONE:
+            self._open.pop(op.key, None)
+        else:
+            self._open[op.key] = op
+        if op.phase in _AT_REST:
+            self._timed[op.key] = op
+        else:
+            self._timed.pop(op.key, None)
+
+    # Requests
+
+    def _request(self, request: Request) -> None:
+        op = self._operations.get(request.key)
+        if op is None:
+            self._begin(request)
+            return
+        assert not op.requested, "a key is reserved once"
+        difference = _difference(op.started, request)
+        if difference is not None:
+            self._fault(f"step {request.key} (entry {op.started.seq}): {difference}")
+            return
+        if isinstance(request, StepRequested) and op.started.config not in (None, request.config):
+            self._note(request.key, "its configuration has changed; the recorded one stays in force")
+        op.requested = True
+        while self._starts and self._starts[0].requested:
+            self._starts.popleft()
+        self._file(op)
+        if op.phase is Phase.DONE:
+            self._held += 1
+            if op.left_out:
+                self._undelivered.appendleft(op)
+            return
+        match op.phase:
+            case Phase.RUNNING:
+                # It began in an activation that did not end in an orderly way.
+                self._attempt_failed(op, op.interruption, retryable=True)
+            case Phase.RELEASED:
+                self._start_attempt(op, op.attempt)
+            case _:
+                self._match_events()
+                self._expire()
+
+    def _begin(self, request: Request) -> None:
+        if isinstance(request, StepRequested) and self._do_steps >= self._steps_max:
+            text = (
+                f"The limit of {self._steps_max} steps has been reached. "
+                "This limit can be changed in your worker configuration."
+            )
+            self._effects.append(Refuse(request.key, ErrorRecord("WorkflowFatalError", text)))
+            return
+        if self._starts and any(op.done_seq > self._starts[0].started.seq for op in self._stored_undelivered()):
+            first = self._starts[0].key
+            self._note(request.key, f"the journal does not have it; step {first} came next when this part ran before")
+        self._append(_start_entry(request, self._next, self._now_ms))
+        op = self._operations[request.key]
+        op.requested = True
+        self._file(op)
+        if op.phase is Phase.DONE:
+            self._held += 1
+            return
+        if op.phase is Phase.RUNNING:
+            op.in_flight = True
+            self._effects.append(StartAttempt(op.key, 1, op.config, after_commit=op.started.at_most_once))
+        else:
+            self._match_events()
+            self._expire()
+
+    def _stored_undelivered(self) -> Iterable[Operation]:
+        return (op for op in self._undelivered if op.done_seq <= self._loaded_seq)
+
+    # Attempts
+
+    def _start_attempt(self, op: Operation, attempt: int) -> None:
+        self._append(AttemptStarted(seq=self._next, at_ms=self._now_ms, key=op.key, attempt=attempt))
+        op.in_flight = True
+        self._effects.append(StartAttempt(op.key, attempt, op.config, after_commit=op.started.at_most_once))
+
+    def _attempt_failed(self, op: Operation, error: ErrorRecord, retryable: bool) -> None:
+        if not retryable or not op.may_retry:
+            self._append(StepFailed(seq=self._next, at_ms=self._now_ms, key=op.key, error=error))
+        elif op.config.delay_ms is None:
+            op.phase, op.pending_error = Phase.ASKING, error
+            self._effects.append(AskDelay(op.key, op.attempt, error))
+        else:
+            self._retry_after(op, error, retry_delay_ms(op.config, op.attempt))
+
+    def _delay_computed(self, answer: DelayComputed) -> None:
+        op = self._operations[answer.key]
+        if op.phase is not Phase.ASKING or op.attempt != answer.attempt:
+            return
+        error, op.pending_error = op.pending_error, None
+        assert error is not None, "a delay is asked for after an error"
+        if answer.error is not None:
+            self._append(StepFailed(seq=self._next, at_ms=self._now_ms, key=op.key, error=answer.error))
+        else:
+            self._retry_after(op, error, min(answer.delay_ms, SLEEP_MAX_MS))
+
+    def _retry_after(self, op: Operation, error: ErrorRecord, delay_ms: int) -> None:
+        retry_at_ms = self._now_ms + delay_ms
+        self._append(
+            AttemptFailed(
+                seq=self._next,
+                at_ms=self._now_ms,
+                key=op.key,
+                attempt=op.attempt,
+                error=error,
+                retry_at_ms=retry_at_ms,
+            )
+        )
+        if delay_ms <= 0:
+            self._start_attempt(op, op.attempt + 1)
+
+    def _release(self) -> None:
+        for op in list(self._open.values()):
+            if op.phase is Phase.ASKING:
+                assert op.pending_error is not None, "a delay is asked for after an error"
+                self._append(
+                    AttemptFailed(
+                        seq=self._next,
+                        at_ms=self._now_ms,
+                        key=op.key,
+                        attempt=op.attempt,
+                        error=op.pending_error,
+                        retry_at_ms=self._now_ms,
+                    )
+                )
+            elif op.in_flight and not op.started.at_most_once:
+                self._append(AttemptReleased(seq=self._next, at_ms=self._now_ms, key=op.key, attempt=op.attempt))
+
+    # Time and events
+
+    def _expire(self) -> None:
+        """End the sleeps and waits that are due and begin the attempts that are."""
+        due = [op for op in self._timed.values() if op.due_ms is not None and op.due_ms <= self._now_ms]
+        due.sort(key=lambda op: (op.due_ms or 0, op.started.seq))
+        for op in due:
+            if op.phase is Phase.SLEEPING:
+                self._append(StepSucceeded(seq=self._next, at_ms=self._now_ms, key=op.key))
+            elif op.phase is Phase.WAITING:
+                waited_ms = (op.due_ms or 0) - op.started.at_ms
+                error = ErrorRecord("WorkflowTimeoutError", f"Execution timed out after {waited_ms}ms")
+                self._append(StepFailed(seq=self._next, at_ms=self._now_ms, key=op.key, error=error))
+            elif op.phase is Phase.RETRYING:
+                self._start_attempt(op, op.attempt + 1)
+
+    def _buffer(self, event: EventArrived) -> bool:
+        if event.inbox_key in self._known_events:
+            return False
+        self._known_events.add(event.inbox_key)
+        self._events.setdefault(event.event_type, deque()).append(event)
+        return True
+
+    def _match_events(self) -> None:
+        """Give buffered events to the waits of their type, oldest to oldest; a wait takes none sent after its end."""
+        waits = [op for op in self._timed.values() if op.phase is Phase.WAITING]
+        waits.sort(key=lambda op: op.started.seq)
+        for op in waits:
+            buffered = self._events.get(op.started.event_type)
+            if not buffered:
+                continue
+            event = buffered[0]
+            if op.due_ms is not None and event.sent_ms > op.due_ms and self._now_ms >= op.due_ms:
+                continue
+            buffered.popleft()
+            self._append(
+                EventReceived(
+                    seq=self._next,
+                    at_ms=self._now_ms,
+                    key=op.key,
+                    event_type=event.event_type,
+                    payload=event.payload,
+                    sent_ms=event.sent_ms,
+                )
+            )
+            self._effects.append(Consume(event.inbox_key))
+
+    def _arm(self) -> None:
+        """Keep the stored timer early enough: when something is due, and for as long as the script runs soon.
+
+        A running instance always has a timer, for that is what brings it back after a crash.
+        """
+        dues = [op.due_ms for op in self._timed.values() if op.due_ms is not None]
+        wanted_ms = min(dues, default=None)
+        if not self.waiting or wanted_ms is None:
+            resume_ms = self._now_ms + WORKFLOW_RESUME_MS
+            if wanted_ms is None or wanted_ms > resume_ms:
+                # One that is set for a little earlier will do: this is not written with every step.
+                early_ms = resume_ms - WORKFLOW_RESUME_MS // 2
+                if self._due_ms is not None and early_ms <= self._due_ms <= resume_ms:
+                    return
+                wanted_ms = resume_ms
+        if wanted_ms != self._due_ms:
+            self._due_ms = wanted_ms
+            self._effects.append(SetTimer(wanted_ms))
+
+    # Delivery of results
+
+    def _deliver(self) -> None:
+        if not self._undelivered:
+            return
+        op = self._undelivered[0]
+        if not op.requested or (self._starts and self._starts[0].started.seq < op.done_seq):
+            return
+        if self._delivering:
+            self._effects.append(Breathe())
+            return
+        self._undelivered.popleft()
+        self._held -= 1
+        assert op.result is not None, "a step that is done has a result"
+        self._delivering = True
+        self._effects.append(Resolve(op.key, op.result, op.done_seq))
+        if self._held:
+            self._effects.append(Breathe())
+
+    def _pass_over(self) -> None:
+        """Hold nothing back any longer for the steps before the first result that the script has asked for."""
+        if not self.holding:
+            return
+        while not self._undelivered[0].requested:
+            self._undelivered.popleft().left_out = True
+        while self._starts and self._starts[0].started.seq < self._undelivered[0].done_seq:
+            op = self._starts.popleft()
+            op.left_out = not op.requested
+
+    # Drift and end
+
+    def _note(self, key: StepKey | None, difference: str) -> None:
+        if (key, difference) not in self._noted:
+            self._append(Drifted(seq=self._next, at_ms=self._now_ms, key=key, difference=difference))
+
+    def _note_left_out(self) -> None:
+        for op in self._operations.values():
+            if not op.requested:
+                self._note(op.key, "the journal has it and the script did not ask for it again")
+
+    def _fault(self, difference: str) -> None:
+        self._effects.append(Fault(difference))
+        text = f"The script did something else than before at {difference}. What a running instance has done must stay."
+        self._finish(Finish("errored", error=ErrorRecord("NondeterminismError", text)))
+
+    def _finish(self, finish: Finish) -> None:
+        self._append(Finished(seq=self._next, at_ms=self._now_ms, status=finish.status))
+        self._effects.append(finish)
+
+
+def _start_entry(request: Request, seq: int, now_ms: int) -> StepStarted:
+    match request:
+        case StepRequested():
+            return StepStarted(
+                seq=seq,
+                at_ms=now_ms,
+                key=request.key,
+                step=StepKind.DO,
+                position=request.position,
+                fingerprint="",
+                config=request.config,
+                at_most_once=request.at_most_once,
+                skipped=not request.condition,
+            )
+        case SleepRequested():
+            return StepStarted(
+                seq=seq,
+                at_ms=now_ms,
+                key=request.key,
+                step=request.step,
+                position=request.position,
+                fingerprint=request.fingerprint,
+                due_ms=request.due_ms,
+            )
+        case WaitRequested():
+            return StepStarted(
+                seq=seq,
+                at_ms=now_ms,
+                key=request.key,
+                step=StepKind.WAIT,
+                position=request.position,
+                fingerprint=_wait_fingerprint(request),
+                due_ms=now_ms + request.timeout_ms,
+                event_type=request.event_type,
+            )
+
+
+def _wait_fingerprint(request: WaitRequested) -> str:
+    return f"type {request.event_type!r}"
+
+
+def _difference(recorded: StepStarted, request: Request) -> str | None:
+    """What must not differ and does: "was X, is Y"."""
+    match request:
+        case StepRequested():
+            kind, fingerprint = StepKind.DO, ""
+        case SleepRequested():
+            kind, fingerprint = request.step, request.fingerprint
+        case WaitRequested():
+            kind, fingerprint = StepKind.WAIT, _wait_fingerprint(request)
+    if recorded.step is not kind:
+        return f"it was a {recorded.step} and is a {kind} now"
+    if recorded.fingerprint != fingerprint:
+        return f"its argument was {recorded.fingerprint} and is {fingerprint} now"
+    if isinstance(request, StepRequested):
+        if recorded.skipped and request.condition:
+            return "its condition was false, so it was skipped, and is true now"
+        if not recorded.skipped and not request.condition:
+            return "its condition was true, so it ran, and is false now"
+    return None

@@ -1,0 +1,132 @@
+"""One step of an instance in memory: what its entries say, and what this activation adds to it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from edge_runtime.limits import SLEEP_MAX_MS
+from edge_runtime.store.values import ErrorRecord
+from edge_runtime.workflows.effects import Error, Received, Result, Value
+from edge_runtime.workflows.journal import (
+    AttemptFailed,
+    AttemptReleased,
+    AttemptStarted,
+    Backoff,
+    EventReceived,
+    StepConfig,
+    StepFailed,
+    StepKey,
+    StepKind,
+    StepStarted,
+    StepSucceeded,
+)
+
+# Cloudflare's text.
+_INTERRUPTED: Final = ErrorRecord("WorkflowInternalError", "Attempt failed due to internal workflows error")
+_INTERRUPTED_ONCE: Final = ErrorRecord(
+    "StepInterrupted", "The step was cut short and may have had its effect; it runs at most once, so it is not repeated"
+)
+
+
+class Phase(StrEnum):
+    RUNNING = "running"  # an attempt has begun
+    ASKING = "asking"  # the script's delay function computes; in the journal this looks like RUNNING
+    RETRYING = "retrying"  # waits for due_ms, then the next attempt begins
+    RELEASED = "released"  # an orderly stop cut the attempt short; it begins again when asked for
+    SLEEPING = "sleeping"
+    WAITING = "waiting"
+    DONE = "done"
+
+
+StepEntry = StepStarted | AttemptStarted | AttemptFailed | AttemptReleased | StepSucceeded | EventReceived | StepFailed
+
+
+@dataclass(slots=True)
+class Operation:
+    """Invariant: `phase`, `attempt`, `due_ms` and `result` follow from the entries alone, except ASKING."""
+
+    started: StepStarted
+    phase: Phase
+    attempt: int
+    due_ms: int | None
+    result: Result | None = None
+    done_seq: int = 0
+    requested: bool = False
+    """The script has asked for it in this activation."""
+    in_flight: bool = False
+    """An attempt runs in this activation."""
+    pending_error: ErrorRecord | None = None
+    """Of the attempt whose delay is being asked for."""
+    left_out: bool = False
+    """The script has gone on without asking for it."""
+
+    @property
+    def key(self) -> StepKey:
+        return self.started.key
+
+    @property
+    def config(self) -> StepConfig:
+        assert self.started.config is not None, "only `do` steps have attempts"
+        return self.started.config
+
+    @property
+    def interruption(self) -> ErrorRecord:
+        """What is recorded of an attempt that a crash cut short."""
+        return _INTERRUPTED_ONCE if self.started.at_most_once else _INTERRUPTED
+
+    @classmethod
+    def begin(cls, started: StepStarted) -> Operation:
+        if started.skipped:
+            return cls(started, Phase.DONE, 0, None, Value(None), started.seq)
+        match started.step:
+            case StepKind.DO:
+                return cls(started, Phase.RUNNING, 1, None)
+            case StepKind.SLEEP | StepKind.SLEEP_UNTIL:
+                return cls(started, Phase.SLEEPING, 0, started.due_ms)
+            case StepKind.WAIT:
+                return cls(started, Phase.WAITING, 0, started.due_ms)
+
+    def absorb(self, entry: StepEntry) -> None:
+        """Apply one entry of this step that follows its `StepStarted`."""
+        match entry:
+            case AttemptStarted():
+                self.phase, self.attempt, self.due_ms = Phase.RUNNING, entry.attempt, None
+            case AttemptFailed():
+                self.phase, self.due_ms, self.in_flight = Phase.RETRYING, entry.retry_at_ms, False
+            case AttemptReleased():
+                self.phase, self.in_flight = Phase.RELEASED, False
+            case StepSucceeded():
+                self._end(Value(entry.value), entry.seq)
+            case EventReceived():
+                self._end(Received(entry.event_type, entry.payload, entry.sent_ms), entry.seq)
+            case StepFailed():
+                self._end(Error(entry.error), entry.seq)
+            case StepStarted():
+                raise AssertionError(f"step {entry.key} begins twice")
+
+    def _end(self, result: Result, seq: int) -> None:
+        self.phase, self.due_ms, self.in_flight = Phase.DONE, None, False
+        self.result, self.done_seq = result, seq
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether another attempt is allowed after the present one."""
+        if self.started.at_most_once:
+            return False
+        return self.config.retries_max is None or self.attempt <= self.config.retries_max
+
+
+def retry_delay_ms(config: StepConfig, attempt: int) -> int:
+    """How long to wait after attempt `attempt` failed, at most SLEEP_MAX_MS. Source: Cloudflare's engine, no jitter."""
+    assert config.delay_ms is not None, "the script's function tells the delay"
+    match config.backoff:
+        case Backoff.CONSTANT:
+            delay_ms = config.delay_ms
+        case Backoff.LINEAR:
+            delay_ms = config.delay_ms * attempt
+        case Backoff.EXPONENTIAL:
+            # 2**40 ms is beyond the cap already; a larger shift would only build a huge integer.
+            delay_ms = config.delay_ms << min(attempt - 1, 40)
+    return min(delay_ms, SLEEP_MAX_MS)
