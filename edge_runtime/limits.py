@@ -96,7 +96,11 @@ CONFIG_DEPTH_MAX: Final = 64  # ours: nesting inside it
 LMDB_KEY_MAX: Final = 511  # LMDB 0.9
 STORE_KEY_MAX: Final = 4 * KIB  # ours: logical keys, see store.long_keys
 STORE_VALUE_MAX: Final = 2**31 - 1  # ours: bytes of one stored value
-MAP_SIZE: Final = 64 * 1024 * MIB  # ours: sparse; grown by the committer when 90 % is used
+STORE_CHUNK: Final = 64 * KIB - 16  # ours: larger values are stored in pieces; 16 pages less LMDB's page header
+STORE_FREE_MIN: Final = 16 * MIB  # ours: with less space on the disk, commits are refused before they begin
+STORE_SWEEP_S: Final = 30.0  # ours: between looks for readers that died without a word, when there is no traffic
+STORE_SWEEP_GROUPS: Final = 1000  # ours: the same, in commits, under traffic
+MAP_SIZE: Final = 64 * 1024 * MIB  # ours: sparse; doubled by the committer when it is full
 VALUE_DEPTH_MAX: Final = 256  # ours: nesting of stored values, see store.values
 COMMIT_BATCHES_MAX: Final = 4096  # ours: batches merged into one transaction
 

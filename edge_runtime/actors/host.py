@@ -1,0 +1,300 @@
+"""The host of all actors of one isolate: activates them, fires their timers, evicts and releases them."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from functools import partial
+
+import trio
+
+from edge_runtime.actors.activation import (
+    CODE_UPDATED,
+    STORAGE_TIMED_OUT,
+    Activation,
+    Delivery,
+    TimerMessage,
+)
+from edge_runtime.actors.alarms import retry_delay_ms
+from edge_runtime.actors.api import ActorAddress, ActorKind, BodyFactory
+from edge_runtime.actors.timers import DueTimer, pending
+from edge_runtime.actors.turns import TurnEnd
+from edge_runtime.errors import ActorBroken, UsageError
+from edge_runtime.event import Events
+from edge_runtime.limits import ACTOR_SWEEP_S, ALARMS_AT_ONCE_MAX, STORAGE_TIMEOUT_S
+from edge_runtime.promise import Promise
+from edge_runtime.seams import Clock, Offload, Randomness
+from edge_runtime.store.api import Batch, Store, Table
+
+_log = logging.getLogger("edge.actors")
+
+
+class LocalActorHost:
+    """`actors.api.ActorHost` for one isolate, which owns every actor of its worker."""
+
+    def __init__(
+        self, store: Store, clock: Clock, random: Randomness, offload: Offload, events: Events, worker: str
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._random = random
+        self._offload = offload
+        self._events = events
+        self._worker = worker
+        self._factories: dict[tuple[str, ActorKind, str], BodyFactory] = {}
+        self._activations: dict[ActorAddress, Activation] = {}
+        self._settling: dict[ActorAddress, Promise[None]] = {}
+        self._turn_end = TurnEnd()
+        self._nursery: trio.Nursery | None = None
+        self._tasks = contextvars.Context()
+        self._released: ActorBroken | None = None
+        self._firing: set[ActorAddress] = set()
+        self._failing: dict[ActorAddress, tuple[int, int]] = {}
+        """Timers whose call raised: how often in a row, and when (ms) to try again."""
+        self._timer_sleep: trio.CancelScope | None = None
+        self._asleep_until_ms: int | None = None
+        self._populated = trio.Event()
+
+    def register(self, worker: str, kind: ActorKind, namespace: str, factory: BodyFactory) -> None:
+        self._factories[worker, kind, namespace] = factory
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the actors' tasks until cancelled or released."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._tasks = contextvars.copy_context()
+                nursery.start_soon(self._turn_end.run)
+                nursery.start_soon(self._watch_timers)
+                nursery.start_soon(self._sweep)
+                task_status.started()
+        finally:
+            self._nursery = None
+
+    async def release(self) -> None:
+        """Give all actors up: accept nothing more, stop the bodies, make their writes durable, cancel what still runs.
+
+        When this returns, nothing of this host writes any more. Calls that did not complete fail with ActorBroken, as
+        later deliveries do.
+        """
+        if self._released is not None:
+            return
+        refusal = self._released = ActorBroken(CODE_UPDATED)
+        async with trio.open_nursery() as nursery:
+            for activation in self._activations.values():
+                _fail_waiting(activation, refusal)
+                nursery.start_soon(activation.stop, refusal)
+        for activation in self._activations.values():
+            _fail_waiting(activation, refusal)
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def deliver(self, address: ActorAddress, message: object, *, name: str | None = None) -> Promise[object]:
+        if (address.worker, address.kind, address.namespace) not in self._factories:
+            return Promise.rejected(
+                UsageError(f"worker {address.worker} has no {address.kind} namespace {address.namespace!r}")
+            )
+        return self._deliver(address, Delivery(message), name)
+
+    def _deliver(self, address: ActorAddress, delivery: Delivery, name: str | None) -> Promise[object]:
+        activation = self._activations.get(address)
+        if activation is None:
+            if self._released is not None or self._nursery is None:
+                return Promise.rejected(self._released or ActorBroken("the actors of this worker are not running"))
+            activation = self._activate(self._nursery, address, name)
+        elif self._released is not None:
+            return Promise.rejected(self._released)
+        activation.deliver(delivery, name)
+        return delivery.reply
+
+    def _activate(self, nursery: trio.Nursery, address: ActorAddress, name: str | None) -> Activation:
+        activation = Activation(
+            address,
+            name,
+            self._factories[address.worker, address.kind, address.namespace],
+            store=self._store,
+            clock=self._clock,
+            random=self._random,
+            offload=self._offload,
+            events=self._events,
+            turn_end=self._turn_end,
+            tasks=self._tasks,
+            timer_written=self._timer_written,
+        )
+        self._activations[address] = activation
+        self._populated.set()
+        self._tasks.run(nursery.start_soon, self._live, activation)
+        return activation
+
+    async def _live(self, activation: Activation) -> None:
+        address = activation.address
+        try:
+            await activation.live(self._settling.pop(address, None))
+        finally:
+            del self._activations[address]
+            if activation.settling:
+                # The next activation must read what this one has queued, and nothing older.
+                self._settling[address] = self._store.commit(Batch())
+                self._settling[address].add_done_callback(partial(self._settled, address))
+            self._succeed(activation)
+
+    def _settled(self, address: ActorAddress, promise: Promise[None]) -> None:
+        if self._settling.get(address) is promise:
+            del self._settling[address]
+
+    def _succeed(self, ended: Activation) -> None:
+        """Pass what arrived while an activation ended to a new one."""
+        if not ended.waiting:
+            return
+        if self._nursery is None or self._released is not None or self._nursery.cancel_scope.cancel_called:
+            _fail_waiting(ended, self._released or ActorBroken(CODE_UPDATED))
+            return
+        successor = self._activate(self._nursery, ended.address, ended.name)
+        for delivery in ended.waiting:
+            successor.deliver(delivery, None)
+
+    # Timers
+
+    def timers_changed(self) -> None:
+        if self._timer_sleep is not None:
+            self._timer_sleep.cancel()
+
+    def _timer_written(self, due_ms: int) -> None:
+        if self._asleep_until_ms is None or due_ms < self._asleep_until_ms:
+            self.timers_changed()
+
+    @property
+    def next_due_ms(self) -> int | None:
+        return self._next_due_ms(self._clock.now_ms())
+
+    def _next_due_ms(self, now_ms: int) -> int | None:
+        later = None
+        with self._store.snapshot() as snapshot:
+            for timer in pending(snapshot, self._worker):
+                retry_ms = self._retry_ms(timer.address)
+                if retry_ms <= now_ms:
+                    return timer.due_ms if later is None else min(later, timer.due_ms)
+                later = retry_ms if later is None else min(later, retry_ms)
+        return later
+
+    def _retry_ms(self, address: ActorAddress) -> int:
+        return self._failing[address][1] if address in self._failing else 0
+
+    async def _watch_timers(self) -> None:
+        while True:
+            with trio.CancelScope() as self._timer_sleep:
+                self._asleep_until_ms = self._fire_due()
+                if self._asleep_until_ms is None:
+                    await trio.sleep_forever()
+                await self._clock.sleep_until_ms(self._asleep_until_ms)
+
+    def _fire_due(self) -> int | None:
+        """Start what is due, as far as there is room; returns when to look again if nobody says so earlier."""
+        now_ms = self._clock.now_ms()
+        again_ms = None
+        with self._store.snapshot() as snapshot:
+            for timer in pending(snapshot, self._worker):
+                if timer.address in self._firing:
+                    continue
+                if len(self._firing) >= ALARMS_AT_ONCE_MAX:
+                    return again_ms
+                at_ms = max(timer.due_ms, self._retry_ms(timer.address))
+                if at_ms <= now_ms:
+                    self._fire(timer)
+                else:
+                    again_ms = at_ms if again_ms is None else min(again_ms, at_ms)
+                    if timer.due_ms > now_ms:
+                        break
+        return again_ms
+
+    def _fire(self, timer: DueTimer) -> None:
+        address = timer.address
+        self._firing.add(address)
+        if (address.worker, address.kind, address.namespace) in self._factories:
+            reply = self._deliver(address, Delivery(TimerMessage(woken=not timer.own)), None)
+        else:
+            reply = Promise.rejected(UsageError(f"no {address.kind} namespace {address.namespace!r} is configured"))
+        reply.add_done_callback(partial(self._fired, timer))
+
+    def _fired(self, timer: DueTimer, reply: Promise[object]) -> None:
+        """The call has returned and its writes are durable, or it has failed and the timer is still there."""
+        address = timer.address
+        if self._released is not None:
+            return
+        if reply.error is not None:
+            self._fire_failed(timer, reply.error)
+        elif reply.result() or not timer.own:
+            self._failing.pop(address, None)
+            if not timer.own:
+                self._forget_timer(timer)
+                return
+        elif (activation := self._activations.get(address)) is None or not activation.settling:
+            self._forget_stale(timer)
+            return
+        self._firing.discard(address)
+        self.timers_changed()
+
+    def _fire_failed(self, timer: DueTimer, error: BaseException) -> None:
+        address = timer.address
+        count = self._failing[address][0] if address in self._failing else 0
+        delay_ms = retry_delay_ms(count, int.from_bytes(self._random.bytes(2), "big") / 65536)
+        self._failing[address] = (count + 1, self._clock.now_ms() + delay_ms)
+        _log.warning(
+            "the timer of %s %s %s failed and is kept; next attempt in %d ms: %s",
+            address.kind,
+            address.namespace,
+            address.id,
+            delay_ms,
+            error,
+        )
+
+    def _forget_stale(self, timer: DueTimer) -> None:
+        """Remove an entry that its actor's record no longer names."""
+        activation = self._activations.get(timer.address)
+        if activation is None or activation.due_ms != timer.due_ms:
+            self._forget_timer(timer)
+        else:
+            self._firing.discard(timer.address)
+            self.timers_changed()
+
+    def _forget_timer(self, timer: DueTimer) -> None:
+        self._store.commit(Batch().delete(Table.TIMERS, timer.key)).add_done_callback(
+            lambda _: self._timer_forgotten(timer)
+        )
+
+    def _timer_forgotten(self, timer: DueTimer) -> None:
+        self._firing.discard(timer.address)
+        self.timers_changed()
+
+    # Eviction
+
+    @property
+    def active(self) -> int:
+        return sum(not activation.idle for activation in self._activations.values())
+
+    async def _sweep(self) -> None:
+        """Evict idle actors and break those whose writes take too long."""
+        while True:
+            if not self._activations:
+                self._populated = trio.Event()
+                await self._populated.wait()
+            await trio.sleep(ACTOR_SWEEP_S)
+            now_s = self._clock.monotonic_s()
+            for activation in list(self._activations.values()):
+                if activation.closing:
+                    continue
+                oldest_s = activation.oldest_commit_s
+                if oldest_s is not None and now_s - oldest_s > STORAGE_TIMEOUT_S:
+                    activation.abort(ActorBroken(STORAGE_TIMED_OUT, overloaded=True))
+                elif activation.idle and (now_s - activation.touched_s) * 1000 >= activation.idle_ms:
+                    self._evict(activation)
+
+    def _evict(self, activation: Activation) -> None:
+        assert self._nursery is not None
+        activation.closing = True
+        self._tasks.run(self._nursery.start_soon, activation.stop, ActorBroken(CODE_UPDATED))
+
+
+def _fail_waiting(activation: Activation, error: ActorBroken) -> None:
+    while activation.waiting:
+        activation.waiting.popleft().fail(error)

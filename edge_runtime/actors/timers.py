@@ -1,0 +1,161 @@
+"""Timers: the durable table of who is to be woken when, and one record per actor beside it.
+
+Keys of Table.TIMERS, value empty:
+
+    encode(worker, due_ms, kind, namespace, id)          the actor's own timer; ACTORS holds the same due time
+    encode(worker, due_ms, kind, namespace, id, token)   a wake-up by somebody else, deleted once it was heard
+
+Table.ACTORS: encode(worker, kind, namespace, id) -> [due_ms or None, retries, name or None, scheduled_ms or None]. The
+record exists while there is something to say in it.
+
+The earliest timer is read from the table and nothing of it is kept in memory, so a sleeper costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from edge_runtime.actors.api import ActorAddress, ActorKind
+from edge_runtime.errors import StoreCorrupt
+from edge_runtime.store import keys, values
+from edge_runtime.store.api import Batch, Snapshot, Table
+
+
+@dataclass(frozen=True, slots=True)
+class ActorRecord:
+    due_ms: int | None = None
+    retries: int = 0
+    name: str | None = None
+    scheduled_ms: int | None = None
+    """What the timer was first set to; `due_ms` is later while it is being retried."""
+
+    @property
+    def blank(self) -> bool:
+        return self.due_ms is None and self.name is None
+
+
+BLANK: Final = ActorRecord()
+
+
+@dataclass(frozen=True, slots=True)
+class DueTimer:
+    address: ActorAddress
+    due_ms: int
+    key: bytes
+    own: bool
+    """False for a wake-up by somebody else."""
+
+
+def record_key(address: ActorAddress) -> bytes:
+    return keys.encode(address.worker, address.kind.value, address.namespace, address.id)
+
+
+def timer_key(address: ActorAddress, due_ms: int) -> bytes:
+    return keys.encode(address.worker, due_ms, address.kind.value, address.namespace, address.id)
+
+
+def encode_record(record: ActorRecord) -> bytes:
+    return values.encode([record.due_ms, record.retries, record.name, record.scheduled_ms])
+
+
+def decode_record(data: bytes) -> ActorRecord:
+    return ActorRecord(*values.decode(data))
+
+
+def read_record(snapshot: Snapshot, address: ActorAddress) -> ActorRecord | None:
+    data = snapshot.get(Table.ACTORS, record_key(address))
+    return None if data is None else decode_record(data)
+
+
+def write_record(batch: Batch, address: ActorAddress, old: ActorRecord | None, new: ActorRecord | None) -> None:
+    """Replace what is stored of an actor, its timer included. `old` is what this batch will find there."""
+    old_due = None if old is None else old.due_ms
+    new_due = None if new is None else new.due_ms
+    if old_due is not None and old_due != new_due:
+        batch.delete(Table.TIMERS, timer_key(address, old_due))
+    if new_due is not None and old_due != new_due:
+        batch.put(Table.TIMERS, timer_key(address, new_due), b"")
+    if new is not None and not new.blank:
+        if new != old:
+            batch.put(Table.ACTORS, record_key(address), encode_record(new))
+    elif old is not None:
+        batch.delete(Table.ACTORS, record_key(address))
+
+
+def schedule(
+    batch: Batch, snapshot: Snapshot, address: ActorAddress, due_ms: int | None, *, name: str | None = None
+) -> None:
+    """Set, move or clear the timer of an actor that is not activated, as part of `batch`.
+
+    The batch gets an Expect on the actor's record as `snapshot` has it: if somebody changed it meanwhile, the commit
+    is refused with Conflict. Tell the host (`timers_changed`) once it is durable. To reach an actor that may be
+    active in another process, `wake` it instead.
+    """
+    key = record_key(address)
+    stored = snapshot.get(Table.ACTORS, key)
+    old = None if stored is None else decode_record(stored)
+    kept = name if name is not None or old is None else old.name
+    batch.expect(Table.ACTORS, key, stored)
+    write_record(batch, address, old, ActorRecord(due_ms, 0, kept, due_ms))
+
+
+def forget(batch: Batch, snapshot: Snapshot, address: ActorAddress) -> None:
+    """Remove what the tables here hold of an actor that is not activated."""
+    write_record(batch, address, read_record(snapshot, address), None)
+
+
+def wake(batch: Batch, address: ActorAddress, due_ms: int, token: str) -> None:
+    """Have `timer()` of the actor's body called at `due_ms` or soon after, whatever its own timer says.
+
+    For messages that another process left for it in the same batch. `token` is unique (`Randomness.uuid`), so that no
+    wake-up is taken for an earlier one.
+    """
+    key = keys.encode(address.worker, due_ms, address.kind.value, address.namespace, address.id, token)
+    batch.put(Table.TIMERS, key, b"")
+
+
+def pending(snapshot: Snapshot, worker: str, until_ms: int | None = None) -> Iterator[DueTimer]:
+    """All timers of a worker with due_ms <= until_ms (None: all), earliest first, lazily."""
+    start, end = keys.prefix_range(worker)
+    if until_ms is not None:
+        end = keys.encode(worker, until_ms + 1)
+    for key in snapshot.keys(Table.TIMERS, start, end):
+        yield _decode_timer(key)
+
+
+def next_due_ms(snapshot: Snapshot, worker: str) -> int | None:
+    """When the earliest timer of a worker is due; None without timers."""
+    return next((timer.due_ms for timer in pending(snapshot, worker)), None)
+
+
+def due(snapshot: Snapshot, worker: str, now_ms: int, limit: int) -> list[DueTimer]:
+    """At most `limit` timers that are due, earliest first."""
+    found: list[DueTimer] = []
+    for timer in pending(snapshot, worker, now_ms):
+        if len(found) >= limit:
+            break
+        found.append(timer)
+    return found
+
+
+def scheduled_namespaces(snapshot: Snapshot, worker: str, kind: ActorKind) -> list[str]:
+    """The namespaces of a kind that have a record, in order; one look-up each, however many actors there are."""
+    found: list[str] = []
+    start, end = keys.prefix_range(worker, kind.value)
+    while (key := next(iter(snapshot.keys(Table.ACTORS, start, end)), None)) is not None:
+        namespace = keys.decode(key)[2]
+        if not isinstance(namespace, str):
+            raise StoreCorrupt(f"an actor's record has the key {key!r}")
+        found.append(namespace)
+        start = keys.prefix_range(worker, kind.value, namespace)[1]
+    return found
+
+
+def _decode_timer(key: bytes) -> DueTimer:
+    match keys.decode(key):
+        case (str(worker), int(due_ms), str(kind), str(namespace), str(id), *token) if len(token) <= 1:
+            return DueTimer(ActorAddress(worker, ActorKind(kind), namespace, id), due_ms, key, own=not token)
+        case _:
+            raise StoreCorrupt(f"a timer has the key {key!r}")

@@ -1,0 +1,157 @@
+"""What stands around an actor host in tests: a clock that follows trio's, plain events, bodies that record."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import trio
+
+from edge_runtime.actors.api import ActorAddress, ActorBody, ActorContext, ActorKind
+from edge_runtime.actors.host import LocalActorHost
+from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.store.api import Batch, Store, Table
+
+T = TypeVar("T")
+
+EPOCH_MS = 1_700_000_000_000
+WORKER = "shop"
+
+
+class TrioClock:
+    """Wall time that passes as trio's does, so that MockClock moves it."""
+
+    def __init__(self) -> None:
+        self.shift_ms = 0
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + self.shift_ms + int(trio.current_time() * 1000)
+
+    def monotonic_s(self) -> float:
+        return trio.current_time()
+
+    async def sleep_until_ms(self, due_ms: int) -> None:
+        await trio.lowlevel.checkpoint()
+        while (left_ms := due_ms - self.now_ms()) > 0:
+            await trio.sleep(left_ms / 1000)
+
+
+class CountingRandomness:
+    """Distinct and repeatable."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def bytes(self, count: int) -> bytes:
+        self._count += 1
+        return self._count.to_bytes(count, "big")
+
+    def uuid(self) -> str:
+        self._count += 1
+        return f"00000000-0000-4000-8000-{self._count:012d}"
+
+    def ordered_id(self) -> str:
+        return self.uuid()
+
+
+class PlainFlavour:
+    name = "trio"
+
+    async def run(self, coro: Awaitable[T]) -> T:
+        return await coro
+
+
+async def inline_offload(fn: Callable[..., T], /, *args: object) -> T:
+    return fn(*args)
+
+
+class RecordedEvents:
+    """Events that keep what became of them: (kind, name, outcome) in the order of their ends."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self.ended: list[tuple[EventKind, str, Outcome]] = []
+        self.errors: list[str] = []
+
+    def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
+        return EventContext(kind, name, self._nursery, PlainFlavour(), actor)
+
+    def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
+        self.ended.append((event.kind, event.name, outcome))
+        if error:
+            self.errors.append(error)
+        self._nursery.start_soon(event.finish)
+
+
+class FakeBody:
+    """Does what a message says: a callable gets the body. Records starts, timers and stops in `log`."""
+
+    def __init__(self, context: ActorContext, log: list[object]) -> None:
+        self.context = context
+        self.log = log
+        self.busy = False
+        self.gate = trio.Event()
+        self.gate.set()
+        self.on_timer: Callable[[FakeBody], Awaitable[None]] | None = None
+
+    async def start(self) -> None:
+        self.log.append("start")
+
+    async def receive(self, message: Any) -> object:
+        if callable(message):
+            return await message(self)
+        self.log.append(message)
+        return message
+
+    async def timer(self) -> None:
+        self.log.append(("timer", self.context.clock.now_ms(), self.context.due_ms))
+        if self.on_timer is not None:
+            await self.on_timer(self)
+            return
+        batch = Batch()
+        self.context.set_timer(batch, None)
+        self.context.commit(batch)
+
+    async def input_open(self) -> None:
+        await self.gate.wait()
+
+    async def stop(self) -> None:
+        self.log.append("stop")
+
+    @property
+    def idle(self) -> bool:
+        return not self.busy
+
+
+class FakeFactory:
+    def __init__(self, make: Callable[[ActorContext], ActorBody], idle_ms: int = 10_000) -> None:
+        self._make = make
+        self.idle_ms = idle_ms
+
+    def __call__(self, context: ActorContext) -> ActorBody:
+        return self._make(context)
+
+
+def address(id: str = "a", namespace: str = "Fake", kind: ActorKind = ActorKind.OBJECT) -> ActorAddress:
+    return ActorAddress(WORKER, kind, namespace, id)
+
+
+@asynccontextmanager
+async def running_host(
+    store: Store, make: Callable[[ActorContext], ActorBody], *, idle_ms: int = 10_000, clock: TrioClock | None = None
+) -> AsyncIterator[LocalActorHost]:
+    """A host with one namespace, "Fake", for objects and workflows; cancelled at the end."""
+    async with trio.open_nursery() as nursery:
+        events = RecordedEvents(nursery)
+        host = LocalActorHost(store, clock or TrioClock(), CountingRandomness(), inline_offload, events, WORKER)
+        for kind in (ActorKind.OBJECT, ActorKind.WORKFLOW):
+            host.register(WORKER, kind, "Fake", FakeFactory(make, idle_ms))
+        await nursery.start(host.run)
+        yield host
+        nursery.cancel_scope.cancel()
+
+
+async def put(body: FakeBody, key: bytes, value: bytes = b"x") -> None:
+    """Commit one value without waiting for it."""
+    body.context.commit(Batch().put(Table.OBJECTS, key, value))
