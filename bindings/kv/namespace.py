@@ -15,24 +15,21 @@ from bindings.kv.cursor import BadCursor, decode_cursor, encode_cursor
 from bindings.kv.validation import (
     KvError,
     ListOptions,
-    PutOptions,
     check_bulk_keys,
     check_key,
     check_value_size,
     merge_options,
     read_bulk_type,
     read_list_options,
-    read_put_options,
     read_type,
-    utf8,
 )
+from bindings.kv.writes import Write, check_put, commit_deletes, commit_puts
 from edge_runtime.event import current_event, require_event
 from edge_runtime.limits import KV_BULK_GET_BYTES_MAX, KV_LIST_SCAN_MAX, MIB
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.store import keys
-from edge_runtime.store.api import Batch, Snapshot, Store, Table
-from edge_runtime.workers.buffers import as_bytes
+from edge_runtime.store.api import Snapshot, Store, Table
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.streams import DISTURBED, LOCKED, ReadableStream
 
@@ -42,8 +39,6 @@ _QUICK_KEY_MAX: Final = 128
 
 Keys = str | list[str]
 _Names = list[object]
-
-_BAD_VALUE: Final = "KV put() accepts only strings, ArrayBuffers, ArrayBufferViews, and ReadableStreams as values."
 
 
 class KvNamespace:
@@ -105,20 +100,12 @@ class KvNamespace:
         """
         _count(1)
         try:
-            name = check_key("PUT", key)
-            content = utf8(value) if isinstance(value, str) else as_bytes(value)
-            if content is None and not isinstance(value, ReadableStream):
-                raise TypeError(_BAD_VALUE)
-            put = read_put_options(merge_options("put", options, named), self._clock.now_ms() // 1000)
-            if content is None:
-                assert isinstance(value, ReadableStream)
-                if value.locked or value.disturbed:
-                    raise TypeError(LOCKED if value.locked else DISTURBED)
-                return require_event("KV put of a stream").spawn(self._put_stream, name, value, put)
-            check_value_size("PUT", len(content))
+            if isinstance(value, ReadableStream):
+                return self._begin_stream(key, value, options, named)
+            write = check_put(key, value, merge_options("put", options, named), self._now_s())
         except (TypeError, KvError) as error:
             return Promise.rejected(error)
-        return self._commit_put(name, content, put)
+        return commit_puts(self._store, self._id, (write,))
 
     def delete(self, key: str) -> Promise[None]:
         """Delete a key; one that is not there is no error. Durable: when the promise resolves."""
@@ -127,9 +114,7 @@ class KvNamespace:
             name = check_key("DELETE", key)
         except (TypeError, KvError) as error:
             return Promise.rejected(error)
-        batch = Batch()
-        entries.delete_entry(batch, self._id, name, self._store.get(_KV, entries.entry_key(self._id, name)))
-        return self._store.commit(batch)
+        return commit_deletes(self._store, self._id, (name,))
 
     def list(self, options: Mapping[str, Any] | None = None, **named: Any) -> Promise[JsDict]:
         """Keys in the order of their UTF-8: {keys: [{name, expiration?, metadata?}], list_complete, cursor?,
@@ -215,13 +200,15 @@ class KvNamespace:
         page["cacheStatus"] = None
         return page
 
-    def _commit_put(self, name: str, value: bytes, put: PutOptions) -> Promise[None]:
-        batch = Batch()
-        old = self._store.get(_KV, entries.entry_key(self._id, name))
-        entries.put_entry(batch, self._id, name, value, put.expires_s, put.metadata, old)
-        return self._store.commit(batch)
+    def _begin_stream(
+        self, key: object, stream: ReadableStream, options: object, named: Mapping[str, Any]
+    ) -> Promise[None]:
+        write = check_put(key, b"", merge_options("put", options, named), self._now_s())
+        if stream.locked or stream.disturbed:
+            raise TypeError(LOCKED if stream.locked else DISTURBED)
+        return require_event("KV put of a stream").spawn(self._put_stream, write, stream)
 
-    async def _put_stream(self, name: str, stream: ReadableStream, put: PutOptions) -> None:
+    async def _put_stream(self, write: Write, stream: ReadableStream) -> None:
         pieces: list[bytes] = []
         size = 0
 
@@ -232,7 +219,10 @@ class KvNamespace:
             pieces.append(piece)
 
         await stream.write_to(keep)
-        await self._commit_put(name, b"".join(pieces), put)
+        await commit_puts(self._store, self._id, (Write(write.key, b"".join(pieces), write.options),))
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1000
 
     def __repr__(self) -> str:
         return f"<KvNamespace {self._id}>"
