@@ -49,6 +49,7 @@ class EventContext:
 
     __slots__ = (
         "_nursery", "_waiting", "_works", "actor", "failed_wait_until", "flavour", "kind", "meter", "name",
+        "net", "open_fetches", "subrequests_max",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,10 @@ class EventContext:
         self.meter = Meter() if meter is None else meter
         self.actor = actor
         """The activated actor whose code this event runs, or None; its output gate holds what the event sends."""
+        self.net: Any = None
+        """The network for `fetch` (`workers.outgoing.Net`); the isolate's, set when the event begins."""
+        self.subrequests_max: int | None = None
+        self.open_fetches: trio.CapacityLimiter | None = None
         self.failed_wait_until: list[BaseException] = []
         self._nursery = nursery
         self._works: set[trio.CancelScope] | None = None
@@ -146,9 +151,10 @@ class Events(Protocol):
     def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
         """Open the context of one delivery."""
 
-    def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "") -> None:
+    def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
         """The reply has gone (or there is none). Open `waitUntil` work goes on in the background; then the event is
-        charged to the ledger and one log line is written. `detail` is for that line: "GET / 200", an error's text.
+        charged to the ledger and one log line is written. `detail` is for that line: "GET / 200"; `error` a
+        traceback for the script's author.
         """
 
 

@@ -23,6 +23,9 @@ ALARM_WALL_MS: Final = 15 * 60_000  # CF
 # HTTP
 REQUEST_BODY_MAX: Final = 100 * MIB  # CF: answered with 413
 REQUEST_URL_MAX: Final = 16 * KIB  # CF: answered with 414
+REDIRECTS_MAX: Final = 20  # Fetch standard: followed by one fetch
+FORM_PARTS_MAX: Final = 10_000  # ours: fields of one form
+FORM_PART_HEADERS_MAX: Final = 16 * KIB  # ours: head of one part of a multipart form
 REQUEST_HEADERS_MAX: Final = 128 * KIB  # CF: answered with 431
 PEEK_MAX: Final = 16 * KIB  # ours: bytes looked at to choose a worker
 PEEK_TIMEOUT_S: Final = 10.0  # ours: for the first bytes of a connection to arrive
@@ -44,6 +47,19 @@ KV_INLINE_MAX: Final = 1536  # ours: larger values lie apart from their record; 
 KV_LIST_SCAN_MAX: Final = 10_000  # ours: records looked at for one page, expired ones included
 KV_SWEEP_BATCH: Final = 500  # ours: expired entries deleted per round
 KV_SWEEP_MAX_MS: Final = 60_000  # ours: between two looks at what has expired
+
+# Assets
+ASSET_CACHED_MAX: Final = 64 * KIB  # ours: files up to this size are read at once and kept in memory
+ASSET_CACHE_BYTES: Final = 8 * MIB  # ours: such files together, per isolate
+ASSET_CACHE_FILES: Final = 4096  # ours: files whose hash is remembered, per isolate
+ASSET_READ: Final = 4 * BODY_CHUNK  # ours: read per trip to a thread
+ASSET_RULES_FILE_MAX: Final = MIB  # ours: `_headers`, `_redirects`, `.assetsignore`
+ASSET_RULE_LINE_MAX: Final = 2000  # CF
+ASSET_HEADER_RULES_MAX: Final = 100  # CF
+ASSET_STATIC_REDIRECTS_MAX: Final = 2000  # CF
+ASSET_DYNAMIC_REDIRECTS_MAX: Final = 100  # CF
+ASSET_IGNORE_RULES_MAX: Final = 1000  # ours
+ASSET_WORKER_FIRST_RULES_MAX: Final = 100  # CF
 
 # Durable Objects
 OBJECT_KEY_MAX: Final = 2048  # CF

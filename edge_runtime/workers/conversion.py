@@ -1,0 +1,199 @@
+"""What may cross a boundary (RPC, storage, workflow parameters and results), and what arrives on the other side.
+
+`to_wire` checks a script's value and brings it to a plain form; `from_wire` makes of that what Cloudflare's SDK would
+hand to a script. Between them the value may be kept in memory or go through `store.values`.
+
+Beyond Cloudflare, dates without time, UUIDs and Decimals cross unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from edge_runtime.workers.body import BodyReader
+from edge_runtime.workers.buffers import ArrayBuffer, DataView, JsBytes, TypedArray
+from edge_runtime.workers.js_object import JsException, JsNull, JsObject, data_clone_error
+from edge_runtime.workers.js_values import JsDict
+
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, UUID, Decimal, date})
+_SAFE_INTEGER = 2**53 - 1
+
+
+def to_wire(value: Any) -> Any:
+    """The value in plain form: a copy made of None, bool, int, float, str, bytes, list, dict with string keys, set,
+    datetime (aware, UTC, whole milliseconds), Exception, and whole objects (Request, Response, Blob, FormData,
+    functions), which cross within a process only.
+
+    Raises:
+        TypeError: a tuple, a bytearray, an awaitable, a RegExp, anywhere inside.
+        JsException: DataCloneError, for objects of other classes.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is list:
+        return [to_wire(item) for item in value]
+    if kind is dict or kind is JsDict:
+        return {key if type(key) is str else _key(key): to_wire(item) for key, item in value.items()}
+    return _other_to_wire(value)
+
+
+def _other_to_wire(value: Any) -> Any:
+    if isinstance(value, memoryview):
+        return value.tobytes()
+    if isinstance(value, (ArrayBuffer, TypedArray, DataView, JsBytes)):
+        return value.to_bytes()
+    if isinstance(value, JsNull):
+        return None
+    if isinstance(value, (tuple, bytearray)):
+        raise TypeError(f"{type(value)} cannot be sent over RPC.")
+    if isinstance(value, dict):
+        return {_key(key): to_wire(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [to_wire(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return {to_wire(item) for item in value}
+    if isinstance(value, datetime):
+        return _whole_milliseconds(value)
+    if isinstance(value, BaseException):
+        return Exception(value.message if isinstance(value, JsException) else str(value))
+    if isinstance(value, BodyReader):
+        return value
+    if isinstance(value, JsObject):
+        return _js_to_wire(value)
+    if isinstance(value, Awaitable):
+        raise TypeError(f"Awaitable {type(value)} cannot be sent over RPC.")
+    if isinstance(value, (str, int, float, bytes)):
+        return _base_value(value)
+    if callable(value) and not isinstance(value, type):
+        return value
+    raise data_clone_error(value)
+
+
+def _js_to_wire(value: JsObject) -> Any:
+    from edge_runtime.workers.blob import Blob
+    from edge_runtime.workers.formdata import FormData
+    from edge_runtime.workers.js_date import JsDate
+    from edge_runtime.workers.js_views import JsRequest, JsResponse
+    from edge_runtime.workers.streams import ReadableStream
+
+    if isinstance(value, JsDate):
+        return _whole_milliseconds(value.to_py())
+    if isinstance(value, JsRequest):
+        return value.request
+    if isinstance(value, JsResponse):
+        return value.response
+    if isinstance(value, (Blob, FormData, ReadableStream)):
+        return value
+    if value.constructor.name == "RegExp":
+        raise TypeError("RegExp cannot be sent over RPC.")
+    if callable(value):
+        return value
+    raise data_clone_error(value)
+
+
+def _base_value(value: Any) -> Any:
+    """The value of a subclass of a plain type (an enum's member, a Secret) as that type."""
+    plain = value.value if isinstance(value, Enum) else value
+    # The base's own conversion, whatever the subclass shows of itself.
+    if isinstance(plain, str):
+        return str.__str__(plain)
+    if isinstance(plain, int):
+        return int.__int__(plain)
+    if isinstance(plain, float):
+        return float.__float__(plain)
+    if isinstance(plain, bytes):
+        return bytes(plain)
+    raise data_clone_error(value)
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str):
+        return str.__str__(key.value if isinstance(key, Enum) else key)
+    if isinstance(key, bool) or key is None:
+        return {True: "true", False: "false", None: "null"}[key]
+    if isinstance(key, int):
+        return str(key)
+    if isinstance(key, float):
+        return str(int(key)) if key.is_integer() else repr(key)
+    raise TypeError(f"{type(key)} cannot be a key of an object sent over RPC; keys are strings")
+
+
+def _whole_milliseconds(moment: datetime) -> datetime:
+    """The moment as a JavaScript Date holds it; a naive one is local time."""
+    utc = moment.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def from_wire(value: Any) -> Any:
+    """What a script gets of a plain value: JsDict for dict, memoryview for bytes, naive local time for datetime, int
+    for a float without fraction, a stub for a function; everything inside likewise."""
+    kind = type(value)
+    if kind is str or kind is int or value is None or kind is bool:
+        return value
+    if kind is dict or kind is JsDict:
+        return JsDict({key: from_wire(item) for key, item in value.items()})
+    if kind is list:
+        return [from_wire(item) for item in value]
+    if kind is float:
+        return int(value) if value.is_integer() and abs(value) <= _SAFE_INTEGER else value
+    if isinstance(value, bytes):
+        return memoryview(value)
+    return _other_from_wire(value)
+
+
+def _other_from_wire(value: Any) -> Any:
+    if isinstance(value, JsNull):
+        return None
+    if isinstance(value, datetime):
+        return value.astimezone().replace(tzinfo=None) if value.tzinfo is not None else value
+    if isinstance(value, set):
+        return {item if isinstance(item, bytes) else from_wire(item) for item in value}
+    if isinstance(value, dict):
+        return JsDict({_key(key): from_wire(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return [from_wire(item) for item in value]
+    if isinstance(value, (ArrayBuffer, TypedArray, DataView)):
+        return memoryview(value.to_bytes())
+    if isinstance(value, JsException):
+        return Exception(str(value))
+    if isinstance(value, Exception):
+        return Exception(f"Error: {value}")
+    if isinstance(value, JsObject) and not callable(value):
+        return _js_from_wire(value)
+    if isinstance(value, Callable) and not isinstance(value, type):  # type: ignore[arg-type]
+        from edge_runtime.workers.rpc import RpcStub
+
+        return value if isinstance(value, RpcStub) else RpcStub(value)
+    return value
+
+
+def _js_from_wire(value: JsObject) -> Any:
+    from edge_runtime.workers.js_date import JsDate
+    from edge_runtime.workers.js_views import JsRequest, JsResponse
+    from edge_runtime.workers.response import Response
+
+    if isinstance(value, JsResponse):
+        return Response(value)
+    if isinstance(value, JsRequest):
+        return value.request
+    if isinstance(value, JsDate):
+        return value.to_py().replace(tzinfo=None)
+    return value
+
+
+python_to_rpc = to_wire
+python_from_rpc = from_wire
+
+
+def to_wire_args(args: Iterable[Any], options: dict[str, Any]) -> list[Any]:
+    """Arguments of a call in plain form; keyword arguments become one trailing object."""
+    wired = [to_wire(arg) for arg in args]
+    if options:
+        wired.append(to_wire(options))
+    return wired

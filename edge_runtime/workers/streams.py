@@ -1,0 +1,455 @@
+"""ReadableStream: pieces of a body, pulled one at a time from where they come from.
+
+A stream has one of two kinds of source. A runtime source is a trio function of ours: a client's upload, a response
+from the network. A script source is code of the script or built on such code (an async generator, a branch of `tee`):
+it runs in the script's flavour and on its meter, whoever reads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from edge_runtime.event import EventContext, current_event
+from edge_runtime.promise import Promise
+from edge_runtime.workers.buffers import JsBytes, as_bytes
+from edge_runtime.workers.js_object import JsException, JsObject, on_trio
+from edge_runtime.workers.js_values import JsDict
+
+if TYPE_CHECKING:
+    from edge_runtime.workers.transform_stream import WritableStream
+
+Receive: TypeAlias = Callable[[], Awaitable[bytes | None]]
+"""Gives the next piece of a body, None at its end, and None again if called after that."""
+
+Pull: TypeAlias = Callable[[], Awaitable[Any]]
+Write: TypeAlias = Callable[[bytes], Awaitable[object]]
+
+LOCKED = "This ReadableStream is currently locked to a reader."
+DISTURBED = "This ReadableStream is disturbed (has already been read from), and cannot be used as a body."
+
+
+class ReadableStream(JsObject):
+    """A stream of pieces, read once. Pieces of bodies are bytes; `async for` takes the rest of them."""
+
+    __slots__ = ("_close", "_ended", "_error", "_event", "_of_script", "_pull", "disturbed", "locked")
+
+    def __init__(self, source: object = None, strategy: object = None) -> None:
+        """As JavaScript's `new ReadableStream({start, pull, cancel})`; an async iterable is taken as the source too."""
+        self.locked = False
+        self.disturbed = False
+        self._ended = False
+        self._error: BaseException | None = None
+        self._event: EventContext | None = current_event.get()
+        self._of_script = True
+        self._close: Callable[[object], Awaitable[object] | object] | None = None
+        if isinstance(source, AsyncIterable):
+            iterator = aiter(source)
+            self._pull: Pull = lambda: _next_or_none(iterator)
+            self._close = lambda _reason: _close_iterator(iterator)
+        else:
+            controlled = ControlledSource(source if isinstance(source, Mapping) else {})
+            self._pull = controlled.pull
+            self._close = controlled.cancel
+
+    @classmethod
+    def of_receive(cls, receive: Receive, close: Callable[[], Awaitable[object]] | None = None) -> ReadableStream:
+        """A stream of the runtime; `close` is called when the script cancels it."""
+        stream = cls.of_pull(receive)
+        stream._of_script = False
+        stream._close = None if close is None else lambda _reason: close()
+        return stream
+
+    @classmethod
+    def of_pull(cls, pull: Pull, close: Callable[[object], Awaitable[object] | object] | None = None) -> ReadableStream:
+        """A script-side stream on `pull`, which gives None at the end."""
+        stream = cls.__new__(cls)
+        stream.locked = stream.disturbed = stream._ended = False
+        stream._error = None
+        stream._event = current_event.get()
+        stream._of_script = True
+        stream._pull = pull
+        stream._close = close
+        return stream
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> ReadableStream:
+        pieces = [data] if data else []
+
+        async def pull() -> bytes | None:
+            return pieces.pop() if pieces else None
+
+        return cls.of_receive(pull)
+
+    @classmethod
+    def from_(cls, source: AsyncIterable[Any]) -> ReadableStream:
+        return cls(source)
+
+    # For scripts.
+
+    def getReader(self, options: Mapping[str, object] | None = None, **_options: object) -> ReadableStreamReader:
+        if self.locked:
+            raise TypeError(LOCKED)
+        self.locked = True
+        return ReadableStreamReader(self)
+
+    get_reader = getReader
+
+    async def cancel(self, reason: object = None) -> None:
+        if self.locked:
+            raise TypeError(LOCKED)
+        await self.discard(reason)
+
+    def tee(self) -> tuple[ReadableStream, ReadableStream]:
+        """Two streams of the same pieces; what one has not read yet is kept in memory."""
+        if self.locked:
+            raise TypeError(LOCKED)
+        self.locked = True
+        fork = _Fork(self)
+        return fork.branch(0), fork.branch(1)
+
+    async def pipeTo(self, destination: WritableStream, **_options: object) -> None:
+        """Write every piece to `destination` and close it; an error of ours aborts it."""
+        writer = destination.getWriter()
+        try:
+            async for piece in self:
+                await writer.write(piece)
+        except Exception as error:
+            await writer.abort(error)
+            raise
+        await writer.close()
+
+    def pipeThrough(self, transform: Any, **_options: object) -> ReadableStream:
+        """Feed the writable side of `transform` in the background and return its readable side."""
+        from edge_runtime.event import require_event
+
+        event = require_event("ReadableStream.pipeThrough()")
+        event.spawn(event.run, self.pipeTo, transform.writable)
+        return cast(ReadableStream, transform.readable)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        reader = self.getReader()
+        try:
+            while (piece := await self.next_piece()) is not None:
+                yield piece
+        finally:
+            reader.releaseLock()
+
+    # For the runtime. Neither looks at the lock.
+
+    async def next_piece(self) -> Any:
+        """The next piece for code of the script, None at the end. Binary pieces answer as Uint8Array too."""
+        self.disturbed = True
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            return None
+        try:
+            piece = await (self._pull() if self._of_script else on_trio(self._pull))
+        except Exception as error:
+            self._error = error
+            raise
+        if piece is None:
+            self._ended = True
+            return None
+        return JsBytes(piece) if type(piece) is bytes else piece
+
+    async def read_all(self) -> bytes:
+        """Every piece, joined; for code of the script."""
+        self.disturbed = True
+        pieces: list[bytes] = []
+
+        async def keep(piece: bytes) -> None:
+            pieces.append(piece)
+
+        if self._of_script:
+            await self._copy_of_script(keep, crossing=False)
+        else:
+            await on_trio(self._copy_of_runtime, keep)
+        return b"".join(pieces)
+
+    async def write_to(self, write: Write) -> None:
+        """Pass every piece to the trio function `write`, in order; for the runtime's own tasks.
+
+        Code of the script runs within its event. What it raises is raised; `write` raising closes the source.
+        """
+        self.disturbed = True
+        if not self._of_script:
+            await self._copy_of_runtime(write)
+        elif self._event is None:
+            await self._copy_of_script(write, crossing=False)
+        else:
+            await self._event.run(self._copy_of_script, write, True)
+
+    async def discard(self, reason: object = None) -> None:
+        """End the stream and let its source clean up."""
+        self.disturbed = True
+        if self._ended or self._error is not None:
+            return
+        self._ended = True
+        if self._close is not None:
+            done = self._close(reason)
+            if isinstance(done, Awaitable):
+                await done
+
+    async def _copy_of_runtime(self, write: Write) -> None:
+        if self._error is not None:
+            raise self._error
+        try:
+            while not self._ended:
+                piece = await self._pull()
+                if piece is None:
+                    self._ended = True
+                else:
+                    await write(piece)
+        except BaseException as error:
+            self._error = (
+                error if isinstance(error, Exception) else JsException("The stream was cut off.", "AbortError")
+            )
+            raise
+
+    async def _copy_of_script(self, write: Write, crossing: bool) -> None:
+        if self._error is not None:
+            raise self._error
+        try:
+            while not self._ended:
+                piece = await self._pull()
+                if piece is None:
+                    self._ended = True
+                elif crossing:
+                    await on_trio(write, piece_bytes(piece))
+                else:
+                    await write(piece_bytes(piece))
+        except Exception as error:
+            await self.discard(error)
+            self._error = error
+            raise
+
+
+class ReadableStreamReader(JsObject):
+    """The one reader of a locked stream."""
+
+    __slots__ = ("_stream",)
+    js_name = "ReadableStreamDefaultReader"
+
+    def __init__(self, stream: ReadableStream) -> None:
+        self._stream: ReadableStream | None = stream
+
+    async def read(self) -> JsDict:
+        """`{"done": False, "value": piece}`, then `{"done": True, "value": None}`."""
+        piece = await self._attached().next_piece()
+        return JsDict(done=piece is None, value=piece)
+
+    async def cancel(self, reason: object = None) -> None:
+        await self._attached().discard(reason)
+
+    def releaseLock(self) -> None:
+        if self._stream is not None:
+            self._stream.locked = False
+            self._stream = None
+
+    release_lock = releaseLock
+
+    def _attached(self) -> ReadableStream:
+        if self._stream is None:
+            raise TypeError("This ReadableStream reader has been released.")
+        return self._stream
+
+
+class PieceQueue:
+    """Pieces from producers to one consumer, both script-side. Producers may wait until the consumer has caught up."""
+
+    __slots__ = ("_closed", "_drained", "_error", "_pieces", "_wanted")
+
+    def __init__(self) -> None:
+        self._pieces: deque[Any] = deque()
+        self._closed = False
+        self._error: BaseException | None = None
+        self._wanted: Promise[None] | None = None
+        self._drained: Promise[None] | None = None
+
+    @property
+    def open(self) -> bool:
+        return not self._closed and self._error is None
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def put(self, piece: Any) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._closed:
+            raise TypeError("This stream has been closed.")
+        self._pieces.append(piece)
+        self._wake()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+            self._pieces.clear()
+        self._wake()
+        self._release()
+
+    async def get(self) -> Any:
+        while not self._pieces:
+            self._release()
+            if self._error is not None:
+                raise self._error
+            if self._closed:
+                return None
+            if self._wanted is None:
+                self._wanted = Promise()
+            await self._wanted
+        return self._pieces.popleft()
+
+    async def drained(self) -> None:
+        """Return when the consumer has taken every piece; raise what the stream failed with."""
+        while self._pieces and self._error is None:
+            if self._drained is None:
+                self._drained = Promise()
+            await self._drained
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def hungry(self) -> bool:
+        """The consumer waits."""
+        return self._wanted is not None
+
+    def _wake(self) -> None:
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            wanted.resolve(None)
+
+    def _release(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.resolve(None)
+
+
+class ControlledSource:
+    """JavaScript's underlying source: callbacks `start`, `pull`, `cancel` that feed a controller. Is the controller."""
+
+    __slots__ = ("_callbacks", "_queue", "_starting")
+
+    desiredSize = 1
+
+    def __init__(self, callbacks: Mapping[str, Any]) -> None:
+        self._callbacks = callbacks
+        self._queue = PieceQueue()
+        start = callbacks.get("start")
+        self._starting: Any = None if start is None else start(self)
+
+    def enqueue(self, piece: Any) -> None:
+        self._queue.put(piece)
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def error(self, error: object = None) -> None:
+        self._queue.fail(error if isinstance(error, BaseException) else JsException(str(error)))
+
+    def terminate(self) -> None:
+        self._queue.close()
+
+    async def pull(self) -> Any:
+        if self._starting is not None:
+            starting, self._starting = self._starting, None
+            if isinstance(starting, Awaitable):
+                await starting
+        pull = self._callbacks.get("pull")
+        while pull is not None and not self._queue and self._queue.open:
+            done = pull(self)
+            if isinstance(done, Awaitable):
+                await done
+            elif not self._queue and self._queue.open:
+                break
+        return await self._queue.get()
+
+    async def cancel(self, reason: object) -> None:
+        self._queue.close()
+        cancel = self._callbacks.get("cancel")
+        if cancel is not None:
+            done = cancel(reason)
+            if isinstance(done, Awaitable):
+                await done
+
+
+class _Fork:
+    """The shared end of a tee: reads the source for whichever branch is ahead."""
+
+    __slots__ = ("_cancelled", "_ended", "_error", "_kept", "_reading", "_source")
+
+    def __init__(self, source: ReadableStream) -> None:
+        self._source = source
+        self._kept: tuple[deque[Any], deque[Any]] = (deque(), deque())
+        self._cancelled = [False, False]
+        self._reading: Promise[None] | None = None
+        self._ended = False
+        self._error: Exception | None = None
+
+    def branch(self, number: int) -> ReadableStream:
+        return ReadableStream.of_pull(lambda: self._next(number), lambda reason: self._cancel(number, reason))
+
+    async def _next(self, number: int) -> Any:
+        kept = self._kept[number]
+        while not kept:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return None
+            if self._reading is None:
+                await self._read()
+            else:
+                await self._reading
+        return kept.popleft()
+
+    async def _read(self) -> None:
+        reading: Promise[None] = Promise()
+        self._reading = reading
+        try:
+            piece = await self._source.next_piece()
+        except Exception as error:
+            self._error = error
+            raise
+        else:
+            self._ended = piece is None
+            for kept, cancelled in zip(self._kept, self._cancelled, strict=True):
+                if piece is not None and not cancelled:
+                    kept.append(piece)
+        finally:
+            self._reading = None
+            reading.resolve(None)
+
+    async def _cancel(self, number: int, reason: object) -> None:
+        self._cancelled[number] = True
+        self._kept[number].clear()
+        if all(self._cancelled):
+            await self._source.discard(reason)
+
+
+def piece_bytes(piece: object) -> bytes:
+    """The bytes of one piece of a body; text is encoded as UTF-8."""
+    if type(piece) is bytes:
+        return piece
+    if isinstance(piece, str):
+        return piece.encode()
+    data = as_bytes(piece)
+    if data is None:
+        raise TypeError(f"a stream used as a body must give bytes or text, not {type(piece).__name__}")
+    return bytes(data)
+
+
+async def _next_or_none(iterator: AsyncIterator[Any]) -> Any:
+    return await anext(iterator, None)
+
+
+async def _close_iterator(iterator: AsyncIterator[Any]) -> None:
+    aclose = getattr(iterator, "aclose", None)
+    if aclose is not None:
+        await aclose()
