@@ -1,0 +1,81 @@
+"""The data directory: its layout, and the lock that gives it to one server at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from edge_runtime.errors import DataDirectoryInUse, StoreError
+
+_SOCKET_PATH_MAX: Final = 107  # bytes in sockaddr_un, without the final zero
+
+
+class DataDirectory:
+    """Paths below a data directory. Making the object touches nothing; `lock` creates the layout."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.store = self.path / "store"
+        self.run = self.path / "run"
+        self.deployments = self.path / "deployments"
+        self.packages = self.path / "packages"
+        self.ingress_socket = self.run / "ingress.sock"
+        self.admin_socket = self.run / "admin.sock"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory exclusively; the kernel gives it back when the process ends, however that happens.
+
+        Raises:
+            DataDirectoryInUse: another server holds it.
+            StoreError: it cannot be created or written.
+        """
+        descriptor = self._open()
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataDirectoryInUse(str(self.path), _pid_in(descriptor)) from None
+            except OSError as error:
+                raise StoreError(f"cannot lock data directory {self.path}: {error.strerror}") from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            for left_over in (self.ingress_socket, self.admin_socket):
+                left_over.unlink(missing_ok=True)
+            yield
+            os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        try:
+            for folder in (self.path, self.store, self.run, self.deployments, self.packages):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"cannot use data directory {self.path}: {error.strerror} ({error.filename})") from None
+
+
+def _pid_in(descriptor: int) -> int:
+    text = os.pread(descriptor, 32, 0).strip()
+    return int(text) if text.isdigit() else 0
+
+
+@contextmanager
+def socket_address(path: Path) -> Iterator[str]:
+    """An address by which a Unix socket at `path` can be bound or connected to while the context lasts.
+
+    Paths of sockets are limited to 107 bytes; a longer one is reached through a descriptor of its folder.
+    """
+    if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

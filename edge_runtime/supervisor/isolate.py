@@ -1,0 +1,194 @@
+"""The supervisor's side of one isolate: its channel, its heartbeat, its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Final, Protocol
+
+import trio
+
+from edge_runtime.control import (
+    ActorsReleased,
+    IsolateFailed,
+    IsolateReady,
+    Log,
+    LogLine,
+    Ping,
+    Pong,
+    Retire,
+)
+from edge_runtime.errors import WireError
+from edge_runtime.limits import EXIT_GRACE_S
+from edge_runtime.supervisor.heartbeat import Heartbeat
+from edge_runtime.wire import Channel
+
+FromIsolate: Final = IsolateReady | IsolateFailed | Pong | ActorsReleased | Log
+
+_LAST_WORDS_S: Final = 1.0
+"""How long after its death an isolate's last messages and its exit status are waited for."""
+
+_TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK")
+
+
+class IsolateOwner(Protocol):
+    def isolate_logged(self, lines: tuple[LogLine, ...]) -> None: ...
+
+    def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None: ...
+
+
+class IsolateHandle:
+    """One isolate process, from fork to confirmed death.
+
+    `ready` is set when it serves, `leaving` when it takes no new connections, `released` when a successor may own its
+    actors, `dead` when the process is gone. Death sets all of them except `ready`.
+    """
+
+    def __init__(self, number: int, pid: int, pidfd: int, channel: Channel, *, blocked_ms: int, cpu_ms: int) -> None:
+        self.number = number
+        self.pid = pid
+        self.channel = channel
+        self.ready = trio.Event()
+        self.leaving = trio.Event()
+        self.released = trio.Event()
+        self.dead = trio.Event()
+        self.exited = trio.Event()
+        self.status: int | None = None
+        """As os.waitpid gives it, once the template has reported it."""
+        self.failure: IsolateFailed | None = None
+        self.killed_for: str | None = None
+        """Why the supervisor killed it, if it did."""
+        self.retiring = False
+        self.last_pong: Pong | None = None
+        self._heartbeat = Heartbeat(blocked_ms, cpu_ms)
+        self._pidfd = pidfd
+        # Kept open, so that a pid given to another process is never read by mistake.
+        try:
+            self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._stat = -1
+        self._cpu_ms = 0
+
+    async def run(self, owner: IsolateOwner) -> None:
+        """Follow the isolate to its death. If this is cancelled, the isolate is killed first."""
+        try:
+            async with trio.open_nursery() as nursery:
+                ended = trio.Event()
+                nursery.start_soon(self._read, owner, ended)
+                nursery.start_soon(self._watch)
+                await trio.lowlevel.wait_readable(self._pidfd)
+                with trio.move_on_after(_LAST_WORDS_S):
+                    await ended.wait()
+                    await self.exited.wait()
+                nursery.cancel_scope.cancel()
+        except BaseException:
+            self.kill("the server gave it up")
+            raise
+        finally:
+            self.channel.close()
+            os.close(self._pidfd)
+            self._pidfd = -1
+            if self._stat >= 0:
+                os.close(self._stat)
+            for event in (self.leaving, self.released, self.exited, self.dead):
+                event.set()
+
+    def begin_retiring(self, grace_s: float) -> None:
+        """Ask the isolate to finish; it takes no new connections from now on."""
+        if not self.retiring:
+            self.retiring = True
+            self.leaving.set()
+            self.channel.send_soon(Retire(grace_s))
+
+    async def retire(self, grace_s: float) -> None:
+        """Ask the isolate to finish and return when it is dead, killed if the grace was not enough."""
+        self.begin_retiring(grace_s)
+        with trio.move_on_after(grace_s + EXIT_GRACE_S):
+            await self.dead.wait()
+        if not self.dead.is_set():
+            self.kill(f"it was still busy {grace_s + EXIT_GRACE_S:g} s after it was told to end")
+            await self.dead.wait()
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL, unless it is dead already."""
+        if self._pidfd < 0 or self.dead.is_set():
+            return
+        if self.killed_for is None:
+            self.killed_for = reason
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # reaped already; the pidfd says so in a moment
+
+    def cpu_ms(self) -> int:
+        """CPU time of the process so far, all threads, user and system."""
+        if self._stat >= 0:
+            try:
+                fields = os.pread(self._stat, 1024, 0).rpartition(b")")[2].split()
+            except ProcessLookupError:
+                return self._cpu_ms
+            self._cpu_ms = (int(fields[11]) + int(fields[12])) * _TICK_MS
+        return self._cpu_ms
+
+    def how_it_ended(self) -> str:
+        """For the log, once it is dead."""
+        if self.killed_for is not None:
+            return f"killed: {self.killed_for}"
+        if self.failure is not None:
+            return self.failure.message
+        if self.status is None:
+            return "it ended in an unknown way"
+        code = os.waitstatus_to_exitcode(self.status)
+        if code >= 0:
+            return f"it exited with code {code}"
+        name = signal.Signals(-code).name if -code in signal.Signals.__members__.values() else f"signal {-code}"
+        if name == "SIGKILL":
+            return "it was ended by SIGKILL (out of memory?)"
+        return f"it was ended by {name}"
+
+    async def _read(self, owner: IsolateOwner, ended: trio.Event) -> None:
+        try:
+            while (received := await self.channel.receive()) is not None:
+                message, descriptors = received
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                self._take(message, owner)
+        except WireError as error:
+            self.kill(f"it sent what is no message ({error})")
+        except trio.BrokenResourceError:
+            pass  # as the end of the stream
+        ended.set()
+        # A live isolate without control socket cannot be told anything: perhaps its script closed the descriptor.
+        await trio.sleep(_LAST_WORDS_S)
+        self.kill("it closed its control socket")
+
+    def _take(self, message: object, owner: IsolateOwner) -> None:
+        match message:
+            case Pong():
+                self.last_pong = message
+                self._heartbeat.pong()
+                owner.isolate_answered(self, message)
+            case Log(lines=lines):
+                owner.isolate_logged(lines)
+            case IsolateReady():
+                self.ready.set()
+            case IsolateFailed():
+                self.failure = message
+            case ActorsReleased():
+                # Believed only of an isolate that was asked to release them.
+                if self.retiring:
+                    self.released.set()
+
+    async def _watch(self) -> None:
+        await self.ready.wait()
+        before_s = time.monotonic()
+        while True:
+            now_s = time.monotonic()
+            beat = self._heartbeat.beat(now_s - before_s, self.cpu_ms())
+            before_s = now_s
+            if beat.kill is not None:
+                self.kill(beat.kill)
+            if beat.ping is not None:
+                self.channel.send_soon(Ping(beat.ping))
+            await trio.sleep(beat.next_s)

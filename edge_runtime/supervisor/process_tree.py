@@ -1,0 +1,123 @@
+"""What every forked process of the runtime does first and last, so that none outlives its parent.
+
+The tree is: server, zygote, templates, isolates. A child dies when its parent does, whatever its own code is doing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+EXIT_CRASHED: Final = 70
+"""Our own code in the child failed; its traceback went to stderr. (EX_SOFTWARE of sysexits.h)"""
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def fork(child: Callable[[], int], name: str) -> int:
+    """Fork; the child runs `child`, ends with the code it returns, and is killed when this thread's process ends.
+
+    Call it from a single-threaded process. `name` is what ps shows, at most 15 bytes. Returns the child's pid.
+    """
+    _flush_output()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    _run_and_exit(child, name, parent)
+
+
+def _run_and_exit(child: Callable[[], int], name: str, parent: int) -> NoReturn:
+    code = EXIT_CRASHED
+    try:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(0)  # the parent died before the death signal was asked for
+        _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+        code = child()
+    except BaseException:
+        # SystemExit too: the stack below belongs to the parent's copy and must not be unwound into.
+        traceback.print_exc()
+    finally:
+        _flush_output()
+        os._exit(code)
+
+
+def leave_terminal() -> None:
+    """Do not take the terminal's signals and input: when to end is said on the control socket.
+
+    The handlers do nothing, rather than being SIG_IGN, because programs that a script starts inherit SIG_IGN and
+    could not be terminated.
+    """
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _do_nothing)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+def _do_nothing(*_: object) -> None:
+    pass
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            # Closed or broken, by a script perhaps; there is nowhere left to say so.
+            continue
+
+
+class Children:
+    """The child processes of a single-threaded parent that waits in poll(), told apart by their pidfds."""
+
+    def __init__(self, also: int) -> None:
+        self._poll = select.poll()
+        self._poll.register(also, select.POLLIN)
+        self._also = also
+        self._pids: dict[int, int] = {}
+
+    def add(self, pid: int) -> int:
+        """Watch a child; returns its pidfd, which stays ours."""
+        pidfd = os.pidfd_open(pid)
+        self._pids[pidfd] = pid
+        self._poll.register(pidfd, select.POLLIN)
+        return pidfd
+
+    def wait(self) -> tuple[bool, list[tuple[int, int]]]:
+        """Wait for input on the other descriptor or the end of a child.
+
+        Returns whether there is input, and (pid, status as of waitpid) of those that have ended. What an ended child
+        left behind in its own process group is killed before its pid can be given to another process.
+        """
+        ready = [descriptor for descriptor, _ in self._poll.poll()]
+        ended = []
+        for pidfd in ready:
+            pid = self._pids.pop(pidfd, None)
+            if pid is None:
+                continue
+            self._poll.unregister(pidfd)
+            os.close(pidfd)
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                # No group of its own, as usual for templates, or nothing left in it that is ours.
+                pass
+            ended.append((pid, os.waitpid(pid, 0)[1]))
+        return self._also in ready, ended
+
+    def forget(self) -> None:
+        """Close the pidfds; for a forked copy of the parent."""
+        for pidfd in self._pids:
+            os.close(pidfd)
+        self._pids.clear()

@@ -1,0 +1,266 @@
+"""The supervisor's side of the zygote and of templates: asks for processes and learns how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections import deque
+from typing import Final
+
+import trio
+
+from edge_runtime.control import (
+    ForkIsolate,
+    IsolateExited,
+    IsolateFailed,
+    IsolateForked,
+    MakeTemplate,
+    TemplateExited,
+    TemplateFailed,
+    TemplateForked,
+    TemplateLoaded,
+)
+from edge_runtime.errors import EdgeError, ScriptError, WireError
+from edge_runtime.limits import STARTUP_MS
+from edge_runtime.supervisor.isolate import FromIsolate, IsolateHandle
+from edge_runtime.supervisor.zygote import ZygoteHandle
+from edge_runtime.wire import Channel
+
+_FromZygote: Final = TemplateForked | TemplateExited
+_FromTemplate: Final = TemplateLoaded | TemplateFailed | IsolateForked | IsolateExited | IsolateFailed
+
+_STATUS_WAIT_S: Final = 1.0
+"""How long after the end of its channel a template's exit status is waited for."""
+
+_FORK_WAIT_S: Final = 5.0
+"""A template that does not fork within this is stuck, and killed."""
+
+
+class ZygoteDied(EdgeError):
+    """No process can be started any more; the server has to end."""
+
+
+class TemplateHandle:
+    """One loaded worker version, able to fork isolates until `close` or `ended`."""
+
+    def __init__(self, task: MakeTemplate, channel: Channel) -> None:
+        self.task = task
+        self.ended = trio.Event()
+        self.users = 0
+        """Isolates forked from it that are not dead yet; they would die with it."""
+        self._channel = channel
+        self._loading = trio.CancelScope()
+        self._exited = trio.Event()
+        self._status: int | None = None
+        self._pid = 0
+        self._pidfd = -1
+        self._isolates: dict[int, IsolateHandle] = {}
+        self._answers: deque[tuple[trio.Event, list[IsolateHandle | IsolateFailed], Channel, int, int]] = deque()
+        self._loaded: TemplateLoaded | None = None
+
+    @property
+    def startup_cpu_us(self) -> int:
+        return 0 if self._loaded is None else self._loaded.startup_cpu_us
+
+    async def fork(self, number: int, *, blocked_ms: int, cpu_ms: int) -> IsolateHandle:
+        """A new isolate, just forked; the caller runs its handle. Raises ScriptError if no process can be had."""
+        ours, theirs = socket.socketpair()
+        answered = trio.Event()
+        answer: list[IsolateHandle | IsolateFailed] = []
+        channel = Channel(ours, FromIsolate)
+        self._answers.append((answered, answer, channel, blocked_ms, cpu_ms))
+        self.users += 1
+        try:
+            await self._channel.send(ForkIsolate(number), (theirs.fileno(),))
+            # Not abandoned half-way: the process would be there without anybody who knows it.
+            with trio.CancelScope(shield=True):
+                with trio.move_on_after(_FORK_WAIT_S):
+                    await answered.wait()
+                if not answered.is_set():
+                    self.kill()
+                    await answered.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            answer.append(IsolateFailed("its template process is gone", ""))
+        finally:
+            theirs.close()
+            if not (answer and isinstance(answer[0], IsolateHandle)):
+                self.users -= 1
+                channel.close()
+        isolate = answer[0]
+        if isinstance(isolate, IsolateFailed):
+            raise ScriptError(f"cannot start an isolate of worker {self.task.worker}: {isolate.message}")
+        return isolate
+
+    def close(self) -> None:
+        """End the template process, and with it the isolates it forked."""
+        self._channel.close()
+        self.kill()
+
+    def kill(self) -> None:
+        if self._pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # reaped by the zygote already
+
+    def _forked(self, pid: int, pidfd: int) -> None:
+        self._pid, self._pidfd = pid, pidfd
+        self._loading.deadline = trio.current_time() + STARTUP_MS / 1000
+
+    async def _load(self) -> None:
+        """Wait until the script is imported. Raises ScriptError."""
+        worker = self.task.worker
+        with self._loading:
+            received = await self._channel.receive()
+        if self._loading.cancelled_caught:
+            self.kill()
+            raise ScriptError(
+                f"cannot load worker {worker}: importing its script took more than {STARTUP_MS} ms; do slow work and "
+                "waiting in a handler, not at import time"
+            )
+        if received is None:
+            with trio.move_on_after(_STATUS_WAIT_S):
+                await self._exited.wait()
+            raise ScriptError(f"cannot load worker {worker}: its script ended the process while it was imported")
+        match received[0]:
+            case TemplateFailed(message=message, detail=detail):
+                raise ScriptError(message, detail)
+            case TemplateLoaded():
+                self._loaded = received[0]
+            case other:
+                raise WireError(f"a template began with {type(other).__name__}")
+
+    async def _run(self) -> None:
+        """Follow a loaded template to its end."""
+        try:
+            while (received := await self._channel.receive()) is not None:
+                self._take(*received)
+        except (WireError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # all the same: its isolates are found dead by their pidfds
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._channel.close()
+        self.kill()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        while self._answers:
+            answered, answer, *_ = self._answers.popleft()
+            answer.append(IsolateFailed("its template process ended", ""))
+            answered.set()
+        self.ended.set()
+
+    def _take(self, message: object, descriptors: tuple[int, ...]) -> None:
+        match message:
+            case IsolateForked(pid=pid, isolate=number) if len(descriptors) == 1 and self._answers:
+                answered, answer, channel, blocked_ms, cpu_ms = self._answers.popleft()
+                handle = IsolateHandle(number, pid, descriptors[0], channel, blocked_ms=blocked_ms, cpu_ms=cpu_ms)
+                self._isolates[number] = handle
+                answer.append(handle)
+                answered.set()
+            case IsolateFailed() if self._answers:
+                answered, answer, *_ = self._answers.popleft()
+                answer.append(message)
+                answered.set()
+            case IsolateExited(isolate=number, status=status):
+                isolate = self._isolates.pop(number, None)
+                if isolate is not None:
+                    isolate.status = status
+                    isolate.exited.set()
+            case _:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+
+class Spawner:
+    """All templates of a server. `run` must be running for anything to be made."""
+
+    def __init__(self, zygote: ZygoteHandle) -> None:
+        self._zygote = zygote
+        self._channel = Channel(zygote.control, _FromZygote)
+        self._waiting: dict[tuple[str, str], deque[TemplateHandle]] = {}
+        self._by_pid: dict[int, TemplateHandle] = {}
+        self._nursery: trio.Nursery
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. Raises ZygoteDied if the zygote ends by itself."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            try:
+                while (received := await self._channel.receive()) is not None:
+                    self._take(*received)
+            except trio.BrokenResourceError:
+                pass  # as the end of the stream
+            raise ZygoteDied("the process that starts workers ended unexpectedly; what it printed says why")
+
+    async def load(self, task: MakeTemplate) -> TemplateHandle:
+        """A template with the script of `task` imported.
+
+        A script whose import starts threads or opens sockets is loaded again, to be imported in each isolate. Raises
+        ScriptError if it does not load.
+        """
+        template = await self._load(task)
+        assert template._loaded is not None
+        if template._loaded.unsafe is not None:
+            template.close()
+            template = await self._load(
+                MakeTemplate(
+                    worker=task.worker,
+                    version=task.version,
+                    config_file=task.config_file,
+                    environment=task.environment,
+                    data_dir=task.data_dir,
+                    development=task.development,
+                    site_dirs=task.site_dirs,
+                    preload=False,
+                )
+            )
+        return template
+
+    def close(self) -> None:
+        self._channel.close()
+
+    async def _load(self, task: MakeTemplate) -> TemplateHandle:
+        ours, theirs = socket.socketpair()
+        template = TemplateHandle(task, Channel(ours, _FromTemplate))
+        waiting = self._waiting.setdefault((task.worker, task.version), deque())
+        waiting.append(template)
+        try:
+            await self._channel.send(task, (theirs.fileno(),))
+            theirs.close()
+            await template._load()
+        except BaseException as error:
+            if template in waiting:
+                waiting.remove(template)
+            template._end()
+            if isinstance(error, trio.BrokenResourceError):
+                raise ZygoteDied("the process that starts workers is gone") from error
+            raise
+        finally:
+            theirs.close()
+        self._nursery.start_soon(template._run)
+        return template
+
+    def _take(self, message: object, descriptors: tuple[int, ...]) -> None:
+        match message:
+            case TemplateForked(worker=worker, version=version, pid=pid) if len(descriptors) == 1:
+                waiting = self._waiting.get((worker, version))
+                if not waiting:
+                    # Given up while it was forked; its channel is closed already, so it ends by itself.
+                    os.close(descriptors[0])
+                    return
+                template = waiting.popleft()
+                template._forked(pid, descriptors[0])
+                self._by_pid[pid] = template
+            case TemplateExited(pid=pid, status=status):
+                ended = self._by_pid.pop(pid, None)
+                if ended is not None:
+                    ended._status = status
+                    ended._exited.set()
+            case _:
+                for descriptor in descriptors:
+                    os.close(descriptor)
