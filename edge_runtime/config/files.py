@@ -86,7 +86,10 @@ def read_toml(file: Path, text: str) -> dict[str, object]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message, _, place = str(error).rpartition(" (at ")
-        raise ConfigError(str(file), place.rstrip(")"), message or "an error", "valid TOML") from None
+        at = place.rstrip(")")
+        if at == "end of document":
+            at = _place(text, len(text))
+        raise ConfigError(str(file), at, message or "an error", "valid TOML") from None
     except RecursionError:
         raise _too_deep(file) from None
     except ValueError as error:
@@ -116,8 +119,12 @@ def _read_jsonc(file: Path, text: str) -> object:
     try:
         return jsonc.parse(text)
     except jsonc.JsoncError as error:
-        line, column = jsonc.line_and_column(text, error.position)
-        raise ConfigError(str(file), f"line {line}, column {column}", error.found, error.allowed) from None
+        raise ConfigError(str(file), _place(text, error.position), error.found, error.allowed) from None
+
+
+def _place(text: str, position: int) -> str:
+    line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+    return f"line {line}, column {column}"
 
 
 def _plain(value: object, where: Where, depth: int) -> JsonValue:

@@ -61,11 +61,6 @@ def parse(text: str) -> object:
     return value
 
 
-def line_and_column(text: str, position: int) -> tuple[int, int]:
-    """Both counted from 1."""
-    return text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
-
-
 class _Constant(Exception):
     def __init__(self, name: str) -> None:
         self.name = name

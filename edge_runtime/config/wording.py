@@ -68,11 +68,13 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def expectation(text: str) -> str:
-    """Say in words what msgspec expected: "`int | null` >= 1" becomes "a whole number >= 1, or null"."""
+    """Say in words what msgspec expected: "`int | str` >= 1" becomes "a whole number >= 1 or a string"."""
     match = _BOUND.match(text)
     if match is None:
         return text
-    words = [_TYPE_WORDS.get(part, part) for part in match["types"].split(" | ")]
+    types = match["types"].split(" | ")
+    # An optional value may be left out, which says more than that null is taken for it.
+    words = [_TYPE_WORDS.get(part, part) for part in types if part != "null" or len(types) == 1]
     if match["rest"] is not None:
         words[0] = f"{words[0]} {match['rest']}"
     return ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
