@@ -94,6 +94,7 @@ class Activation:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._record: ActorRecord | None = None
+        self._name_due = True
         self._timer_set = False
         self._begin_pending = True
         self._open: set[Delivery] = set()
@@ -118,7 +119,6 @@ class Activation:
 
     @property
     def scheduled_ms(self) -> int | None:
-        """What the timer was first set to; earlier than `due_ms` while it is being retried."""
         return None if self._record is None else self._record.scheduled_ms
 
     def set_timer(self, batch: Batch, due_ms: int | None, *, retries: int = 0) -> None:
@@ -130,7 +130,7 @@ class Activation:
         self._write_record(batch, ActorRecord(due_ms, retries, self._name, scheduled_ms))
 
     def forget(self, batch: Batch) -> None:
-        """Remove the actor's record and timer as part of `batch`: it has nothing stored any more."""
+        self._name_due = False
         self._write_record(batch, BLANK)
 
     def _write_record(self, batch: Batch, new: ActorRecord) -> None:
@@ -138,7 +138,6 @@ class Activation:
         self._record = None if new.blank else new
 
     def turn(self) -> Turn:
-        """The batch of the present turn, committed when the running code gives up control, or earlier by `flush`."""
         turn = self._turn
         if turn is None:
             turn = self._turn = Turn()
@@ -146,7 +145,6 @@ class Activation:
         return turn
 
     def flush(self) -> None:
-        """Commit the present turn's writes now."""
         turn, self._turn = self._turn, None
         if turn is None:
             return
@@ -170,9 +168,11 @@ class Activation:
     def _queue(
         self, batch: Batch, *, confirmed: bool, also: Callable[[Promise[None]], None] | None = None
     ) -> Promise[None]:
-        if batch and self._name is not None:
+        if self._name is not None and batch:
             record = self._record or BLANK
-            if record.name != self._name:
+            if not self._name_due:
+                self._name_due = True
+            elif record.name != self._name:
                 self._write_record(batch, ActorRecord(record.due_ms, record.retries, self._name, record.scheduled_ms))
         written = self.store.commit(batch)
         self._commits.append(self.clock.monotonic_s())
@@ -199,11 +199,9 @@ class Activation:
 
     @property
     def durable(self) -> bool:
-        """Whether the output gate is open, with nothing waiting to be written."""
         return self._turn is None and self._output.open
 
     def when_durable(self) -> Promise[None]:
-        """`wait_durable` as a promise."""
         self.flush()
         return self._output.wait()
 

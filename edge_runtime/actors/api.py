@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from edge_runtime.actors.turns import Turn
 from edge_runtime.event import Events
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Offload, Randomness
@@ -60,8 +61,23 @@ class ActorContext(Protocol):
     def retries(self) -> int:
         """Counted retries of the timer so far; stored with the actor."""
 
+    @property
+    def scheduled_ms(self) -> int | None:
+        """What the timer was first set to; earlier than `due_ms` while it is being retried."""
+
     def set_timer(self, batch: Batch, due_ms: int | None, *, retries: int = 0) -> None:
         """Set or clear the actor's one timer as part of `batch`. A body commits that batch without awaiting first."""
+
+    def forget(self, batch: Batch) -> None:
+        """Remove the actor's record, timer and name as part of `batch`: it has nothing stored any more. The name is
+        stored again with what is written afterwards."""
+
+    def turn(self) -> Turn:
+        """The batch of the present turn: committed, in order with other batches, when the running code gives up
+        control, or earlier by `flush`. What is put into it becomes durable together."""
+
+    def flush(self) -> None:
+        """Queue the present turn's batch now."""
 
     def commit(self, batch: Batch) -> Promise[None]:
         """Queue a batch of this actor; the output gate stays closed until it is durable.
@@ -74,6 +90,13 @@ class ActorContext(Protocol):
 
         Raises ActorBroken if one failed. Call it before anything leaves the actor.
         """
+
+    @property
+    def durable(self) -> bool:
+        """Whether the output gate is open and no turn's writes wait."""
+
+    def when_durable(self) -> Promise[None]:
+        """`wait_durable` as a promise."""
 
     def abort(self, error: BaseException) -> None:
         """Break this activation: its waiting calls fail with `error`, its tasks are cancelled, the next call activates
@@ -95,8 +118,11 @@ class ActorBody(Protocol):
         """
 
     async def timer(self) -> None:
-        """The actor's timer is due. Must have committed a new time or None when it returns; the host calls again
-        (never concurrently) as long as the stored time is due. Raising breaks the actor; the timer stays."""
+        """The actor's timer is due, or somebody called `timers.wake` for it (then `due_ms` may lie ahead or be None).
+
+        A due timer must have been set anew or cleared when this returns; the host calls again (never concurrently) as
+        long as the stored time is due. Raising breaks the actor; the timer stays and is retried with a growing delay.
+        """
 
     async def input_open(self) -> None:
         """Return when a new event may be delivered (the input gate); usually at once."""

@@ -31,8 +31,8 @@ class Turn:
 class TurnEnd:
     """Calls functions once the running task has given up control: one parked task for all actors of an isolate.
 
-    Waking a parked task is the cheapest way there is to come after the running one: 2 µs, against 9 µs for a task of
-    its own and 13 µs for `TrioToken.run_sync_soon`.
+    Waking a parked task is the cheapest way there is to come after the running one: 3 µs, against 9 µs for a task of
+    its own and 18 µs for `TrioToken.run_sync_soon`.
     """
 
     def __init__(self) -> None:
