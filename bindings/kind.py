@@ -1,7 +1,8 @@
 """What a kind of binding is: configuration section in, object in `env` out.
 
 A kind is a folder here (or a package elsewhere) whose `KIND` object is registered under the entry point group
-`edge_runtime.bindings`. Nothing else in the runtime names a kind.
+`edge_runtime.bindings`. Nothing else in the runtime names a kind. Commands that a kind adds to `edge` are click commands
+registered under `edge_runtime.commands`, so that the command line imports them only when they are asked for.
 """
 
 from __future__ import annotations
@@ -9,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from edge_runtime.actors.api import ActorHost
 from edge_runtime.config.model import Binding, SectionReader, WorkerConfig
 from edge_runtime.event import Events
 from edge_runtime.seams import Clock, Flavour, Offload, Randomness
 from edge_runtime.store.api import Store
-
-if TYPE_CHECKING:
-    import click
 
 GROUP = "edge_runtime.bindings"
 
@@ -53,12 +51,6 @@ class BindingKind(SectionReader, Protocol):
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
         """Work in the background of an isolate (sweeps, retention); cancelled when the isolate drains.
         Returns at once if there is nothing to do."""
-
-    def commands(self) -> Sequence[click.Command]:
-        """Commands this kind adds to `edge`; imported only when one of them is asked for."""
-
-    command_names: tuple[str, ...]
-    """The names of those commands, known without importing them."""
 
 
 def load_kinds() -> tuple[BindingKind, ...]:

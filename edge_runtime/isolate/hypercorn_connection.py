@@ -88,9 +88,12 @@ class _Connection:
         local = _address(self._stream.socket.getsockname)
         try:
             async with trio.open_nursery() as self._nursery:
+                # Hypercorn takes its task group's word for what an app is; ours takes exchanges.
+                tasks: Any = self
+                app: Any = server.app
                 self._protocol = ProtocolWrapper(
-                    server.app, server.config, server.context, self, ConnectionState({}), False, peer, local, self._send
-                )  # type: ignore[arg-type]
+                    app, server.config, server.context, tasks, ConnectionState({}), False, peer, local, self._send
+                )
                 await self._protocol.initiate()
                 with self._reading:
                     self._set_idle(True)

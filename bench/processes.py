@@ -1,0 +1,77 @@
+"""Servers under measurement: started, asked for their CPU time and memory, stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    session: int
+    port: int
+    data: Path
+
+    def pids(self) -> list[int]:
+        """Every process of the server."""
+        numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        return [pid for pid in numbers if (fields := _stat(pid)) and int(fields[3]) == self.session]
+
+    def cpu_us(self) -> float:
+        """CPU time of all processes so far, user and system, in microseconds; resolution 10 ms."""
+        return sum((int(f[11]) + int(f[12])) / TICKS_PER_S * 1e6 for pid in self.pids() if (f := _stat(pid)))
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat after the name, from the state on."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def private_mb(pid: int) -> float:
+    """Memory that the process shares with no other."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(kb) for kb in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", text, re.MULTILINE)) / 1024
+
+
+@contextmanager
+def server(command: Sequence[object], data: Path) -> Iterator[Server]:
+    """Start a command that prints a line ending in the URL it serves."""
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [str(part) for part in command], stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if match := re.search(r"http://[^:/\s]+:(\d+)", line):
+                    yield Server(process.pid, int(match[1]), data)
+                    return
+            log.seek(0)
+            raise RuntimeError(f"{command} ended without serving:\n{log.read()}")
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def edge_dev(folder: Path) -> Iterator[Server]:
+    """`edge dev` on a fresh data directory, its log lines thrown away."""
+    with tempfile.TemporaryDirectory() as data:
+        command = [sys.executable, "-m", "edge_runtime", "dev", folder, "--port", 0, "--data", data, "--quiet"]
+        with server(command, Path(data)) as started:
+            yield started

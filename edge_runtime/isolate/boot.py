@@ -1,0 +1,239 @@
+"""An isolate from fork to exit: opens the store, builds the bindings, serves, drains.
+
+This is the one place where the isolate's parts are wired together.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import trio
+
+from bindings.kind import BindingKind, BindingRuntime, load_kinds
+from edge_runtime.actors.host import LocalActorHost
+from edge_runtime.config.model import Binding, WorkerConfig
+from edge_runtime.control import (
+    ActorsReleased,
+    Connection,
+    IsolateFailed,
+    IsolateReady,
+    MakeTemplate,
+    Ping,
+    Pong,
+    Retire,
+    RunScheduled,
+    TimersChanged,
+)
+from edge_runtime.errors import EdgeError, ScriptError, StoreFailed
+from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
+from edge_runtime.isolate.connection import Connections
+from edge_runtime.isolate.events import IsolateEvents
+from edge_runtime.isolate.fetch import FetchHandler
+from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
+from edge_runtime.isolate.hypercorn_connection import HypercornConnections
+from edge_runtime.isolate.loader import LoadedScript, load_script
+from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
+from edge_runtime.isolate.trio_flavour import TrioFlavour
+from edge_runtime.limits import LEDGER_FLUSH_S, THREADS_MAX
+from edge_runtime.metering.ledger import Ledger
+from edge_runtime.metering.meter import ChildTaskMeter
+from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
+from edge_runtime.store.api import Store
+from edge_runtime.store.lmdb_store import open_store
+from edge_runtime.wire import Channel
+from edge_runtime.workers.environment import fill_env
+from edge_runtime.workers.http_net import HttpNet
+from edge_runtime.workers.outgoing import Net
+
+_log = logging.getLogger("edge.isolate")
+
+EXIT_DRAINED = 0
+EXIT_FAILED = 3
+"""The isolate could not start; it has said why."""
+EXIT_STORE_FAILED = 4
+"""A commit failed: nothing may be acknowledged any more, the supervisor verifies and restarts."""
+
+
+def run_isolate(control: socket.socket, task: MakeTemplate, script: LoadedScript | None, config: WorkerConfig) -> int:
+    """Be an isolate until told to end; returns the exit code. `script` is None when it is to be imported here."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+    return trio.run(_Isolate(control, task, script, config).run, instruments=[ChildTaskMeter()])
+
+
+class _Isolate:
+    def __init__(
+        self, control: socket.socket, task: MakeTemplate, script: LoadedScript | None, config: WorkerConfig
+    ) -> None:
+        self._task = task
+        self._config = config
+        self._script = script
+        self._control = control
+        self._clock = SystemClock()
+        self._exit_code = EXIT_DRAINED
+        self._connections = Connections()
+        self._store: Store
+        self._ledger: Ledger
+        self._events: IsolateEvents
+        self._host: LocalActorHost
+        self._http: HypercornConnections
+
+    async def run(self) -> int:
+        channel = Channel(trio.socket.from_stdlib_socket(self._control))
+        self._channel = channel
+        async with AsyncExitStack() as stack:
+            try:
+                script = self._script or load_script(self._config)
+                self._store = await stack.enter_async_context(open_store(Path(self._task.data_dir) / "store"))
+                flavour = await self._open_flavour(stack)
+                net = await stack.enter_async_context(HttpNet())
+            except EdgeError as error:
+                await self._fail(error)
+                return self._exit_code
+            await self._serve(script, flavour, net, channel)
+        return self._exit_code
+
+    async def _open_flavour(self, stack: AsyncExitStack) -> Flavour:
+        if self._config.flavour == "asyncio":
+            return await stack.enter_async_context(open_asyncio_flavour())
+        return TrioFlavour()
+
+    async def _fail(self, error: BaseException) -> None:
+        self._exit_code = EXIT_FAILED
+        detail = error.detail if isinstance(error, ScriptError) else ""
+        await self._channel.send(IsolateFailed(str(error), detail or "".join(traceback.format_exception(error))))
+
+    async def _serve(self, script: LoadedScript, flavour: Flavour, net: Net, channel: Channel) -> None:
+        """Build everything that hangs on the event nursery, then follow the supervisor's messages to the end."""
+        config, task = self._config, self._task
+        self._ledger = Ledger(self._store, self._clock, config.name, task.version)
+        async with trio.open_nursery() as background, trio.open_nursery() as work:
+            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits.subrequests)
+            self._events = events
+            offload = ThreadOffload(THREADS_MAX)
+            random = SystemRandomness()
+            self._host = LocalActorHost(self._store, self._clock, random, offload, events, config.name)
+            runtime = BindingRuntime(
+                worker=config,
+                version=task.version,
+                store=self._store,
+                clock=self._clock,
+                random=random,
+                offload=offload,
+                flavour=flavour,
+                events=events,
+                actors=self._host,
+                exports={**script.exports.workers, **script.exports.objects, **script.exports.workflows},
+                env=script.env,
+                development=task.development,
+            )
+            try:
+                kinds = self._build_bindings(runtime)
+                scheduled = scheduled_handler(script)
+                if config.crons and scheduled is None:
+                    raise ScriptError(f"worker {config.name} has triggers.crons but no scheduled handler")
+                if scheduled is not None:
+                    register_crons(self._host, config.name, config.crons, scheduled.call, scheduled.name)
+                await keep_schedule(self._store, self._clock, config.name, config.crons)
+            except Exception as error:
+                await self._fail(error)
+                return
+            app = FetchHandler(fetch_handler(script), events, development=task.development)
+            self._http = HypercornConnections(app, self._connections)
+            background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
+            background.start_soon(self._flush_ledger)
+            background.start_soon(events.ship_logs, channel)
+            for kind, bindings in kinds:
+                background.start_soon(kind.serve, bindings, runtime)
+            await background.start(self._host.run)
+            await channel.send(IsolateReady())
+            grace_s = await self._follow(channel, work)
+            await self._drain(channel, grace_s, work)
+            background.cancel_scope.cancel()
+
+    def _build_bindings(self, runtime: BindingRuntime) -> list[tuple[BindingKind, list[Binding]]]:
+        """Fill `env`; returns each kind that the configuration uses with its bindings."""
+        used = []
+        for kind in load_kinds():
+            bindings = [binding for binding in self._config.bindings if binding.kind == kind.name]
+            for binding in bindings:
+                built = kind.build(binding, runtime)
+                if binding.name:
+                    fill_env(runtime.env, {binding.name: built})
+            if bindings:
+                used.append((kind, bindings))
+        return used
+
+    async def _follow(self, channel: Channel, work: trio.Nursery) -> float:
+        """Do what the supervisor says until it says Retire (returns the grace in seconds) or is gone (0)."""
+        while True:
+            received = await channel.receive()
+            if received is None:
+                return 0.0
+            message, descriptors = received
+            match message:
+                case Connection():
+                    self._accept(descriptors, work)
+                case Ping(number=number):
+                    channel.send_soon(
+                        Pong(
+                            number, len(self._connections), self._events.open, self._host.active, self._host.next_due_ms
+                        )
+                    )
+                case TimersChanged():
+                    self._host.timers_changed()
+                case RunScheduled(cron=cron, scheduled_ms=scheduled_ms):
+                    self._host.deliver(cron_address(self._config.name, cron), scheduled_ms)
+                case Retire(grace_s=grace_s):
+                    return grace_s
+                case _:
+                    _log.error("the supervisor sent %r, which an isolate does not know", type(message).__name__)
+
+    def _accept(self, descriptors: Sequence[int], work: trio.Nursery) -> None:
+        for descriptor in descriptors:
+            client = socket.socket(fileno=descriptor)
+            client.setblocking(False)
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+            work.start_soon(self._http.serve, stream)
+
+    async def _drain(self, channel: Channel, grace_s: float, work: trio.Nursery) -> None:
+        """Answer what was asked, release the actors, let streams end, and stop; the whole within `grace_s`.
+
+        Requests come first because they may call actors; streams that are still being sent do not hold the actors
+        back, since a replacement waits for them.
+        """
+        deadline = trio.current_time() + grace_s
+        with trio.move_on_at(deadline):
+            await self._http.drain()
+            await self._events.wait_answered()
+        await self._host.release()
+        await channel.send(ActorsReleased())
+        with trio.move_on_at(deadline):
+            await self._connections.wait_empty()
+            await self._events.wait_none_open()
+        work.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await self._ledger.flush()
+            await self._events.flush_logs(channel)
+
+    async def _flush_ledger(self) -> None:
+        """Write usage about once a second, together with whatever else is being committed."""
+        while True:
+            await trio.sleep(LEDGER_FLUSH_S)
+            await self._ledger.flush()
+
+    async def _watch_store(self, *scopes: trio.CancelScope) -> None:
+        try:
+            await self._store.failed
+        except StoreFailed:
+            _log.exception("a commit failed; this isolate ends and acknowledges nothing more")
+            self._exit_code = EXIT_STORE_FAILED
+            for scope in scopes:
+                scope.cancel()

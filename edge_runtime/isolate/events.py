@@ -1,0 +1,125 @@
+"""Where events begin and end: each is charged to the ledger and logged once, after its last background work."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import trio
+
+from edge_runtime.control import Log, LogLine
+from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.metering.ledger import Ledger
+from edge_runtime.seams import Clock, Flavour
+from edge_runtime.wire import Channel
+from edge_runtime.workers.outgoing import Net
+
+_LINES_HELD_MAX = 10_000
+_LINES_PER_FRAME = 200
+
+
+class IsolateEvents:
+    """`event.Events` of one isolate.
+
+    Log lines are collected here and sent to the supervisor in bulk, off the path of the request. When the supervisor
+    does not take them, at most `_LINES_HELD_MAX` are held and later ones are dropped and counted.
+    """
+
+    def __init__(self, nursery: trio.Nursery, flavour: Flavour, clock: Clock, ledger: Ledger, net: Net, subrequests_max: int) -> None:
+        self._nursery = nursery
+        self._flavour = flavour
+        self._clock = clock
+        self._ledger = ledger
+        self._net = net
+        self._subrequests_max = subrequests_max
+        self._lines: list[LogLine] = []
+        self._dropped = 0
+        self._wanted = trio.Event()
+        self.open = 0
+        self._none_open = trio.Event()
+        self._none_open.set()
+        self._unanswered: set[EventContext] = set()
+        self._none_unanswered = trio.Event()
+
+    def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
+        self.open += 1
+        event = EventContext(kind, name, self._nursery, self._flavour, actor)
+        event.net = self._net
+        event.subrequests_max = self._subrequests_max
+        if kind is EventKind.FETCH and actor is None:
+            self._unanswered.add(event)
+        return event
+
+    def answered(self, event: EventContext) -> None:
+        """The head of the answer has gone out; what follows is a stream or background work."""
+        self._unanswered.discard(event)
+        if not self._unanswered:
+            self._none_unanswered.set()
+
+    def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
+        self.answered(event)
+        if event.has_open_work:
+            self._nursery.start_soon(self._finish, event, outcome, detail, error)
+        else:
+            self._account(event, outcome, detail, error)
+
+    async def _finish(self, event: EventContext, outcome: Outcome, detail: str, error: str) -> None:
+        try:
+            await event.finish()
+        finally:
+            for failure in event.failed_wait_until:
+                error += "".join(traceback.format_exception(failure))
+            self._account(event, outcome, detail, error)
+
+    def _account(self, event: EventContext, outcome: Outcome, detail: str, error: str) -> None:
+        meter = event.meter
+        wall_ms = meter.wall_ms()
+        self.open -= 1
+        if not self.open:
+            self._none_open.set()
+        self._ledger.charge(
+            event.kind,
+            event.name,
+            meter.cpu_us,
+            round(wall_ms),
+            outcome,
+            subrequests=meter.subrequests,
+            storage_ops=meter.storage_ops,
+        )
+        if len(self._lines) >= _LINES_HELD_MAX:
+            self._dropped += 1
+            return
+        self._lines.append(
+            LogLine(self._clock.now_ms(), event.kind, event.name, detail, outcome, meter.cpu_us, wall_ms, error)
+        )
+        if len(self._lines) == 1:
+            self._wanted.set()
+
+    async def wait_none_open(self) -> None:
+        """Return when no event is in progress, background work included."""
+        while self.open:
+            self._none_open = trio.Event()
+            await self._none_open.wait()
+
+    async def wait_answered(self) -> None:
+        """Return when no client waits for the head of an answer."""
+        while self._unanswered:
+            self._none_unanswered = trio.Event()
+            await self._none_unanswered.wait()
+
+    async def ship_logs(self, channel: Channel) -> None:
+        """Send log lines to the supervisor, a tenth of a second after the first that waits; runs until cancelled."""
+        while True:
+            await self._wanted.wait()
+            await trio.sleep(0.1)
+            await self.flush_logs(channel)
+
+    async def flush_logs(self, channel: Channel) -> None:
+        self._wanted = trio.Event()
+        while self._lines:
+            lines, self._lines = self._lines[:_LINES_PER_FRAME], self._lines[_LINES_PER_FRAME:]
+            await channel.send(Log(tuple(lines)))
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            note = f"{dropped} log lines were dropped because they were not taken in time"
+            await channel.send(Log((LogLine(self._clock.now_ms(), "log", "", note, "ok", 0, 0.0, ""),)))

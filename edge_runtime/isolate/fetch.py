@@ -1,0 +1,142 @@
+"""From an HTTP exchange to the script's fetch handler and back."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+
+import trio
+
+from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.isolate.connection import BodyTooLarge, Exchange, RawHeaders
+from edge_runtime.isolate.events import IsolateEvents
+from edge_runtime.isolate.handlers import EventHandler
+from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_URL_MAX
+from edge_runtime.workers.request import Request
+from edge_runtime.workers.response import Response
+
+_PLAIN: RawHeaders = ((b"content-type", b"text/plain;charset=UTF-8"),)
+
+
+class BadRequest(Exception):
+    """The request must be refused before any handler sees it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        super().__init__(reason)
+
+
+class FetchHandler:
+    """Serves the exchanges of one worker.
+
+    Every failure of the script becomes an answer and a log line: 500 with the traceback in development, and in
+    production Cloudflare's "error code: 1101" with nothing internal.
+    """
+
+    def __init__(self, handler: EventHandler | None, events: IsolateEvents, *, development: bool) -> None:
+        self._handler = handler
+        self._events = events
+        self._development = development
+
+    async def __call__(self, exchange: Exchange) -> None:
+        try:
+            request = incoming_request(exchange)
+        except BadRequest as refusal:
+            await _answer(exchange, refusal.status, str(refusal), close=True)
+            return
+        if self._handler is None:
+            await _answer(exchange, 404, "Not Found")
+            return
+        event = self._events.begin(EventKind.FETCH, self._handler.name)
+        outcome, status, error = Outcome.CANCELED, 0, ""
+        try:
+            response = await event.run(self._handler.call, request)
+            status = await send_response(exchange, event, response, self._events.answered)
+            outcome = Outcome.OK
+        except trio.Cancelled:
+            raise
+        except BodyTooLarge:
+            outcome, status = Outcome.EXCEPTION, 413
+            await _answer(exchange, 413, f"Payload Too Large: at most {REQUEST_BODY_MAX} bytes", close=True)
+        except BaseException as failure:
+            outcome, status = Outcome.EXCEPTION, 500
+            error = "".join(traceback.format_exception(failure))
+            await _answer(exchange, 500, error if self._development else "error code: 1101")
+        finally:
+            target = exchange.target.decode("latin-1")
+            self._events.end(event, outcome, f"{exchange.method} {target} {status or 'canceled'}", error)
+
+
+def incoming_request(exchange: Exchange) -> Request:
+    """Build the script's Request; raises BadRequest for what must not reach a handler.
+
+    The host becomes part of the URL, so it is checked strictly. A message with both Content-Length and
+    Transfer-Encoding is refused: two parsers could disagree about where it ends.
+    """
+    target = exchange.target
+    if len(target) > REQUEST_URL_MAX:
+        raise BadRequest(414, f"URI Too Long: {len(target)} bytes, at most {REQUEST_URL_MAX}")
+    host: bytes | None = None
+    length: bytes | None = None
+    chunked = False
+    for name, value in exchange.headers:
+        if name == b"host":
+            if host is not None:
+                raise BadRequest(400, "Bad Request: more than one Host header")
+            host = value
+        elif name == b"content-length":
+            length = value
+        elif name == b"transfer-encoding":
+            chunked = True
+    if chunked and length is not None:
+        raise BadRequest(400, "Bad Request: both Content-Length and Transfer-Encoding")
+    if length is not None and int(length) > REQUEST_BODY_MAX:
+        raise BadRequest(413, f"Payload Too Large: {int(length)} bytes, at most {REQUEST_BODY_MAX}")
+    if not host:
+        if exchange.http_version == "1.1":
+            raise BadRequest(400, "Bad Request: no Host header")
+        host = b"localhost"
+    if not host.isascii() or any(byte in host for byte in b" /?#@\\<>\"'"):
+        raise BadRequest(400, "Bad Request: the Host header is not a host")
+    if target.startswith(b"/"):
+        url = f"{exchange.scheme}://{host.decode()}{target.decode('latin-1')}"
+    elif target.startswith((b"http://", b"https://")):
+        url = target.decode("latin-1")
+    else:
+        url = f"{exchange.scheme}://{host.decode()}/"
+    has_body = chunked or (length is not None and length != b"0")
+    try:
+        return Request._incoming(exchange.method, url, exchange.headers, exchange.receive if has_body else None)
+    except KeyError:
+        raise BadRequest(501, f"Not Implemented: method {exchange.method}") from None
+
+
+async def send_response(
+    exchange: Exchange, event: EventContext, response: object, answered: Callable[[EventContext], None]
+) -> int:
+    """Send what a handler returned; returns the status. `answered` is told when a stream begins."""
+    if not isinstance(response, Response):
+        raise TypeError(
+            f"the fetch handler returned {type(response).__name__}; allowed: a workers.Response (was a return missing?)"
+        )
+    outgoing = response._outgoing()
+    body = outgoing.body
+    if isinstance(body, bytes):
+        await exchange.respond(outgoing.status, outgoing.headers, body)
+        return outgoing.status
+    await exchange.start(outgoing.status, outgoing.headers)
+    answered(event)
+    await body.write_to(exchange.send)
+    await exchange.end()
+    return outgoing.status
+
+
+async def _answer(exchange: Exchange, status: int, text: str, *, close: bool = False) -> None:
+    """Answer with plain text; an answer that has begun already is cut off, which tells the client that it failed."""
+    if exchange.started:
+        return
+    body = text.encode()
+    headers = [*_PLAIN, (b"content-length", str(len(body)).encode())]
+    if close:
+        headers.append((b"connection", b"close"))
+    await exchange.respond(status, headers, body)

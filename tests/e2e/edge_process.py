@@ -1,0 +1,134 @@
+"""A real `edge` server in a child process, as a person would start it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+
+APPS = Path(__file__).parent.parent.parent / "apps"
+EDGE = [sys.executable, "-m", "edge_runtime"]
+
+
+class EdgeProcess:
+    """`edge dev DIR` or `edge run`, in a session of its own so that the whole family can be killed at once."""
+
+    def __init__(self, *arguments: object, env: dict[str, str] | None = None) -> None:
+        self.arguments = [str(argument) for argument in arguments]
+        self.process = subprocess.Popen(
+            [*EDGE, *self.arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **(env or {})},
+        )
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = ""
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, timeout_s: float = 30) -> re.Match[str]:
+        """The first line of output, from the start, that matches."""
+        deadline = time.monotonic() + timeout_s
+        seen = 0
+        with self._changed:
+            while True:
+                for line in self.lines[seen:]:
+                    if match := re.search(pattern, line):
+                        return match
+                seen = len(self.lines)
+                left_s = deadline - time.monotonic()
+                if self._ended or left_s <= 0:
+                    raise AssertionError(f"no line matches {pattern!r} in:\n{self.output}")
+                self._changed.wait(left_s)
+
+    def wait_ready(self, timeout_s: float = 60) -> EdgeProcess:
+        self.url = self.wait_for(r"Ready on (http://\S+)", timeout_s)[1]
+        return self
+
+    @property
+    def port(self) -> int:
+        port = urlsplit(self.url).port
+        assert port is not None
+        return port
+
+    def client(self, timeout_s: float = 30) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+
+    def family(self) -> list[int]:
+        """Process ids of the server and everything it started."""
+        return session_members(self.process.pid)
+
+    def interrupt(self, timeout_s: float = 30) -> int:
+        """Ctrl-C, as the terminal sends it: to the whole foreground group. Returns the exit code."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        code = self.process.wait(timeout_s)
+        self._reader.join(timeout_s)
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL for the whole group at once."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(30)
+        self._reader.join(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def __enter__(self) -> EdgeProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def session_members(session: int) -> list[int]:
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                members.append(int(entry.name))
+    return sorted(members)
+
+
+def eventually(check, timeout_s: float = 30, every_s: float = 0.05):
+    """The first true result of `check()`; AssertionError with the last one when time is over."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        result = check()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still {result!r} after {timeout_s} s")
+        time.sleep(every_s)
