@@ -54,6 +54,10 @@ class StoreCorrupt(StoreError):
     """A record on disk does not read back as written."""
 
 
+class StoreFull(StoreError):
+    """The disk has no room for a batch; nothing of it was written. Later commits succeed once there is space again."""
+
+
 class StoreFailed(StoreError):
     """A commit failed. Nothing of the batch may be acknowledged, and the process that saw it must end."""
 

@@ -1,0 +1,201 @@
+"""The committer: one thread, one transaction and one fsync for everything that was queued meanwhile.
+
+The event loop's thread queues batches; the thread takes all there are, applies them in order, commits, and settles
+their promises in one hop. While it waits for the disk, the next group gathers. What a transaction is, the `GroupWriter`
+knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Protocol
+
+import trio
+
+from edge_runtime.errors import StoreFailed, StoreFull
+from edge_runtime.limits import COMMIT_BATCHES_MAX, STORE_SWEEP_GROUPS, STORE_SWEEP_S
+from edge_runtime.promise import Promise
+from edge_runtime.store.api import Batch, Operation
+
+
+class MapFull(Exception):
+    """The transaction does not fit the map; it must be repeated after `GroupWriter.grow`."""
+
+
+class BatchRefused(Exception):
+    """One batch cannot be applied, for a reason (`error`) of its own. With `undo`, part of it has been applied."""
+
+    def __init__(self, error: Exception, *, undo: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.undo = undo
+
+
+class GroupWriter(Protocol):
+    """Write transactions, used on the committer's thread only, one at a time."""
+
+    def begin(self) -> None: ...
+
+    def apply(self, operations: list[Operation]) -> None:
+        """Raises BatchRefused, MapFull, StoreFull (nothing has reached the disk), StoreFailed."""
+
+    def commit(self) -> None:
+        """Make what was applied durable. Raises MapFull, StoreFull, StoreFailed."""
+
+    def abort(self) -> None:
+        """Undo what was applied since `begin`; also after a failed `commit`."""
+
+    def grow(self) -> None:
+        """Called between transactions after MapFull."""
+
+    def sweep(self) -> None:
+        """Called between transactions every so often."""
+
+    def finish(self) -> None:
+        """Called last, on the same thread, unless a commit has failed."""
+
+
+Queued = tuple[list[Operation], Promise[None]]
+Refusals = dict[int, Exception]
+"""What is wrong with batches of a group, by their index in it."""
+
+
+class Committer:
+    """The queue and its thread. `start` and `refuse`, `join` frame its life; all methods are for the loop's thread.
+
+    `on_failure` is called on the loop's thread, once, after a commit has failed.
+    """
+
+    def __init__(
+        self, writer: GroupWriter, token: trio.lowlevel.TrioToken, on_failure: Callable[[StoreFailed], None]
+    ) -> None:
+        self._writer = writer
+        self._token = token
+        self._on_failure = on_failure
+        self._queue: SimpleQueue[Queued | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="committer", daemon=True)
+        self._refusal: str | None = None
+        self.groups = 0
+        """Transactions committed so far."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, batch: Batch) -> Promise[None]:
+        """Queue a batch; see `api.Store.commit`."""
+        if self._refusal is not None:
+            return Promise.rejected(StoreFailed(self._refusal))
+        promise: Promise[None] = Promise()
+        self._queue.put((batch.operations.copy(), promise))
+        return promise
+
+    def refuse(self) -> None:
+        """Accept no more batches; those queued are still committed, then the thread ends."""
+        self._refusal = self._refusal or "the store is closed"
+        self._queue.put(None)
+
+    def join(self) -> None:
+        """Block until the thread has ended, after `refuse`. Not on the loop's thread."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        failure: StoreFailed | None = None
+        closing = False
+        groups_at_sweep = 0
+        while not closing:
+            group, closing = self._take()
+            refusals: Refusals = {}
+            if failure is None:
+                try:
+                    if group:
+                        refusals = self._commit_group(group)
+                    if self.groups - groups_at_sweep >= STORE_SWEEP_GROUPS or not (group or closing):
+                        groups_at_sweep = self.groups
+                        self._writer.sweep()
+                    if closing:
+                        self._writer.finish()
+                except StoreFailed as error:
+                    failure = error
+                except Exception as error:
+                    # A defect of ours. Waiters must hear of it all the same, so it counts as a failed commit.
+                    failure = StoreFailed(f"the committer met an unexpected error: {error!r}")
+                    failure.__cause__ = error
+                if failure is not None:
+                    self._refusal = str(failure)
+                    self._hop(self._on_failure, failure)
+            if group:
+                self._hop(_settle, group, refusals, self._refusal if failure is not None else None)
+
+    def _take(self) -> tuple[list[Queued], bool]:
+        """Everything queued, and whether `refuse` was called after it. An empty group after STORE_SWEEP_S."""
+        group: list[Queued] = []
+        try:
+            item = self._queue.get(timeout=STORE_SWEEP_S)
+            while item is not None:
+                group.append(item)
+                if len(group) == COMMIT_BATCHES_MAX:
+                    return group, False
+                item = self._queue.get_nowait()
+        except Empty:
+            return group, False
+        return group, True
+
+    def _commit_group(self, group: list[Queued]) -> Refusals:
+        refusals: Refusals = {}
+        if not any(operations for operations, _ in group):
+            return refusals
+        while True:
+            try:
+                self._write(group, refusals)
+            except MapFull:
+                try:
+                    self._writer.grow()
+                except StoreFull as error:
+                    return _refuse_all(group, refusals, error)
+            except BatchRefused:
+                continue
+            except StoreFull as error:
+                return _refuse_all(group, refusals, error)
+            else:
+                return refusals
+
+    def _write(self, group: list[Queued], refusals: Refusals) -> None:
+        """One attempt. Batches in `refusals` are left out; raises BatchRefused after adding one that must be undone."""
+        self._writer.begin()
+        try:
+            for index, (operations, _) in enumerate(group):
+                if operations and index not in refusals:
+                    try:
+                        self._writer.apply(operations)
+                    except BatchRefused as refused:
+                        refusals[index] = refused.error
+                        if refused.undo:
+                            raise
+            self._writer.commit()
+        except BaseException:
+            self._writer.abort()
+            raise
+        self.groups += 1
+
+    def _hop(self, fn: Callable[..., None], *args: object) -> None:
+        try:
+            self._token.run_sync_soon(fn, *args)
+        except trio.RunFinishedError:
+            # The loop that the waiters lived in has ended, so there is nobody to tell.
+            pass
+
+
+def _refuse_all(group: list[Queued], refusals: Refusals, error: StoreFull) -> Refusals:
+    return {index: refusals.get(index, error) for index in range(len(group))}
+
+
+def _settle(group: list[Queued], refusals: Refusals, failure: str | None) -> None:
+    for index, (_, promise) in enumerate(group):
+        if failure is not None:
+            promise.reject(StoreFailed(failure))
+        elif index in refusals:
+            promise.reject(refusals[index])
+        else:
+            promise.resolve(None)
