@@ -1,0 +1,5 @@
+from bindings.assets.kind import AssetsKind
+
+KIND = AssetsKind()
+
+__all__ = ["KIND"]

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import click
 import trio
-from edge_runtime.store.lmdb_store import open_store
 
 from bindings.kind import load_kinds
 from bindings.kv.bulk import check_names, check_pairs, decode_keys, decode_pairs, get_all, reason
@@ -25,6 +24,7 @@ from edge_runtime.config.load import load_config
 from edge_runtime.errors import UsageError
 from edge_runtime.seams import SystemClock
 from edge_runtime.store.api import Store
+from edge_runtime.store.lmdb_store import open_store
 
 T = TypeVar("T")
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -161,14 +161,15 @@ def put(
 @_place_options
 def get(name: str, text: bool, **where: Any) -> None:
     """Write the value of KEY to standard output, byte for byte."""
-    value = Place(**where).read(lambda namespace: namespace.get(name, "arrayBuffer"))
+    value: memoryview | None = Place(**where).read(lambda namespace: namespace.get(name, "arrayBuffer"))
     if value is None:
         click.echo("Value not found", err=True)
         raise SystemExit(1)
     if text:
         click.echo(bytes(value).decode("utf-8", "replace"))
     else:
-        click.get_binary_stream("stdout").write(value)
+        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.flush()
 
 
 @key.command("list")
