@@ -96,6 +96,7 @@ INSTANCE_RETENTION_MS: Final = 30 * 24 * 3600 * 1000  # CF: finished instances
 INSTANCE_IDLE_MS: Final = 5 * 60_000  # CF: kept in memory after the last step activity
 WORKFLOW_RESUME_MS: Final = 10_000  # ours: a running instance whose process died is resumed no later than this
 REPLAY_STALL_MS: Final = 1_000  # ours: a result is held back no longer for a step that a changed script left out
+ERROR_TEXT_MAX: Final = 16 * KIB  # ours: characters stored of an error's message, and of its traceback
 RETRY_DELAY_ANSWER_MS: Final = 5_000  # CF: for a delay function to answer
 
 # Configuration
