@@ -1,0 +1,119 @@
+"""Usage gathers in memory, is added up in the store by hour, and is read back by worker and handler."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_runtime.errors import StoreFailed
+from edge_runtime.metering.ledger import HOUR_MS, Ledger, UsageRow, read_usage, sum_by_handler, sum_by_worker
+from edge_runtime.store.memory_store import FailingStore, MemoryStore, open_memory_store
+
+NOON = 500_000 * HOUR_MS
+
+
+class SetClock:
+    def __init__(self, now_ms: int) -> None:
+        self.now = now_ms
+
+    def now_ms(self) -> int:
+        return self.now
+
+    def monotonic_s(self) -> float:
+        return self.now / 1000
+
+    async def sleep_until_ms(self, due_ms: int) -> None:
+        self.now = max(self.now, due_ms)
+
+
+def usage(store: MemoryStore, **filters: object) -> list[UsageRow]:
+    with store.snapshot() as snapshot:
+        return read_usage(snapshot, **filters)  # type: ignore[arg-type]
+
+
+async def test_charges_add_up_over_flushes_and_outcomes() -> None:
+    async with open_memory_store() as store:
+        ledger = Ledger(store, SetClock(NOON + 5), "shop", "v1")
+        ledger.charge("fetch", "Default.fetch", 100, 1.5, "ok", subrequests=2)
+        ledger.charge("fetch", "Default.fetch", 50, 2.25, "exception", storage_ops=3)
+        assert ledger.pending
+        await ledger.flush()
+        assert not ledger.pending
+        ledger.charge("fetch", "Default.fetch", 1, 0.25, "ok")
+        await ledger.flush()
+        assert usage(store) == [
+            UsageRow("shop", "v1", "fetch", "Default.fetch", NOON, 3, 151, 4.0, 2, 3, {"exception": 1}),
+        ]
+
+
+async def test_two_isolates_of_a_worker_share_its_rows() -> None:
+    async with open_memory_store() as store:
+        for _ in range(2):
+            ledger = Ledger(store, SetClock(NOON), "shop", "v1")
+            ledger.charge("fetch", "f", 10, 1, "ok")
+            await ledger.flush()
+        (row,) = usage(store)
+        assert (row.events, row.cpu_us) == (2, 20)
+
+
+async def test_usage_is_read_by_worker_and_time() -> None:
+    async with open_memory_store() as store:
+        for worker in ("a", "ab"):
+            for hour in range(3):
+                ledger = Ledger(store, SetClock(NOON + hour * HOUR_MS), worker, "v1")
+                ledger.charge("fetch", "f", 1, 1, "ok")
+                await ledger.flush()
+
+        def hours(**filters: object) -> list[tuple[str, int]]:
+            return [(row.worker, (row.hour_ms - NOON) // HOUR_MS) for row in usage(store, **filters)]
+
+        assert hours() == [("a", 0), ("a", 1), ("a", 2), ("ab", 0), ("ab", 1), ("ab", 2)]
+        assert hours(worker="a") == [("a", 0), ("a", 1), ("a", 2)]
+        assert hours(worker="a", from_ms=NOON + 1) == [("a", 1), ("a", 2)]
+        assert hours(from_ms=NOON + HOUR_MS, to_ms=NOON + 2 * HOUR_MS) == [("a", 1), ("ab", 1)]
+        assert hours(worker="ab", to_ms=NOON + HOUR_MS) == [("ab", 0)]
+        assert hours(worker="none") == []
+
+
+async def test_sums_go_over_hours_and_versions() -> None:
+    async with open_memory_store() as store:
+        for hour, version in enumerate(("v1", "v2")):
+            ledger = Ledger(store, SetClock(NOON + hour * HOUR_MS), "shop", version)
+            ledger.charge("fetch", "f", 10, 1, "exceededCpu")
+            ledger.charge("alarm", "Counter.alarm", 5, 2, "ok", storage_ops=1)
+            await ledger.flush()
+        rows = usage(store)
+        assert sum_by_handler(rows) == [
+            UsageRow("shop", "", "alarm", "Counter.alarm", NOON, 2, 10, 4.0, 0, 2, {}),
+            UsageRow("shop", "", "fetch", "f", NOON, 2, 20, 2.0, 0, 0, {"exceededCpu": 2}),
+        ]
+        assert sum_by_worker(rows) == [UsageRow("shop", "", "", "", NOON, 4, 30, 6.0, 0, 2, {"exceededCpu": 2})]
+        assert sum_by_handler([]) == sum_by_worker([]) == []
+
+
+async def test_a_refused_flush_keeps_its_charges() -> None:
+    store = MemoryStore()
+    ledger = Ledger(FailingStore(store, 1), SetClock(NOON), "shop", "v1")
+    ledger.charge("fetch", "f", 10, 1, "ok")
+    refused = ledger.flush()
+    ledger.charge("fetch", "f", 5, 1, "ok")
+    with pytest.raises(StoreFailed):
+        await refused
+    assert ledger.pending
+    ledger._store = store
+    await ledger.flush()
+    (row,) = usage(store)
+    assert (row.events, row.cpu_us) == (2, 15)
+
+
+async def test_flush_of_nothing_resolves() -> None:
+    async with open_memory_store() as store:
+        await Ledger(store, SetClock(NOON), "shop", "v1").flush()
+        assert usage(store) == []
+
+
+async def test_any_name_can_be_charged() -> None:
+    async with open_memory_store() as store:
+        ledger = Ledger(store, SetClock(NOON), "shop", "v1")
+        ledger.charge("step", "flow/\ud800\x00", 1, 1, "ok")
+        await ledger.flush()
+        assert [row.name for row in usage(store)] == ["flow/?\x00"]
