@@ -61,6 +61,11 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
         """The error of a rejected promise; None while pending and when resolved."""
         return self._error
 
+    @property
+    def owned_by(self) -> trio.CancelScope | None:
+        """The scope of the work behind this promise, if the promise may end it."""
+        return self._owned
+
     def resolve(self, value: T) -> None:
         assert not self._settled, "a promise settles once"
         self._value = value

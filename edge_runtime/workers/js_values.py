@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_runtime.workers.js_object import Constructor
+from edge_runtime.workers.js_object import JsObject
 
 
 class JsDict(dict[str, Any]):
@@ -40,14 +40,14 @@ class JsDict(dict[str, Any]):
         return [[key, value] for key, value in self.items()]
 
 
-class JsArray(list[Any]):
+class JsArray(JsObject, list[Any]):
     """A list that also answers as a JavaScript array."""
 
     __slots__ = ()
-    typeof = "object"
+    js_name = "Array"
 
     @classmethod
-    def new(cls, *items: Any) -> JsArray:
+    def new(cls, *items: Any, **_options: Any) -> JsArray:
         if len(items) == 1 and isinstance(items[0], int) and not isinstance(items[0], bool):
             return cls([None] * items[0])
         return cls(items)
@@ -63,10 +63,6 @@ class JsArray(list[Any]):
     @staticmethod
     def isArray(value: object) -> bool:
         return isinstance(value, list)
-
-    @property
-    def constructor(self) -> Constructor:
-        return Constructor("Array")
 
     @property
     def length(self) -> int:

@@ -15,6 +15,7 @@ import trio
 from edge_runtime.event import EventContext, require_event
 from edge_runtime.limits import OPEN_CONNECTIONS_MAX, REDIRECTS_MAX
 from edge_runtime.promise import Promise
+from edge_runtime.workers.abort import AbortSignal
 from edge_runtime.workers.body import Payload
 from edge_runtime.workers.headers import RawHeaders, header
 from edge_runtime.workers.js_views import JsRequest, JsResponse
@@ -84,10 +85,12 @@ def fetch(resource: Request | JsRequest | str, **options: Any) -> Promise[Respon
         return Promise.rejected(OSError(str(error)))
     if fetcher is not None:
         return event.spawn(_by_fetcher, event, fetcher, request)
+    if isinstance(request.signal, AbortSignal) and request.signal.aborted:
+        return Promise.rejected(request.signal.error())
     if event.net is None:
         return Promise.rejected(OSError("fetch() is not available: this process was started without a network"))
     sent = event.spawn(_fetch, event, request)
-    if request.signal is not None:
+    if isinstance(request.signal, AbortSignal):
         return _until_aborted(sent, request.signal)
     return sent
 
@@ -198,9 +201,9 @@ class _Held:
                 await self._reply.close()
 
 
-def _until_aborted(sent: Promise[Response], signal: Any) -> Promise[Response]:
-    """The promise, rejected when the AbortSignal fires first; the request is cancelled then."""
-    outcome: Promise[Response] = Promise(owned_by=sent._owned)
+def _until_aborted(sent: Promise[Response], signal: AbortSignal) -> Promise[Response]:
+    """The promise, rejected when the signal fires first; the request is cancelled then."""
+    outcome: Promise[Response] = Promise(owned_by=sent.owned_by)
 
     def settled(promise: Promise[Response]) -> None:
         if outcome.settled:
@@ -210,12 +213,12 @@ def _until_aborted(sent: Promise[Response], signal: Any) -> Promise[Response]:
         else:
             outcome.resolve(promise.result())
 
-    def aborted(reason: BaseException) -> None:
+    def aborted() -> None:
         if not outcome.settled:
-            outcome.reject(reason)
-            if sent._owned is not None:
-                sent._owned.cancel()
+            outcome.reject(signal.error())
+            if sent.owned_by is not None:
+                sent.owned_by.cancel()
 
     sent.add_done_callback(settled)
-    signal.on_abort(aborted)
+    signal.when_aborted(aborted)
     return outcome
