@@ -1,0 +1,5 @@
+from bindings.workflows.kind import WorkflowsKind
+
+KIND = WorkflowsKind()
+
+__all__ = ["KIND"]

@@ -1,0 +1,148 @@
+"""What may be asked of instances from outside: create, send an event, look.
+
+Everything goes through the store, so it works from any process, whether or not the instance is in memory or its
+worker is running: what is left for the instance is committed together with a wake-up of its actor. Afterwards tell the
+host (`timers_changed`) or the server that serves the data directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.actors import timers
+from edge_runtime.actors.api import ActorAddress
+from edge_runtime.limits import EVENT_PAYLOAD_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS
+from edge_runtime.seams import Clock, Randomness
+from edge_runtime.store.api import Batch, Snapshot, Table
+from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.instances import InstanceRecord, Status
+from edge_runtime.workflows.journal import Created
+from edge_runtime.workflows.step_config import read_duration_ms, read_event_type
+
+
+@dataclass(frozen=True, slots=True)
+class NewInstance:
+    """What `create` was given, checked."""
+
+    id: str
+    params: bytes
+    success_retention_ms: int = INSTANCE_RETENTION_MS
+    error_retention_ms: int = INSTANCE_RETENTION_MS
+    trigger: str = "binding"
+
+
+def check_id(id: object) -> str:
+    """Raises WorkflowError with Cloudflare's text."""
+    if not isinstance(id, str) or not instances.is_instance_id(id):
+        raise WorkflowError(
+            "instance.invalid_id",
+            f"Workflow instance has invalid id: found {id!r}; allowed are 1 to {INSTANCE_ID_MAX} letters, digits, "
+            "hyphens and underscores, not beginning with a hyphen",
+        )
+    return id
+
+
+def read_retention(given: object) -> tuple[int, int]:
+    """(success, error) in milliseconds of `retention`; what is not given is the default."""
+    if given is None:
+        return INSTANCE_RETENTION_MS, INSTANCE_RETENTION_MS
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"retention: found {type(given).__name__}; allowed: a dict with successRetention, errorRetention"
+        )
+    unknown = set(given) - {"successRetention", "errorRetention"}
+    if unknown:
+        raise TypeError(f"retention: found the unknown key {min(unknown)!r}; allowed: successRetention, errorRetention")
+    return _retention_ms(given, "successRetention"), _retention_ms(given, "errorRetention")
+
+
+def _retention_ms(given: Mapping[str, Any], name: str) -> int:
+    value = given.get(name)
+    return INSTANCE_RETENTION_MS if value is None else read_duration_ms(f"retention.{name}", value)
+
+
+def create(
+    batch: Batch,
+    snapshot: Snapshot,
+    worker: str,
+    workflow: str,
+    new: NewInstance,
+    *,
+    clock: Clock,
+    random: Randomness,
+    version: str = "",
+) -> None:
+    """Add a queued instance and the wake-up that starts it.
+
+    Raises WorkflowError if the id is taken. The batch expects it to be free: if somebody takes it meanwhile, the commit
+    is refused with Conflict.
+    """
+    address = instances.address_of(worker, workflow, new.id)
+    if instances.read(snapshot, address) is not None:
+        raise already_exists(new.id)
+    if len(new.params) > EVENT_PAYLOAD_MAX:
+        raise WorkflowError("instance.invalid_params", _too_large("params", len(new.params)))
+    now_ms = clock.now_ms()
+    stored, digest = journal.encode(
+        Created(seq=1, at_ms=now_ms, params=new.params, trigger=new.trigger), journal.FIRST_DIGEST
+    )
+    record = InstanceRecord(
+        status=Status.QUEUED,
+        created_ms=now_ms,
+        updated_ms=now_ms,
+        seq=1,
+        digest=digest,
+        version=version,
+        success_retention_ms=new.success_retention_ms,
+        error_retention_ms=new.error_retention_ms,
+    )
+    batch.expect(Table.INSTANCES, instances.record_key(address), None)
+    batch.put(Table.JOURNAL, journal.key(worker, workflow, new.id, 1), stored)
+    instances.write(batch, address, None, record)
+    timers.wake(batch, address, now_ms, random.uuid())
+
+
+def already_exists(id: str) -> WorkflowError:
+    return WorkflowError("instance.already_exists", f"Workflow instance with id {id!r} already exists")
+
+
+def find(snapshot: Snapshot, address: ActorAddress) -> InstanceRecord:
+    """The record of an instance. Raises WorkflowError "instance.not_found"."""
+    record = instances.read(snapshot, address)
+    if record is None:
+        raise WorkflowError("instance.not_found", f"workflow {address.namespace} has no instance {address.id!r}")
+    return record
+
+
+def send_event(
+    batch: Batch,
+    snapshot: Snapshot,
+    address: ActorAddress,
+    event_type: object,
+    payload: bytes,
+    *,
+    clock: Clock,
+    random: Randomness,
+) -> None:
+    """Leave an event for an instance, which gets it at its next wait of that type.
+
+    Raises WorkflowError if the instance is unknown or finished, or the payload too large.
+    """
+    checked = read_event_type(event_type)
+    if len(payload) > EVENT_PAYLOAD_MAX:
+        raise WorkflowError("instance.invalid_event", _too_large("payload", len(payload)))
+    record = find(snapshot, address)
+    if record.finished:
+        raise WorkflowError(
+            "instance.not_running", f"Cannot send an event to instance {address.id!r}: it is {record.status} already"
+        )
+    now_ms = clock.now_ms()
+    instances.put_event(batch, address, random.ordered_id(), checked, payload, now_ms)
+    timers.wake(batch, address, now_ms, random.uuid())
+
+
+def _too_large(what: str, size: int) -> str:
+    return f"the {what} has {size} bytes encoded; allowed are {EVENT_PAYLOAD_MAX}"

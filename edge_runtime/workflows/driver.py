@@ -1,0 +1,320 @@
+"""The driver: commits what the engine appends and performs its other effects.
+
+What one input of the engine appends, sets and consumes goes into one batch together with the instance's record. A
+result reaches the script once the entry that records it is durable; an attempt begins without waiting for its entry,
+unless the step runs at most once. When a commit is refused the activation is over: nothing is started any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, assert_never
+
+import msgspec
+import trio
+
+from edge_runtime.actors.api import ActorContext
+from edge_runtime.event import EventContext
+from edge_runtime.limits import REPLAY_STALL_MS
+from edge_runtime.promise import Promise
+from edge_runtime.store.api import Batch, Table
+from edge_runtime.workers.conversion import from_wire
+from edge_runtime.workflows import instances, journal, payloads
+from edge_runtime.workflows.attempts import Attempts, Call
+from edge_runtime.workflows.effects import (
+    Append,
+    AskDelay,
+    Breathe,
+    Consume,
+    Delivered,
+    Effect,
+    Error,
+    EventArrived,
+    Fault,
+    Finish,
+    Input,
+    Received,
+    Refuse,
+    Resolve,
+    Result,
+    SetTimer,
+    Stalled,
+    StartAttempt,
+    Stopped,
+    TimerFired,
+    Value,
+)
+from edge_runtime.workflows.engine import Engine, Request
+from edge_runtime.workflows.errors import error_of
+from edge_runtime.workflows.instances import FINAL, InstanceRecord, Status
+from edge_runtime.workflows.journal import StepKey
+
+_log = logging.getLogger("edge.workflows")
+
+# How often other tasks get their turn before a script counts as having reacted to a result. A result passes through a
+# few tasks at most: a gather, a task group, the two loops of the asyncio flavour.
+_BREATH_TURNS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the instance ended; `fault` tells the difference that ended it."""
+
+    finish: Finish
+    fault: str = ""
+
+
+class Driver:
+    """The engine of one activation, connected to the store and to the script's calls."""
+
+    def __init__(
+        self,
+        context: ActorContext,
+        record: InstanceRecord,
+        engine: Engine,
+        event: EventContext,
+        on_end: Callable[[Ended], None],
+    ) -> None:
+        self._context = context
+        self._address = context.address
+        self._record = record
+        self._engine = engine
+        self._event = event
+        self._on_end = on_end
+        self._attempts = Attempts(context, event, self.put_in)
+        self._promises: dict[StepKey, Promise[object]] = {}
+        self._digest = record.digest
+        self._durable_seq = record.seq
+        self._last_commit: Promise[None] = Promise.resolved(None)
+        self._unsettled: deque[Resolve] = deque()
+        self._breathing = False
+        self._stall_watched = False
+        self._inputs = 0
+        self.closed = False
+        self.last_active_s = context.clock.monotonic_s()
+
+    # For the steps
+
+    def reserve(self, path: tuple[str, ...], name: str) -> tuple[StepKey, int]:
+        return self._engine.reserve(path, name)
+
+    @property
+    def now_ms(self) -> int:
+        return self._context.clock.now_ms()
+
+    def ask(self, request: Request, call: Call | None = None) -> Promise[object]:
+        """Ask the engine for a step; the promise is settled already where the journal has the result."""
+        promise: Promise[object] = Promise()
+        self._promises[request.key] = promise
+        if call is not None:
+            self._attempts.calls[request.key] = call
+        self.put_in(request)
+        return promise
+
+    # For the body
+
+    @property
+    def busy(self) -> bool:
+        """Something runs or is being written that eviction would cut short."""
+        return not self._engine.waiting or self._attempts.running or not self._last_commit.settled
+
+    def read_inbox(self) -> None:
+        with self._context.store.snapshot() as snapshot:
+            arrived = instances.read_inbox(snapshot, self._address)
+        for event in arrived:
+            self.put_in(event)
+
+    def timer_fired(self) -> None:
+        self.put_in(TimerFired())
+
+    def stop(self) -> None:
+        """The activation ends in an orderly way: release the attempts, take nothing more."""
+        if not self.closed:
+            self.put_in(Stopped())
+            self.close()
+
+    def close(self) -> None:
+        """Cancel the attempts; whatever they and the script still do has no effect."""
+        self.closed = True
+        self._attempts.cancel()
+
+    # Inputs and effects
+
+    def put_in(self, input: Input) -> None:
+        if self.closed:
+            return
+        self._inputs += 1
+        if not isinstance(input, TimerFired | EventArrived):
+            self.last_active_s = self._context.clock.monotonic_s()
+        try:
+            self._perform(self._engine.apply(input, self.now_ms))
+        except Exception as error:
+            # A fault of ours must not reach the script nor the task that happened to bring the input.
+            _log.exception("workflow %s, instance %s broke", self._address.namespace, self._address.id)
+            self.close()
+            self._context.abort(error)
+            return
+        if self._engine.holding and not self._stall_watched and not self.closed:
+            self._stall_watched = True
+            self._event.spawn(self._watch_stall)
+
+    def _perform(self, effects: list[Effect]) -> None:
+        batch = Batch()
+        finish: Finish | None = None
+        fault = ""
+        later: list[Effect] = []
+        for effect in effects:
+            match effect:
+                case Append(entry):
+                    stored, self._digest = journal.encode(entry, self._digest)
+                    address = self._address
+                    key = journal.key(address.worker, address.namespace, address.id, entry.seq)
+                    batch.put(Table.JOURNAL, key, stored)
+                case Consume(inbox_key):
+                    batch.delete(Table.INBOX, inbox_key)
+                case SetTimer(due_ms):
+                    self._context.set_timer(batch, due_ms)
+                case Finish():
+                    finish = effect
+                case Fault(difference):
+                    fault = difference
+                case _:
+                    later.append(effect)
+        self._write_record(batch, finish)
+        if batch and not self._commit(batch):
+            return
+        for effect in later:
+            self._perform_later(effect)
+        if finish is not None:
+            self.close()
+            self._on_end(Ended(finish, fault))
+
+    def _write_record(self, batch: Batch, finish: Finish | None) -> None:
+        old, seq = self._record, self._engine.seq
+        if finish is None:
+            status = Status.WAITING if self._engine.waiting else Status.RUNNING
+            if seq == old.seq and status is old.status:
+                return
+            self._record = msgspec.structs.replace(old, status=status)
+        else:
+            self._record = finished_record(old, finish, self.now_ms)
+            batch.delete_range(Table.INBOX, *instances.inbox_range(self._address))
+            self._context.set_timer(batch, retained_until_ms(self._record))
+        now_ms = self.now_ms
+        self._record = msgspec.structs.replace(
+            self._record,
+            seq=seq,
+            digest=self._digest,
+            updated_ms=now_ms,
+            started_ms=now_ms if old.started_ms is None else old.started_ms,
+        )
+        instances.write(batch, self._address, old, self._record)
+
+    def _commit(self, batch: Batch) -> bool:
+        """Queue the batch; False if this actor may not write any more."""
+        committed = self._last_commit = self._context.commit(batch)
+        if committed.settled and committed.error is not None:
+            self.close()
+            return False
+        committed.add_done_callback(partial(self._committed, self._engine.seq))
+        return True
+
+    def _committed(self, seq: int, committed: Promise[None]) -> None:
+        if committed.error is not None:
+            # The host breaks the actor; a new activation replays what is durable.
+            self.close()
+            return
+        self._durable_seq = max(self._durable_seq, seq)
+        while self._unsettled and self._unsettled[0].seq <= self._durable_seq:
+            self._settle(self._unsettled.popleft())
+
+    def _perform_later(self, effect: Effect) -> None:
+        match effect:
+            case Resolve():
+                if effect.seq <= self._durable_seq:
+                    self._settle(effect)
+                else:
+                    self._unsettled.append(effect)
+            case Refuse(key, error):
+                self._promises.pop(key).reject(error_of(error))
+            case StartAttempt():
+                if effect.after_commit:
+                    self._last_commit.add_done_callback(partial(self._start_committed, effect))
+                else:
+                    self._attempts.start(effect)
+            case AskDelay():
+                self._attempts.ask_delay(effect)
+            case Breathe():
+                if not self._breathing:
+                    self._breathing = True
+                    self._event.spawn(self._breathe)
+            case Append() | Consume() | SetTimer() | Finish() | Fault():
+                raise AssertionError("committed before")
+            case _:
+                assert_never(effect)
+
+    def _start_committed(self, effect: StartAttempt, committed: Promise[None]) -> None:
+        if committed.error is None and not self.closed:
+            self._attempts.start(effect)
+
+    def _settle(self, effect: Resolve) -> None:
+        if self.closed:
+            return
+        promise = self._promises.pop(effect.key)
+        self._attempts.calls.pop(effect.key, None)
+        match effect.result:
+            case Error(record):
+                promise.reject(error_of(record))
+            case _:
+                promise.resolve(_result(effect.result))
+
+    async def _breathe(self) -> None:
+        await self._last_commit
+        for _ in range(_BREATH_TURNS):
+            await trio.lowlevel.checkpoint()
+        self._breathing = False
+        self.put_in(Delivered())
+
+    async def _watch_stall(self) -> None:
+        """Release what is held back once the script has asked for nothing new for a while."""
+        while self._engine.holding and not self.closed:
+            inputs = self._inputs
+            await self._context.clock.sleep_until_ms(self.now_ms + REPLAY_STALL_MS)
+            if self._inputs == inputs and self._engine.holding:
+                self.put_in(Stalled())
+        self._stall_watched = False
+
+
+def _result(result: Result) -> object:
+    match result:
+        case Value(encoded):
+            return None if encoded is None else payloads.decode(encoded)
+        case Received(event_type, payload, sent_ms):
+            return received_event(event_type, payload, sent_ms)
+        case Error():
+            raise AssertionError("errors are raised, not returned")
+
+
+def received_event(event_type: str, payload: bytes, sent_ms: int) -> object:
+    """What `wait_for_event` returns."""
+    return from_wire(
+        {"payload": payloads.decode_plain(payload), "timestamp": payloads.instant(sent_ms), "type": event_type}
+    )
+
+
+def finished_record(record: InstanceRecord, finish: Finish, now_ms: int) -> InstanceRecord:
+    status = Status(finish.status)
+    assert status in FINAL, "an instance ends with a final status"
+    return msgspec.structs.replace(
+        record, status=status, output=finish.output, error=finish.error, ended_ms=now_ms, updated_ms=now_ms
+    )
+
+
+def retained_until_ms(record: InstanceRecord) -> int:
+    """When a finished instance is deleted; its actor's timer is set to it."""
+    kept_ms = record.success_retention_ms if record.status is Status.COMPLETE else record.error_retention_ms
+    return (record.ended_ms or record.updated_ms) + kept_ms

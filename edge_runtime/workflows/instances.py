@@ -1,0 +1,164 @@
+"""The record of an instance and the tables of instances: what is known of one without reading its journal.
+
+Keys of Table.INSTANCES:
+
+    ("record", worker, workflow, id)                       InstanceRecord, as `store.values`
+    ("newest", worker, workflow, -created_ms, id)          empty: all instances, newest first
+    ("status", worker, workflow, status, -created_ms, id)  empty: those of one status, newest first
+
+Key of Table.INBOX: (worker, workflow, id, ordered id) -> [kind, event type, payload, sent_ms]: what others have left
+for the instance, in the order of sending, until the entry that records its delivery is committed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from edge_runtime.actors.api import ActorAddress, ActorKind
+from edge_runtime.errors import StoreCorrupt
+from edge_runtime.limits import INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_NAME_MAX
+from edge_runtime.store import keys, values
+from edge_runtime.store.api import Batch, Snapshot, Table
+from edge_runtime.store.values import ErrorRecord
+from edge_runtime.workflows import journal
+from edge_runtime.workflows.effects import EventArrived
+
+_ID: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9-_]*")
+_EVENT: Final = "event"
+
+
+class Status(StrEnum):
+    """Values are Cloudflare's and stored."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    ERRORED = "errored"
+    TERMINATED = "terminated"
+    COMPLETE = "complete"
+    WAITING = "waiting"
+    WAITING_FOR_PAUSE = "waitingForPause"
+
+
+FINAL: Final = frozenset({Status.COMPLETE, Status.ERRORED, Status.TERMINATED})
+UNFINISHED: Final = tuple(status for status in Status if status not in FINAL)
+
+
+class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Invariant: the journal holds exactly the entries 1 to `seq`, the last of which has `digest`."""
+
+    status: Status
+    created_ms: int
+    updated_ms: int
+    seq: int
+    digest: bytes
+    version: str = ""
+    """Of the worker that created it."""
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    output: bytes | None = None
+    error: ErrorRecord | None = None
+    success_retention_ms: int = INSTANCE_RETENTION_MS
+    error_retention_ms: int = INSTANCE_RETENTION_MS
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINAL
+
+
+def is_instance_id(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= INSTANCE_ID_MAX and _ID.fullmatch(value) is not None
+
+
+def is_workflow_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= WORKFLOW_NAME_MAX and _ID.fullmatch(value) is not None
+
+
+def address_of(worker: str, workflow: str, instance: str) -> ActorAddress:
+    return ActorAddress(worker, ActorKind.WORKFLOW, workflow, instance)
+
+
+def record_key(address: ActorAddress) -> bytes:
+    return keys.encode("record", address.worker, address.namespace, address.id)
+
+
+def read(snapshot: Snapshot, address: ActorAddress) -> InstanceRecord | None:
+    stored = snapshot.get(Table.INSTANCES, record_key(address))
+    return None if stored is None else decode(stored)
+
+
+def decode(stored: bytes) -> InstanceRecord:
+    try:
+        return msgspec.convert(values.decode(stored), InstanceRecord)
+    except msgspec.ValidationError as error:
+        raise StoreCorrupt(f"an instance's record does not read back: {error}") from error
+
+
+def write(batch: Batch, address: ActorAddress, old: InstanceRecord | None, new: InstanceRecord) -> None:
+    """Put the record, and move it in the index if it is new or its status has changed."""
+    batch.put(Table.INSTANCES, record_key(address), values.encode(msgspec.to_builtins(new, builtin_types=(bytes,))))
+    if old is None:
+        batch.put(Table.INSTANCES, _newest_key(address, new), b"")
+    elif old.status is new.status:
+        return
+    else:
+        batch.delete(Table.INSTANCES, _status_key(address, old))
+    batch.put(Table.INSTANCES, _status_key(address, new), b"")
+
+
+def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
+    """Remove everything that the tables of workflows hold of an instance."""
+    batch.delete(Table.INSTANCES, record_key(address))
+    batch.delete(Table.INSTANCES, _newest_key(address, record))
+    batch.delete(Table.INSTANCES, _status_key(address, record))
+    batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
+    batch.delete_range(Table.INBOX, *inbox_range(address))
+
+
+def scan(
+    snapshot: Snapshot, worker: str, workflow: str, status: Status | None = None, *, reverse: bool = False
+) -> Iterator[tuple[str, InstanceRecord]]:
+    """(id, record) of the instances of a workflow, newest first, lazily; `reverse`: oldest first."""
+    parts = ("newest", worker, workflow) if status is None else ("status", worker, workflow, status.value)
+    for key in snapshot.keys(Table.INSTANCES, *keys.prefix_range(*parts), reverse=reverse):
+        id = keys.decode(key)[-1]
+        assert isinstance(id, str), "an index key ends with the instance's id"
+        record = read(snapshot, address_of(worker, workflow, id))
+        if record is not None:
+            yield id, record
+
+
+def _newest_key(address: ActorAddress, record: InstanceRecord) -> bytes:
+    return keys.encode("newest", address.worker, address.namespace, -record.created_ms, address.id)
+
+
+def _status_key(address: ActorAddress, record: InstanceRecord) -> bytes:
+    return keys.encode("status", address.worker, address.namespace, record.status.value, -record.created_ms, address.id)
+
+
+def inbox_range(address: ActorAddress) -> tuple[bytes, bytes]:
+    return keys.prefix_range(address.worker, address.namespace, address.id)
+
+
+def put_event(
+    batch: Batch, address: ActorAddress, ordered_id: str, event_type: str, payload: bytes, sent_ms: int
+) -> None:
+    key = keys.encode(address.worker, address.namespace, address.id, ordered_id)
+    batch.put(Table.INBOX, key, values.encode([_EVENT, event_type, payload, sent_ms]))
+
+
+def read_inbox(snapshot: Snapshot, address: ActorAddress) -> list[EventArrived]:
+    """The events that wait, in the order of sending."""
+    found = []
+    for key, stored in snapshot.scan(Table.INBOX, *inbox_range(address)):
+        match values.decode(stored):
+            case [str(kind), str(event_type), bytes(payload), int(sent_ms)] if kind == _EVENT:
+                found.append(EventArrived(key, event_type, payload, sent_ms))
+            case _:
+                raise StoreCorrupt(f"the inbox of instance {address.id} holds what is no event")
+    return found

@@ -1,0 +1,44 @@
+"""Values that scripts hand to workflows and get from them: converted as at Cloudflare's boundary, then encoded.
+
+What a script gets is always a decoded copy, also the first time, so that a replay cannot differ in type or identity.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from edge_runtime.store import values
+from edge_runtime.workers.conversion import from_wire, to_wire
+
+
+def encode(value: Any) -> bytes:
+    """Params, event payloads and the result of `run`. TypeError for what cannot be carried, tuples included."""
+    return values.encode(to_wire(value))
+
+
+def encode_result(value: Any) -> bytes:
+    """The result of a step, where a tuple counts as a list."""
+    return values.encode(to_wire(_without_tuples(value)))
+
+
+def decode(data: bytes) -> Any:
+    """What a script gets; None for b""."""
+    return from_wire(decode_plain(data))
+
+
+def decode_plain(data: bytes) -> Any:
+    """The stored value, unconverted."""
+    return values.decode(data) if data else None
+
+
+def instant(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def _without_tuples(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_without_tuples(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_tuples(item) for key, item in value.items()}
+    return value

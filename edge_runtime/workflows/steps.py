@@ -1,0 +1,264 @@
+"""`step`, as `run` gets it: Cloudflare's Python step API, with plain calls and conditions as ours.
+
+Three forms of `step.do`:
+
+    @step.do("name", depends=[other], concurrent=True, config={...})     scripts before 2026-02-25
+    @step.do("name", concurrent=True, config={...})                      parameters name the steps to wait for
+    await step.do("name", fn) / step.do("name", config, fn)              ours, after Cloudflare's JavaScript API
+
+Decorated functions and plain calls return a Promise that has begun its work: gather them, start them in a nursery, or
+await them one by one. Source: cloudflare/workers-py, runtime-sdk, workers/entrypoints.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+from edge_runtime.event import require_event
+from edge_runtime.promise import Promise
+from edge_runtime.workflows.attempts import Call
+from edge_runtime.workflows.dependencies import DecoratedStep, parameter_plan
+from edge_runtime.workflows.driver import Driver
+from edge_runtime.workflows.effects import SleepRequested, StepRequested, WaitRequested
+from edge_runtime.workflows.journal import StepKind
+from edge_runtime.workflows.step_config import (
+    read_config,
+    read_duration_ms,
+    read_event_type,
+    read_instant_ms,
+    read_step_name,
+)
+
+Condition = bool | Callable[[], object]
+_DEFAULT_WAIT: Final = "24 hours"
+_LEGACY: Final = ("depends", "concurrent", "config")
+
+
+class WorkflowStep:
+    """The steps of one context of one activation; `implicit` chooses the signature of the decorator."""
+
+    def __init__(self, driver: Driver, *, implicit: bool, path: tuple[str, ...] = ()) -> None:
+        self._driver = driver
+        self._implicit = implicit
+        self._path = path
+        self._declared: dict[str, DecoratedStep] = {}
+
+    def do(
+        self,
+        name: Any = None,
+        /,
+        *args: Any,
+        when: Condition = True,
+        at_most_once: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Declare or run a step; its result is recorded once and returned at every replay.
+
+        With a function among the arguments the step runs at once and a Promise of its result is returned; without one
+        the result is a decorator. Without a name, the name of the function is taken.
+
+        `when` (ours): a bool or a function without arguments that gives one. If false, the step is skipped: recorded
+        and shown as such, its body and what it depends on do not run, its result is None. At replay the condition must
+        come out as before. `at_most_once` (ours): the attempt is durable before it begins, there is no second one, and
+        if it is cut short the step fails with StepInterrupted.
+
+        Errors of a step reach the caller once no attempt is left. NonRetryableError ends the attempts.
+        """
+        if "name" in options:
+            if name is not None:
+                raise TypeError("WorkflowStep.do() got multiple values for argument 'name'")
+            name = options.pop("name")
+        function = next((arg for arg in args if callable(arg)), None)
+        if function is not None:
+            config = self._plain_config(args, options)
+            call = partial(_call_plain, function)
+            return self._run(name or function.__name__, call, _is_blocking(function), config, when, at_most_once)
+        depends, concurrent, config = self._decorator_options(args, options)
+
+        def decorate(function: Callable[..., Any]) -> DecoratedStep:
+            step_name = function.__name__ if name is None else name
+            declared = DecoratedStep(
+                step_name,
+                function,
+                plan=partial(parameter_plan, function, depends, self._declared if self._implicit else None),
+                concurrent=concurrent,
+                blocking=_is_blocking(function),
+                reserve=partial(self._reserve, step_name, when),
+                run=partial(self._run_reserved, config=config, at_most_once=at_most_once),
+            )
+            self._declared[step_name] = declared
+            return declared
+
+        return decorate
+
+    def sleep(self, name: str, duration: int | float | str) -> Promise[None]:
+        """Do nothing for a duration: a number of milliseconds or text such as "1 day"; at most 365 days.
+
+        The instance may leave memory meanwhile. It never ends early; one that became due while the process was down
+        ends at once.
+        """
+
+        def request() -> Promise[Any]:
+            read_step_name(name)
+            duration_ms = read_duration_ms("sleep", duration)
+            key, position = self._driver.reserve(self._path, name)
+            due_ms = self._driver.now_ms + duration_ms
+            return self._driver.ask(SleepRequested(key, position, StepKind.SLEEP, due_ms, f"{duration_ms} ms"))
+
+        return _or_rejected(request)
+
+    def sleep_until(self, name: str, timestamp: datetime | int | float | str) -> Promise[None]:
+        """Do nothing until an instant: a datetime (naive: local time), milliseconds since the epoch, or ISO 8601 text.
+
+        The instant of the first call is recorded and stays in force, so it may be computed from the present time. One
+        that has passed ends the sleep at once.
+        """
+
+        def request() -> Promise[Any]:
+            read_step_name(name)
+            due_ms = read_instant_ms(timestamp)
+            key, position = self._driver.reserve(self._path, name)
+            return self._driver.ask(SleepRequested(key, position, StepKind.SLEEP_UNTIL, due_ms, ""))
+
+        return _or_rejected(request)
+
+    def wait_for_event(
+        self,
+        name: str,
+        event_type: str | Mapping[str, Any] | None = None,
+        timeout: int | float | str | None = None,
+        *,
+        type: str | None = None,
+    ) -> Promise[Any]:
+        """Wait for an event of a type, sent before or after this call; each event goes to one wait.
+
+        Returns a JsDict with payload, timestamp and type. Rejects with WorkflowTimeoutError after `timeout` (default
+        24 hours). Cloudflare's `{"type": ..., "timeout": ...}` is accepted as second argument.
+        """
+
+        def request() -> Promise[Any]:
+            read_step_name(name)
+            wanted, allowed = event_type, timeout
+            if isinstance(wanted, Mapping):
+                allowed = wanted.get("timeout") if allowed is None else allowed
+                wanted = wanted.get("type")
+            wanted = read_event_type(wanted if type is None else type)
+            timeout_ms = read_duration_ms("timeout", _DEFAULT_WAIT if allowed is None else allowed)
+            key, position = self._driver.reserve(self._path, name)
+            return self._driver.ask(WaitRequested(key, position, wanted, timeout_ms))
+
+        return _or_rejected(request)
+
+    sleepUntil = sleep_until
+    waitForEvent = wait_for_event
+
+    # Running
+
+    def _reserve(self, name: object, when: Condition) -> tuple[Any, int, bool]:
+        """Key, position and the condition's value of a step that is called now."""
+        checked = read_step_name(name)
+        condition = _decide(when)
+        key, position = self._driver.reserve(self._path, checked)
+        return key, position, condition
+
+    def _run(
+        self,
+        name: object,
+        call: Callable[[Any], Any],
+        blocking: bool,
+        config: object,
+        when: Condition,
+        at_most_once: bool,
+    ) -> Promise[Any]:
+        def request() -> Promise[Any]:
+            read_config(config)
+            return self._run_reserved(
+                self._reserve(name, when), call, blocking, config=config, at_most_once=at_most_once
+            )
+
+        return _or_rejected(request)
+
+    def _run_reserved(
+        self,
+        reserved: tuple[Any, int, bool],
+        call: Callable[[Any], Any],
+        blocking: bool,
+        *,
+        config: object,
+        at_most_once: bool,
+    ) -> Promise[Any]:
+        key, position, condition = reserved
+        read = read_config(config)
+        request = StepRequested(key, position, read.config, condition, at_most_once)
+        return self._driver.ask(request, Call(call, blocking, read.delay, read.shown))
+
+    # Arguments
+
+    def _plain_config(self, args: tuple[Any, ...], options: dict[str, Any]) -> object:
+        config = options.pop("config", None)
+        given = [arg for arg in args if not callable(arg)]
+        if options or len(given) > 1 or len(args) - len(given) > 1 or (given and config is not None):
+            unknown = f"; unknown here: {', '.join(options)}" if options else ""
+            raise TypeError(f"step.do() takes a name, a config and one function{unknown}")
+        return given[0] if given else config
+
+    def _decorator_options(
+        self, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[Sequence[Any] | None, bool, object]:
+        known = ("concurrent", "config") if self._implicit else _LEGACY
+        if self._implicit and args:
+            raise TypeError(
+                f"WorkflowStep.do() takes from 1 to 2 positional arguments but {len(args) + 2} were given; "
+                "concurrent and config are given by name"
+            )
+        if len(args) > len(known):
+            raise TypeError(f"WorkflowStep.do() takes from 2 to 5 positional arguments but {len(args) + 2} were given")
+        for name, value in zip(known, args, strict=False):
+            if name in options:
+                raise TypeError(f"WorkflowStep.do() got multiple values for argument '{name}'")
+            options[name] = value
+        for name in options:
+            if name not in known:
+                raise TypeError(f"WorkflowStep.do() got an unexpected keyword argument '{name}'")
+        return options.get("depends"), bool(options.get("concurrent", False)), options.get("config")
+
+
+def _decide(when: Condition) -> bool:
+    if not callable(when):
+        return bool(when)
+    value = when()
+    if isinstance(value, Awaitable):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise TypeError("when= takes a value or a function that is not async")
+    return bool(value)
+
+
+def _or_rejected(request: Callable[[], Promise[Any]]) -> Promise[Any]:
+    """What the script did wrong reaches it where it awaits the step, as every other error of a step does."""
+    require_event("step")
+    try:
+        return request()
+    except Exception as error:
+        return Promise.rejected(error)
+
+
+def _is_blocking(function: Callable[..., Any]) -> bool:
+    """Whether a callback goes to a thread: plain functions do. A lambda does not: it is how one passes an argument to
+    an async function or to a binding."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        return False
+    return getattr(function, "__name__", "") != "<lambda>"
+
+
+def _call_plain(function: Callable[..., Any], ctx: Any) -> Any:
+    """Call with `ctx` where the function can take it."""
+    try:
+        inspect.signature(function).bind(ctx)
+    except (TypeError, ValueError):
+        return function()
+    return function(ctx)
