@@ -21,6 +21,7 @@ import sniffio
 import trio
 
 from edge_runtime.compat.app_body import AppBody, BodyPipe, ClientDisconnected
+from edge_runtime.compat.blocking import enter_loop
 from edge_runtime.compat.lifespan import ASGI_VERSIONS, Lifespan
 from edge_runtime.event import EventContext, require_event
 from edge_runtime.promise import Promise, PromiseCancelled
@@ -52,6 +53,7 @@ async def fetch(app: AsgiApp, request: Request | JsRequest, env: Any, ctx: objec
     event = require_event("asgi.fetch()")
     if isinstance(request, JsRequest):
         request = request.request
+    enter_loop()
     exchange = _Exchange(app, request, env, event)
     work = event.spawn(event.run, exchange.run)
     try:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import trio
 
 from edge_runtime.compat.app_body import AppBody, BodyPipe, ClientDisconnected
+from edge_runtime.compat.blocking import enter_loop, on_loop
 from edge_runtime.compat.wsgi_environ import RequestInput, build_environ
 from edge_runtime.event import EventContext, require_event
 from edge_runtime.limits import WSGI_THREADS_MAX
@@ -76,7 +77,7 @@ class _Call:
         self.answer: Promise[Response] = Promise()
         self._app = app
         self._event = event
-        self._token = trio.lowlevel.current_trio_token()
+        self._token = enter_loop()
         self._input = RequestInput(request.body, event)
         self._environ = build_environ(request, env, self._input)
         self._head: _Head | None = None
@@ -120,7 +121,7 @@ class _Call:
         except (TypeError, ValueError) as error:
             self.answer.reject(error)
 
-    def _open_stream(self, head: _Head) -> BodyPipe:
+    async def _open_stream(self, head: _Head) -> BodyPipe:
         self._pipe = BodyPipe(self._input.disconnect)
         self._answer(head, AppBody.of_pipe(self._pipe))
         if self._input.disconnected:
@@ -187,9 +188,9 @@ class _Call:
             if head.status in NULL_BODY_STATUSES:
                 self._token.run_sync_soon(self._answer, head, None)
             else:
-                trio.from_thread.run_sync(self._open_stream, head)
+                on_loop(self._open_stream, head)
         if self._pipe is not None:
-            trio.from_thread.run(self._pipe.write, piece)
+            on_loop(self._pipe.write, piece)
 
     def _app_begin(self) -> _Head:
         if self._head is None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import trio
 
 from edge_runtime.compat.app_body import ClientDisconnected
+from edge_runtime.compat.blocking import on_loop
 from edge_runtime.event import EventContext
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.streams import ReadableStream
@@ -36,7 +37,7 @@ class RequestInput(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         if not self._left and self._upload is not None:
-            piece = trio.from_thread.run(self._next_piece, self._upload)
+            piece = on_loop(self._next_piece, self._upload)
             if piece is None:
                 self._upload = None
             else:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import trio
 import trio_asyncio
+from trio_asyncio import _loop as _loop_module
 from trio_asyncio._loop import current_loop
 
 from edge_runtime.isolate.script_loop import Crossing, ScriptLoop, adopt
@@ -25,6 +26,20 @@ from edge_runtime.limits import ASYNCIO_CLOSE_S
 T = TypeVar("T")
 
 _log = logging.getLogger("edge.asyncio")
+
+
+def _give_threads_native_loops() -> None:
+    """Let `asyncio.run` in a script's threads, and at import time, make asyncio's own loops.
+
+    trio-asyncio would make loops that are a trio run of their own, on greenlets; from there a thread cannot wait for
+    the isolate's loop (Django's async views under WSGI do), and the template would start trio before it forks.
+    """
+    if not hasattr(_loop_module._FakedPolicy, "policy") or not hasattr(_loop_module, "_original_policy"):
+        raise RuntimeError(f"trio-asyncio {trio_asyncio.__version__} is not as expected; allowed: trio-asyncio 0.16")
+    _loop_module._FakedPolicy.policy = _loop_module._original_policy
+
+
+_give_threads_native_loops()
 
 
 class AsyncioFlavour:

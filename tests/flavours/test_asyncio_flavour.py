@@ -254,6 +254,30 @@ async def test_coroutine_may_be_run_from_a_thread() -> None:
         assert await event.run(handler) == 42
 
 
+async def test_thread_may_run_a_loop_of_its_own() -> None:
+    async def answer() -> tuple[str, str]:
+        await asyncio.sleep(0)
+        return type(asyncio.get_running_loop()).__module__, sniffio.current_async_library()
+
+    async with an_event() as event:
+
+        async def handler() -> tuple[str, str]:
+            with pytest.raises(RuntimeError, match="cannot be called from a running event loop"):
+                asyncio.run(never := answer())
+            never.close()
+            return await asyncio.to_thread(lambda: asyncio.run(answer()))
+
+        assert await event.run(handler) == ("asyncio.unix_events", "asyncio")
+
+
+def test_script_may_run_a_loop_while_it_is_imported() -> None:
+    async def answer() -> int:
+        await asyncio.sleep(0)
+        return 42
+
+    assert asyncio.run(answer()) == 42
+
+
 # Promises
 
 

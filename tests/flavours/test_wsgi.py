@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextvars
 import io
 import logging
 import sys
@@ -470,6 +472,19 @@ async def test_run_sync_on_the_loops_thread_is_refused_unless_the_result_is_ther
             run_sync(coroutine())
 
     await worker.event().run(handler)
+
+
+async def test_run_sync_works_in_threads_that_the_app_starts_with_its_context(worker: Worker) -> None:
+    async def later() -> bytes:
+        await worker.sleep(0.001)
+        return b"from a pool"
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [])
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return [pool.submit(contextvars.copy_context().run, run_sync, later()).result()]
+
+    assert (await worker.fetch(wsgi, app)).body == b"from a pool"
 
 
 def test_run_sync_in_a_thread_without_event_is_refused() -> None:
