@@ -24,6 +24,8 @@ class MakeTemplate(msgspec.Struct, tag="make_template", frozen=True):
     """Folders with the worker's installed requirements, put on sys.path."""
     preload: bool
     """Import the script in the template; False when an earlier import started threads or opened sockets."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Set over the configuration's vars (`edge dev --var`)."""
 
 
 # zygote -> supervisor

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,19 +14,21 @@ from typing import Final
 import trio
 
 from edge_runtime.config.model import SectionReader
-from edge_runtime.errors import EdgeError, ScriptError, UsageError
+from edge_runtime.errors import EdgeError
+from edge_runtime.seams import SystemClock
+from edge_runtime.store.lmdb_store import open_store
 from edge_runtime.supervisor.data_dir import DataDirectory
+from edge_runtime.supervisor.fleet import Fleet
 from edge_runtime.supervisor.ingress import Ingress
 from edge_runtime.supervisor.listeners import open_tcp, open_unix, raise_descriptor_limit
 from edge_runtime.supervisor.reload import watch
 from edge_runtime.supervisor.report import Report
-from edge_runtime.supervisor.sources import read_version
 from edge_runtime.supervisor.spawner import Spawner, ZygoteDied
-from edge_runtime.supervisor.worker import Worker, WorkerUnavailable, WorkerVersion
+from edge_runtime.supervisor.wakeups import Wakeups
+from edge_runtime.supervisor.worker import Worker, WorkerUnavailable
 from edge_runtime.supervisor.zygote import ZygoteHandle
 
 EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,15 @@ class ServerOptions:
     development: bool
     """Show scripts' errors to clients."""
     workers: tuple[Path, ...]
-    """Folders of workers to serve from where they are; deployments in the data directory are served besides."""
+    """Folders of workers to serve from where they are; deployments in the data directory are served besides, except
+    in development."""
     environment: str | None
     grace_s: float
     """For events in progress when an isolate or the server ends."""
     watch: bool
     """Reload the workers in `workers` when their files change."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Set over the vars of the workers in `workers`."""
 
 
 async def run_server(
@@ -58,8 +64,13 @@ async def run_server(
         DataDirectoryInUse, StoreError: the data directory cannot be had.
         UsageError, ConfigError: an address or a worker's configuration is wrong. A script that does not load is no
             error: requests for it are answered with one until it is replaced.
+        ZygoteDied: no isolate can be started any more.
     """
     try:
+        if kinds is None:
+            from bindings.kind import load_kinds
+
+            kinds = load_kinds()
         directory = DataDirectory(options.data_dir)
         with directory.lock():
             return await _Server(options, directory, zygote, report, kinds).run()
@@ -74,139 +85,133 @@ class _Server:
         directory: DataDirectory,
         zygote: ZygoteHandle,
         report: Report,
-        kinds: Sequence[SectionReader] | None,
+        kinds: Sequence[SectionReader],
     ) -> None:
-        if kinds is None:
-            from bindings.kind import load_kinds
-
-            kinds = load_kinds()
         self._options = options
         self._directory = directory
         self._report = report
         self._kinds = kinds
         self._spawner = Spawner(zygote)
-        self._workers: dict[str, Worker] = {}
-        self._ingress = Ingress(self._workers, report, development=options.development)
         self._stopping = trio.Event()
-        self._starting_scope = trio.CancelScope()
-        self._nursery: trio.Nursery
+        self._serving = trio.CancelScope()
+        self._failure: EdgeError | None = None
+        self._fleet: Fleet
 
     async def run(self) -> int:
         raise_descriptor_limit()
         listeners = open_tcp(self._options.host, self._options.port)
-        failure: list[EdgeError] = []
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._fleet = self._make_fleet(nursery)
+                nursery.start_soon(self._follow_zygote)
                 nursery.start_soon(self._follow_signals)
-                nursery.start_soon(self._follow_zygote, failure)
-                with self._starting_scope:
-                    try:
-                        versions = await self._read_all()
-                    except EdgeError as error:
-                        failure.append(error)
-                        self._stopping.set()
-                    else:
-                        await self._serve(versions, listeners)
-                await self._drain()
+                with self._serving:
+                    await self._serve(listeners)
+                await self._fleet.drain()
                 nursery.cancel_scope.cancel()
         finally:
             for listener in listeners:
                 listener.close()
             self._spawner.close()
-        if failure:
-            raise failure[0]
+        if self._failure is not None:
+            raise self._failure
         return EXIT_OK
 
-    async def _read_all(self) -> list[tuple[Path, WorkerVersion]]:
-        found: dict[str, tuple[Path, WorkerVersion]] = {}
-        for folder in self._options.workers:
-            version = await self._read(folder)
-            name = version.config.name
-            if name in found:
-                raise UsageError(f"two workers are named {name}: {found[name][0]} and {folder}; names must differ")
-            found[name] = (folder, version)
-        return list(found.values())
-
-    async def _read(self, folder: Path) -> WorkerVersion:
-        return await read_version(
-            folder,
+    def _make_fleet(self, nursery: trio.Nursery) -> Fleet:
+        return Fleet(
             self._directory,
-            self._kinds,
+            self._spawner,
             self._report,
-            environment=self._options.environment,
+            self._kinds,
+            nursery,
             development=self._options.development,
+            environment=self._options.environment,
+            variables=self._options.variables,
+            grace_s=self._options.grace_s,
         )
 
-    async def _serve(self, versions: list[tuple[Path, WorkerVersion]], listeners: list[socket.socket]) -> None:
-        port = listeners[0].getsockname()[1]
-        for _, version in versions:
-            await self._add(version)
-        self._nursery.start_soon(self._ingress.serve, [*listeners, open_unix(self._directory.ingress_socket)])
-        if self._options.development:
-            # Ready means ready: the first request does not wait, and an error of the script is seen first.
-            async with trio.open_nursery() as nursery:
-                for worker in self._workers.values():
-                    nursery.start_soon(self._first_start, worker)
-        for folder, version in versions:
-            if self._options.watch:
-                changed = partial(self._reload, folder, self._workers[version.config.name])
-                self._nursery.start_soon(watch, version.config.root, self._directory.path, changed)
-        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host or "0.0.0.0"
-        self._report.ready(f"http://{host}:{port}")
-        await self._stopping.wait()
-
-    async def _add(self, version: WorkerVersion) -> Worker:
-        worker = Worker(version, self._spawner, self._report, grace_s=self._options.grace_s)
-        await self._nursery.start(worker.run)
-        self._workers[worker.name] = worker
-        self._ingress.routes_changed()
-        return worker
-
-    async def _first_start(self, worker: Worker) -> None:
+    async def _serve(self, listeners: list[socket.socket]) -> None:
+        """Bring everything up and serve until `_serving` is cancelled. An EdgeError is kept as the failure."""
+        fleet = self._fleet
         try:
-            await worker.isolate()
-        except WorkerUnavailable:
-            return  # reported where it failed; requests are told, and a change of the files starts it again
-
-    async def _reload(self, folder: Path, worker: Worker) -> None:
-        try:
-            version = await self._read(folder)
-            if version.task == worker.version.task:
-                return
-            if version.config.name != worker.name:
-                raise UsageError(
-                    f"the worker's name changed from {worker.name} to {version.config.name}: restart the server"
-                )
-            await worker.replace(version)
-            self._ingress.routes_changed()
-        except ScriptError as error:
-            worker.fail(str(error), error.detail)
+            port = listeners[0].getsockname()[1]
+            folders = await fleet.add_folders(self._options.workers)
+            if not self._options.development:
+                await fleet.restore()
+            async with AsyncExitStack() as stack:
+                store = await stack.enter_async_context(open_store(self._directory.store, readonly=True))
+                ingress = Ingress(fleet.workers, self._report, development=self._options.development)
+                ingress.routes_changed()
+                wakeups = Wakeups(store, SystemClock(), fleet.workers.values)
+                fleet.routes_changed, fleet.look_for_timers = ingress.routes_changed, wakeups.look_now
+                inner = open_unix(self._directory.ingress_socket)
+                admin = open_unix(self._directory.admin_socket)
+                nursery = await stack.enter_async_context(trio.open_nursery())
+                nursery.start_soon(ingress.serve, [*listeners, inner])
+                nursery.start_soon(self._serve_admin, admin)
+                await self._first_starts()
+                nursery.start_soon(wakeups.run)
+                if self._options.watch:
+                    for folder, worker in folders:
+                        changed = partial(fleet.reload, folder, worker)
+                        nursery.start_soon(watch, worker.version.config.root, self._directory.path, changed)
+                self._report.ready(self._url(port))
+                await self._stopping.wait()
+                nursery.cancel_scope.cancel()
         except EdgeError as error:
-            worker.fail(str(error), "")
+            self._failure = error
 
-    async def _follow_zygote(self, failure: list[EdgeError]) -> None:
+    async def _first_starts(self) -> None:
+        """In development every worker starts now: the first request does not wait, and errors are seen first.
+
+        In production those with cron triggers do, which they write to the store; the others start on demand.
+        """
+        async with trio.open_nursery() as nursery:
+            for worker in self._fleet.workers.values():
+                if self._options.development:
+                    nursery.start_soon(_first_start, worker)
+                elif worker.version.config.crons:
+                    worker.wake()
+
+    async def _serve_admin(self, listener: socket.socket) -> None:
+        with listener:
+            # Most servers in development are never asked anything, and the import takes 300 ms.
+            await trio.lowlevel.wait_readable(listener)
+            serve = await trio.to_thread.run_sync(_import_admin, self._fleet)
+            await serve(listener)
+
+    def _url(self, port: int) -> str:
+        host = self._options.host or "0.0.0.0"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def _follow_zygote(self) -> None:
         try:
             await self._spawner.run()
         except* ZygoteDied as group:
-            error = group.exceptions[0]
-            assert isinstance(error, ZygoteDied)
-            failure.append(error)
+            self._failure = next(error for error in group.exceptions if isinstance(error, ZygoteDied))
             self._stop()
 
     async def _follow_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async for _ in signals:
                 if self._stopping.is_set():
-                    for worker in self._workers.values():
-                        worker.kill()
+                    self._fleet.kill()
                 self._stop()
 
     def _stop(self) -> None:
         self._stopping.set()
-        self._starting_scope.cancel()
+        self._serving.cancel()
 
-    async def _drain(self) -> None:
-        async with trio.open_nursery() as nursery:
-            for worker in self._workers.values():
-                nursery.start_soon(worker.stop)
+
+async def _first_start(worker: Worker) -> None:
+    try:
+        await worker.isolate()
+    except WorkerUnavailable:
+        return  # reported where it failed; clients are told, and a change of the files starts it again
+
+
+def _import_admin(fleet: Fleet) -> Callable[[socket.socket], Awaitable[None]]:
+    from edge_runtime.supervisor.admin import make_admin_app
+    from edge_runtime.supervisor.admin_server import serve_unix
+
+    return partial(serve_unix, app=make_admin_app(fleet))

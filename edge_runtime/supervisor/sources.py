@@ -32,6 +32,7 @@ async def read_version(
     environment: str | None,
     development: bool,
     version: str | None = None,
+    variables: tuple[tuple[str, str], ...] = (),
 ) -> WorkerVersion:
     """Read what is in `folder` now and install what it requires.
 
@@ -55,6 +56,7 @@ async def read_version(
             development=development,
             site_dirs=() if site is None else (str(site),),
             preload=True,
+            variables=variables,
         ),
     )
 

@@ -8,6 +8,7 @@ import socket
 from collections import deque
 from typing import Final
 
+import msgspec
 import trio
 
 from edge_runtime.control import (
@@ -96,6 +97,11 @@ class TemplateHandle:
         """End the template process, and with it the isolates it forked."""
         self._channel.close()
         self.kill()
+
+    async def gone(self) -> None:
+        """After `close`: return when the zygote has reaped the process, so that no zombie outlives the zygote."""
+        with trio.move_on_after(_STATUS_WAIT_S):
+            await self._exited.wait()
 
     def kill(self) -> None:
         if self._pidfd >= 0:
@@ -207,18 +213,7 @@ class Spawner:
         assert template._loaded is not None
         if template._loaded.unsafe is not None:
             template.close()
-            template = await self._load(
-                MakeTemplate(
-                    worker=task.worker,
-                    version=task.version,
-                    config_file=task.config_file,
-                    environment=task.environment,
-                    data_dir=task.data_dir,
-                    development=task.development,
-                    site_dirs=task.site_dirs,
-                    preload=False,
-                )
-            )
+            template = await self._load(msgspec.structs.replace(task, preload=False))
         return template
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edge_runtime.config.model import WorkerConfig
@@ -60,7 +60,8 @@ def script_runtime() -> ScriptRuntime:
     kinds = load_kinds()
 
     def read_config(task: MakeTemplate) -> WorkerConfig:
-        return load_config(Path(task.config_file), kinds, environment=task.environment)
+        config = load_config(Path(task.config_file), kinds, environment=task.environment)
+        return replace(config, vars={**config.vars, **dict(task.variables)})
 
     return ScriptRuntime(read_config, load_script, run_isolate)
 

@@ -175,6 +175,14 @@ class Worker:
         template, self._template = self._template, None
         if template is not None:
             template.close()
+            await template.gone()
+
+    def abandon(self) -> None:
+        """End `run` at once, for a worker that never served."""
+        self._stopping = True
+        self._nursery.cancel_scope.cancel()
+        if self._template is not None:
+            self._template.close()
 
     def kill(self) -> None:
         """End everything at once; `stop` then returns soon."""
