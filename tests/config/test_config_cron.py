@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from croniter import croniter
 from cronsim import CronSim
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.config.cron import CronError, parse
@@ -125,6 +125,7 @@ def test_wrong_cron_is_refused_with_its_place(expression: str, position: int, al
     assert caught.value.allowed.startswith(allowed)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789*,-/LW#lwSUNFRIjan \t²", max_size=40))
 def test_any_text_parses_or_is_refused(text: str) -> None:
     try:
@@ -157,6 +158,7 @@ def to_posix(weekdays: str) -> str:
     return weekdays if weekdays == "*" else ",".join(str(int(day) - 1) for day in weekdays.split(","))
 
 
+@settings(deadline=None)
 @given(items(0, 59), items(0, 23), items(1, 31), items(1, 12), WEEKDAY, MOMENT)
 def test_agrees_with_cronsim(minutes: str, hours: str, days: str, months: str, weekdays: str, start: datetime) -> None:
     # A star with a step restricts the field here, but not there.
@@ -175,6 +177,7 @@ def test_agrees_with_cronsim(minutes: str, hours: str, days: str, months: str, w
         assert found == ms(expected.isoformat())
 
 
+@settings(deadline=None)
 @given(
     items(0, 59), items(0, 23), st.one_of(st.just("*"), st.just("L"), st.integers(1, 28).map(str)), items(1, 12), MOMENT
 )
@@ -184,6 +187,7 @@ def test_agrees_with_croniter(minutes: str, hours: str, days: str, months: str, 
     assert parse(expression).next_after_ms(ms(start.replace(microsecond=0).isoformat())) == ms(expected.isoformat())
 
 
+@settings(deadline=None)
 @given(st.integers(1, 31), st.integers(1, 12), MOMENT)
 def test_nearest_weekday_stays_in_its_month_and_near(day: int, month: int, start: datetime) -> None:
     after = parse(f"0 0 {day}W {month} *").next_after_ms(ms(start.isoformat()))
@@ -196,6 +200,7 @@ def test_nearest_weekday_stays_in_its_month_and_near(day: int, month: int, start
     assert abs(found.day - day) <= (1 if 1 < day < 28 else 2)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4 * 10**12), items(0, 59), items(0, 23), WEEKDAY)
 def test_no_match_is_skipped(start: int, minutes: str, hours: str, weekdays: str) -> None:
     cron = parse(f"{minutes} {hours} * * {weekdays}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from worker_folders import KINDS, write
 
@@ -51,22 +51,26 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["w.toml", "w.json", "w.jsonc"]))
 def test_any_bytes(folder: Path, content: bytes, name: str) -> None:
     load(folder, name, content)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="{}[]\",:'/*\\\n -+.0123456789eEnulltrueNaNInfinity=#abcx", max_size=60))
 def test_any_punctuation(folder: Path, text: str) -> None:
     load(folder, "w.jsonc", text.encode())
     load(folder, "w.toml", text.encode())
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_any_json_value(folder: Path, value: object) -> None:
     load(folder, "w.json", json.dumps(value).encode())
 
 
+@settings(deadline=None)
 @given(st.dictionaries(WORDS, VALUES, max_size=6), st.sampled_from([None, "a", "env"]))
 def test_any_values_of_known_keys(folder: Path, values: dict[str, object], environment: str | None) -> None:
     base = {"name": "hello", "main": "src/entry.py", "compatibility_date": "2026-01-01"}
@@ -77,6 +81,7 @@ def test_any_values_of_known_keys(folder: Path, values: dict[str, object], envir
         assert all(isinstance(name, str) for name in config.vars)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8), VALUES, max_size=5))
 def test_json_is_read_as_the_strict_parser_reads_it(folder: Path, values: dict[str, object]) -> None:
     text = json.dumps({"vars": values, "name": "hello", "main": "src/entry.py", "compatibility_date": "2026-01-01"})
@@ -85,6 +90,7 @@ def test_json_is_read_as_the_strict_parser_reads_it(folder: Path, values: dict[s
         assert config.vars == msgspec.json.decode(text)["vars"]
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=80), st.text(alphabet="AB=:'\"`#\\n \t\nexport", max_size=60).map(str.encode)))
 def test_any_dotenv(folder: Path, content: bytes) -> None:
     (folder / "vars").write_bytes(content)
@@ -95,6 +101,7 @@ def test_any_dotenv(folder: Path, content: bytes) -> None:
     assert all(name.isascii() for name in found)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_any_pyproject(folder: Path, value: object) -> None:
     # A JSON scalar or list on one line is, for most values, TOML too.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from worker_folders import write
 
@@ -54,6 +54,7 @@ def test_duration_of_another_type_is_refused(value: object) -> None:
         parse_duration_ms(value)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=30), st.integers(), st.floats()))
 def test_any_duration_is_a_whole_number_or_refused(value: object) -> None:
     try:
