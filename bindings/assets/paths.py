@@ -53,12 +53,9 @@ def encode_path(path: str) -> str:
 
 def is_servable(path: str) -> bool:
     """Whether a decoded path, possibly with something appended, may name a file that is served."""
-    if path in _OWN_FILES or not path.startswith("/"):
+    if path in _OWN_FILES or not path.startswith("/") or path.endswith("/") or "//" in path:
         return False
-    first, *rest = path[1:].split("/")
-    if first.startswith(".") and not (first == _OPEN_DOT_FOLDER and rest):
-        return False
-    return bool(first) and all(name and not name.startswith(".") for name in rest)
+    return "/." not in path or (path.startswith(f"/{_OPEN_DOT_FOLDER}/") and "/." not in path[1:])
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -79,6 +79,8 @@ class AssetServer:
         """
         event = current_event.get()
         if event is not None:
+            if event.subrequests_max is not None and event.meter.subrequests >= event.subrequests_max:
+                return Promise.rejected(OSError("Too many subrequests."))
             event.meter.subrequests += 1
         try:
             asked = _asked_by_script(resource, options)

@@ -48,6 +48,21 @@ def entry_key(namespace: str, key: str) -> bytes:
     return keys.encode(namespace, key)
 
 
+def key_prefix(namespace: str) -> bytes:
+    """What `entry_key` of every key in the namespace begins with; `key_tail` is the rest."""
+    return keys.encode(namespace, "")[:-1]
+
+
+def key_tail(key: str) -> bytes:
+    """Raises UnicodeEncodeError for lone surrogates."""
+    raw = key.encode()
+    return (raw.replace(b"\0", b"\0\xff") if b"\0" in raw else raw) + b"\0"
+
+
+def key_of_tail(tail: bytes) -> str:
+    return tail[:-1].replace(b"\0\xff", b"\0").decode()
+
+
 def value_key(namespace: str, key: str) -> bytes:
     return keys.encode(b"", namespace, key)
 
@@ -71,13 +86,6 @@ def decode_expiry_key(key: bytes) -> tuple[int, str, str]:
         case (int(expires_s), str(namespace), str(name)):
             return expires_s, namespace, name
     raise StoreCorrupt(f"key {key!r} of the KV table is no index entry")
-
-
-def decode_entry_key(key: bytes) -> tuple[str, str]:
-    match keys.decode(key):
-        case (str(namespace), str(name)):
-            return namespace, name
-    raise StoreCorrupt(f"key {key!r} of the KV table is no entry")
 
 
 def encode_record(expires_s: int | None, metadata: bytes | None, value: bytes) -> tuple[bytes, bool]:

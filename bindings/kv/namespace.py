@@ -54,7 +54,7 @@ class KvNamespace:
         self._id = namespace
         self._store = store
         self._clock = clock
-        self._prefix = keys.encode(namespace, "")[:-1]
+        self._prefix = entries.key_prefix(namespace)
 
     def get(self, key: Keys, options: str | Mapping[str, Any] | None = None, **named: Any) -> Promise[Any]:
         """The value of a key, or None; of a list of up to 100 keys a dict of all of them.
@@ -67,12 +67,9 @@ class KvNamespace:
             if event is not None:
                 event.meter.storage_ops += 1
             try:
-                raw = key.encode()
+                record = self._store.get(_KV, self._prefix + entries.key_tail(key))
             except UnicodeEncodeError:
                 return self._read(self._get, key, options, named)
-            if b"\0" in raw:
-                raw = raw.replace(b"\0", b"\0\xff")
-            record = self._store.get(_KV, self._prefix + raw + b"\0")
             if record is None:
                 return Promise.resolved(None)
             if record[0] == entries.PLAIN:
@@ -151,14 +148,20 @@ class KvNamespace:
         """The decoded value and the metadata of one key."""
         name = check_key("GET", key)
         kind = read_type("GET", merge_options(call, {"type": options} if isinstance(options, str) else options, named))
-        with self._store.snapshot() as snapshot:
-            found = entries.read_entry(snapshot, self._id, name, self._clock.now_ms())
-        if found is None:
+        record = self._store.get(_KV, self._prefix + entries.key_tail(name))
+        if record is None:
             return None
-        entry, value = found
+        if record[0] == entries.PLAIN:
+            value, metadata = record[1:], None
+        else:
+            with self._store.snapshot() as snapshot:
+                found = entries.read_entry(snapshot, self._id, name, self._clock.now_ms())
+            if found is None:
+                return None
+            value, metadata = found[1], found[0].metadata
         if kind == "json":
-            return _parse_json(value, f"the value of KV key {name!r}"), entry.metadata
-        return _decoded(kind, value), entry.metadata
+            return _parse_json(value, f"the value of KV key {name!r}"), metadata
+        return _decoded(kind, value), metadata
 
     def _bulk(
         self, call: str, given: _Names, options: object, named: Mapping[str, Any]
@@ -237,15 +240,16 @@ def scan_page(snapshot: Snapshot, namespace: str, asked: ListOptions, now_ms: in
         except BadCursor:
             raise KvError("GET", 400, "Invalid cursor.") from None
     found: list[JsDict] = []
+    prefix_size = len(entries.key_prefix(namespace))
     last = ""
     for scanned, (key, record) in enumerate(snapshot.scan(_KV, start, end)):
         entry = entries.decode_record(record)
         if entry.expired(now_ms) and scanned < KV_LIST_SCAN_MAX:
-            last = entries.decode_entry_key(key)[1]
+            last = entries.key_of_tail(key[prefix_size:])
             continue
         if len(found) == asked.limit or scanned >= KV_LIST_SCAN_MAX:
             return found, encode_cursor(namespace, asked.prefix, last)
-        last = entries.decode_entry_key(key)[1]
+        last = entries.key_of_tail(key[prefix_size:])
         row = JsDict({"name": last})
         if entry.expires_s is not None:
             row["expiration"] = entry.expires_s
