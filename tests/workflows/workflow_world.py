@@ -1,0 +1,178 @@
+"""An isolate reduced to what a workflow needs: a store that can crash, the real actor host, and a clock that jumps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import trio
+
+from bindings.workflows.namespace import WorkflowNamespace
+from edge_runtime.actors.api import ActorKind
+from edge_runtime.actors.host import LocalActorHost
+from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.isolate.trio_flavour import TrioFlavour
+from edge_runtime.seams import Flavour
+from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.workers.entrypoints import WorkflowEntrypoint
+from edge_runtime.workflows import control, instances
+from edge_runtime.workflows.describe import Description, describe
+from edge_runtime.workflows.instance import WorkflowDefinition, WorkflowFactory
+
+T = TypeVar("T")
+
+EPOCH_MS = 1_700_000_000_000
+WORKER = "shop"
+WORKFLOW = "order-flow"
+
+
+class TrioClock:
+    """Wall time that passes as trio's does; `shift_ms` is what passed while no process ran."""
+
+    def __init__(self, shift_ms: int = 0) -> None:
+        self.shift_ms = shift_ms
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + self.shift_ms + int(trio.current_time() * 1000)
+
+    def monotonic_s(self) -> float:
+        return trio.current_time()
+
+    async def sleep_until_ms(self, due_ms: int) -> None:
+        await trio.lowlevel.checkpoint()
+        while (left_ms := due_ms - self.now_ms()) > 0:
+            await trio.sleep(left_ms / 1000)
+
+
+class CountingRandomness:
+    def __init__(self) -> None:
+        self._count = 0
+
+    def bytes(self, count: int) -> bytes:
+        self._count += 1
+        return self._count.to_bytes(count, "big")
+
+    def uuid(self) -> str:
+        self._count += 1
+        return f"00000000-0000-4000-8000-{self._count:012d}"
+
+    ordered_id = uuid
+
+
+async def inline_offload(fn: Callable[..., T], /, *args: object) -> T:
+    """Blocking calls of tests return at once, and a real thread would look idle to a clock that jumps."""
+    await trio.lowlevel.checkpoint()
+    return fn(*args)
+
+
+class RecordedEvents:
+    """Events whose ends are kept: (kind, name, outcome, detail)."""
+
+    def __init__(self, nursery: trio.Nursery, flavour: Flavour) -> None:
+        self._nursery = nursery
+        self._flavour = flavour
+        self.ended: list[tuple[EventKind, str, Outcome, str]] = []
+
+    def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
+        return EventContext(kind, name, self._nursery, self._flavour, actor)
+
+    def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
+        self.ended.append((event.kind, event.name, outcome, detail))
+        self._nursery.start_soon(event.finish)
+
+
+class World:
+    """One process: its actors, and one workflow."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        entrypoint: type[WorkflowEntrypoint],
+        store: MemoryStore,
+        flavour: Flavour,
+        clock: TrioClock,
+        random: CountingRandomness,
+        *,
+        implicit: bool,
+        idle_ms: int,
+        steps_max: int,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.events = RecordedEvents(nursery, flavour)
+        self.host = LocalActorHost(store, clock, random, inline_offload, self.events, WORKER)
+        definition = WorkflowDefinition(
+            WORKFLOW, entrypoint, env=None, implicit_dependencies=implicit, steps_max=steps_max
+        )
+        self.host.register(WORKER, ActorKind.WORKFLOW, WORKFLOW, WorkflowFactory(definition, idle_ms))
+        self.namespace = WorkflowNamespace(WORKER, WORKFLOW, store=store, clock=clock, random=random, actors=self.host)
+
+    async def handler(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run `fn` as a fetch handler would be."""
+        event = self.events.begin(EventKind.FETCH, "Default.fetch")
+        result: T = await event.run(fn, *args)
+        return result
+
+    async def create(self, id: str = "one", params: Any = None, **options: Any) -> None:
+        async def fetch() -> None:
+            await self.namespace.create(id=id, params=params, **options)
+
+        await self.handler(fetch)
+
+    async def send(self, event_type: str, payload: Any = None, id: str = "one") -> None:
+        async def fetch() -> None:
+            instance = await self.namespace.get(id)
+            await instance.send_event({"type": event_type, "payload": payload})
+
+        await self.handler(fetch)
+
+    async def status(self, id: str = "one") -> Any:
+        async def fetch() -> Any:
+            return await (await self.namespace.get(id)).status()
+
+        return await self.handler(fetch)
+
+    async def settled(self, id: str = "one", *wanted: str) -> Any:
+        """The status once it is final, or one of `wanted`."""
+        until = wanted or ("complete", "errored", "terminated")
+        pause_s = 0.01
+        while (status := await self.status(id))["status"] not in until:
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, 60)
+        return status
+
+    def describe(self, id: str = "one") -> Description:
+        address = instances.address_of(WORKER, WORKFLOW, id)
+        with self.store.snapshot() as snapshot:
+            return describe(snapshot, address, control.find(snapshot, address))
+
+
+@asynccontextmanager
+async def open_world(
+    entrypoint: type[WorkflowEntrypoint],
+    store: MemoryStore | None = None,
+    *,
+    flavour: Flavour | None = None,
+    clock: TrioClock | None = None,
+    random: CountingRandomness | None = None,
+    implicit: bool = True,
+    idle_ms: int = 300_000,
+    steps_max: int = 10_000,
+) -> AsyncIterator[World]:
+    """A running process. Leaving the block cancels everything in it, as a kill would; the store stays."""
+    async with trio.open_nursery() as nursery:
+        world = World(
+            nursery,
+            entrypoint,
+            MemoryStore() if store is None else store,
+            flavour or TrioFlavour(),
+            clock or TrioClock(),
+            random or CountingRandomness(),
+            implicit=implicit,
+            idle_ms=idle_ms,
+            steps_max=steps_max,
+        )
+        await nursery.start(world.host.run)
+        yield world
+        nursery.cancel_scope.cancel()
