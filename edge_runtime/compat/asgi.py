@@ -22,8 +22,8 @@ import trio
 
 from edge_runtime.compat.app_body import AppBody, BodyPipe, ClientDisconnected
 from edge_runtime.compat.blocking import enter_loop
-from edge_runtime.compat.lifespan import ASGI_VERSIONS, Lifespan
-from edge_runtime.event import EventContext, require_event
+from edge_runtime.compat.lifespan import ASGI_VERSIONS, Lifespan, is_cancellation
+from edge_runtime.event import require_event
 from edge_runtime.promise import Promise, PromiseCancelled
 from edge_runtime.workers.js_views import JsRequest
 from edge_runtime.workers.request import Request
@@ -54,7 +54,7 @@ async def fetch(app: AsgiApp, request: Request | JsRequest, env: Any, ctx: objec
     if isinstance(request, JsRequest):
         request = request.request
     enter_loop()
-    exchange = _Exchange(app, request, env, event)
+    exchange = _Exchange(app, request, env)
     work = event.spawn(event.run, exchange.run)
     try:
         return await exchange.answer
@@ -74,10 +74,9 @@ async def websocket(app: AsgiApp, request: Request | JsRequest, env: Any = None)
 class _Exchange:
     """One request to an app and its answer."""
 
-    def __init__(self, app: AsgiApp, request: Request, env: Any, event: EventContext) -> None:
+    def __init__(self, app: AsgiApp, request: Request, env: Any) -> None:
         self.answer: Promise[Response] = Promise()
         self._app = app
-        self._event = event
         self._scope = http_scope(request, env)
         self._upload: ReadableStream | None = request.body
         self._over: Promise[None] = Promise()
@@ -92,29 +91,35 @@ class _Exchange:
 
     async def run(self) -> None:
         """Run the app through its life. Raises nothing but cancellation."""
-        lifespan = Lifespan(self._app, self._event)
         try:
-            self._scope["state"] = await lifespan.start()
+            await Lifespan(self._app, self._serve).run()
+        except BaseException as error:
+            self._failed(error)
+            if is_cancellation(error):
+                raise
+
+    async def _serve(self, state: dict[str, Any]) -> None:
+        self._scope["state"] = state
+        try:
             await self._app(self._scope, self._receive, self._send)
             if not self.answer.settled:
                 raise RuntimeError("The application did not generate a response")
-        except (trio.Cancelled, asyncio.CancelledError):
-            if not self.answer.settled:
-                self.answer.reject(PromiseCancelled("the event of this request has ended"))
-            raise
-        except ClientDisconnected:
-            if not self.answer.settled:
-                self.answer.reject(ClientDisconnected())
         except BaseException as error:
-            if not self.answer.settled:
-                self.answer.reject(error)
-            else:
-                _log.error("Exception in ASGI application after response started", exc_info=error)
+            self._failed(error)
+            if is_cancellation(error):
+                raise
         finally:
             if self._pipe is not None:
                 self._pipe.end()
             self._end()
-        await lifespan.stop()
+
+    def _failed(self, error: BaseException) -> None:
+        """The handler gets the error if it still waits for an answer, else it can only be logged."""
+        if not self.answer.settled:
+            ended = is_cancellation(error)
+            self.answer.reject(PromiseCancelled("the application was cancelled before it answered") if ended else error)
+        elif not is_cancellation(error) and not isinstance(error, ClientDisconnected):
+            _log.error("Exception in ASGI application after response started", exc_info=error)
 
     def disconnect(self) -> None:
         """Nobody waits for the answer any more."""

@@ -1,21 +1,18 @@
-"""The ASGI lifespan protocol for one request: startup before it, shutdown after it, as Cloudflare does it.
+"""The ASGI lifespan protocol around one request: startup before it, shutdown after it, as Cloudflare does it.
 
-Startup and shutdown for each request look wasteful, but what an app opens at startup (clients, streams, tasks) belongs
-to the event that opened it, here and on Cloudflare, and could not be used by the next one. Apps that do not know the
-protocol cost it once.
+The request is served inside the app's second `receive()`, where an app waits for shutdown. So a life costs no task of
+its own, and what the app opens at startup (a nursery, a task group, a client) encloses the request in its own task.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakSet
 
 import trio
-
-from edge_runtime.event import EventContext
-from edge_runtime.promise import Promise, PromiseCancelled
 
 ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.4"}
 
@@ -25,68 +22,70 @@ _without_lifespan: WeakSet[Any] = WeakSet()
 
 
 class Lifespan:
-    """One cycle. `start`, then `stop` in any case unless cancelled."""
+    """One life of an app. `serve(state)` is the request; it is called once, unless startup fails."""
 
-    __slots__ = ("_app", "_event", "_started", "_state", "_stop_wanted", "_stopped", "_told")
+    __slots__ = ("_app", "_asked", "_failure", "_serve", "_served", "_started", "_state")
 
-    def __init__(self, app: Any, event: EventContext) -> None:
+    def __init__(self, app: Any, serve: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
         self._app = app
-        self._event = event
+        self._serve = serve
         self._state: dict[str, Any] = {}
-        self._started: Promise[bool] = Promise()
-        self._stop_wanted: Promise[None] = Promise()
-        self._stopped: Promise[None] | None = None
-        self._told = False
+        self._asked = False
+        self._started = False
+        self._failure: str | None = None
+        self._served = False
 
-    async def start(self) -> dict[str, Any]:
-        """Returns the state for the request's scope. RuntimeError with the app's message if its startup failed."""
-        if _lacks_lifespan(self._app):
-            return {}
-        running = self._event.spawn(self._event.run, self._run)
-        if await self._started:
-            self._stopped = running
-        return dict(self._state)
+    async def run(self) -> None:
+        """Startup, request, shutdown. RuntimeError with the app's message if its startup failed.
 
-    async def stop(self) -> None:
-        """Have the app shut down; what goes wrong is logged."""
-        if self._stopped is not None:
-            self._stop_wanted.resolve(None)
-            await self._stopped
+        An app that does not know the protocol is served all the same and not asked again. What goes wrong at shutdown
+        is logged.
+        """
+        if not _lacks_lifespan(self._app):
+            scope = {"type": "lifespan", "asgi": ASGI_VERSIONS, "state": self._state}
+            try:
+                await self._app(scope, self._receive, self._send)
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
+                if self._started:
+                    _log.error("Exception in ASGI lifespan application", exc_info=error)
+            if self._failure is not None:
+                raise RuntimeError(self._failure)
+            if not self._started:
+                _remember_without_lifespan(self._app)
+        await self._serve_once()
 
-    async def _run(self) -> None:
-        scope = {"type": "lifespan", "asgi": ASGI_VERSIONS, "state": self._state}
-        try:
-            await self._app(scope, self._receive, self._send)
-        except (trio.Cancelled, asyncio.CancelledError):
-            if not self._started.settled:
-                self._started.reject(PromiseCancelled("the event of this request has ended"))
-            raise
-        except BaseException as error:
-            if self._started.settled and self._started.error is None:
-                _log.error("Exception in ASGI lifespan application", exc_info=error)
-        if not self._started.settled:
-            _remember_without_lifespan(self._app)
-            self._started.resolve(False)
+    async def _serve_once(self) -> None:
+        if not self._served:
+            self._served = True
+            await self._serve(dict(self._state))
 
     async def _receive(self) -> dict[str, Any]:
-        if not self._told:
-            self._told = True
+        if not self._asked:
+            self._asked = True
             return {"type": "lifespan.startup"}
-        await self._stop_wanted
+        if self._started:
+            await self._serve_once()
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Any) -> None:
         kind = message["type"]
         if kind == "lifespan.startup.complete":
-            if not self._started.settled:
-                self._started.resolve(True)
+            self._started = True
         elif kind == "lifespan.startup.failed":
-            if not self._started.settled:
-                self._started.reject(RuntimeError(message.get("message") or "ASGI lifespan startup failed"))
+            self._failure = message.get("message") or "ASGI lifespan startup failed"
         elif kind == "lifespan.shutdown.failed":
             _log.error("%s", message.get("message") or "ASGI lifespan shutdown failed")
         elif kind != "lifespan.shutdown.complete":
             raise RuntimeError(f"Unexpected lifespan event {kind}")
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an error carries a cancellation that must go on to the scope or task it belongs to."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split((trio.Cancelled, asyncio.CancelledError))[0] is not None
+    return isinstance(error, (trio.Cancelled, asyncio.CancelledError))
 
 
 def _lacks_lifespan(app: Any) -> bool:

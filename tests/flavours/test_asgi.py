@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +16,7 @@ from foreign_worker import Worker, incoming, sent
 
 from edge_runtime.compat import asgi
 from edge_runtime.event import EventContext
+from edge_runtime.promise import PromiseCancelled
 from edge_runtime.workers.request import Request
 
 
@@ -22,6 +26,17 @@ async def start(send: Any, status: int = 200, headers: Any = ()) -> None:
 
 async def piece(send: Any, body: bytes, more: bool = False) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+@asynccontextmanager
+async def open_tasks(worker: Worker) -> AsyncIterator[Callable[[Any], object]]:
+    """The flavour's own task group, as a function that starts a task."""
+    if worker.flavour.name == "trio":
+        async with trio.open_nursery() as nursery:
+            yield nursery.start_soon
+    else:
+        async with asyncio.TaskGroup() as group:
+            yield lambda fn: group.create_task(fn())
 
 
 def http_only(handle: Any) -> Any:
@@ -470,6 +485,81 @@ async def test_app_is_shut_down_after_an_error(worker: Worker) -> None:
         await worker.respond(event, asgi, app, incoming())
     await event.finish()
     assert events == ["shutdown"]
+
+
+async def test_task_group_opened_at_startup_serves_the_request(worker: Worker) -> None:
+    done: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            async with open_tasks(worker) as scope["state"]["spawn"]:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+        async def background() -> None:
+            await worker.sleep(0.005)
+            done.append("background")
+
+        scope["state"]["spawn"](background)
+        await start(send)
+        await piece(send, b"ok")
+
+    event = worker.event()
+    response = await worker.respond(event, asgi, app, incoming())
+    assert (await sent(response)).body == b"ok"
+    assert done == []
+    await event.finish()
+    assert done == ["background"]
+
+
+async def test_app_whose_startup_tasks_fail_is_an_error_for_the_handler(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+
+            async def fail() -> None:
+                await worker.sleep(0.001)
+                raise ValueError("pool lost")
+
+            async with open_tasks(worker) as spawn:
+                spawn(fail)
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+            return
+        await worker.sleep(60)
+
+    with pytest.raises(PromiseCancelled, match="cancelled before it answered"):
+        await worker.fetch(asgi, app)
+    await trio.testing.wait_all_tasks_blocked()
+    assert "pool lost" in caplog.text
+
+
+async def test_app_may_wait_for_shutdown_in_another_task(worker: Worker) -> None:
+    events: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await worker.sleep(0)
+            await start(send)
+            await piece(send, b"ok")
+            return
+
+        async def live() -> None:
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            events.append((await receive())["type"])
+            await send({"type": "lifespan.shutdown.complete"})
+
+        async with open_tasks(worker) as spawn:
+            spawn(live)
+
+    assert (await worker.fetch(asgi, app)).body == b"ok"
+    assert events == ["lifespan.shutdown"]
 
 
 # Metering
