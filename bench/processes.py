@@ -19,18 +19,25 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    session: int
+    pid: int
     port: int
     data: Path
 
     def pids(self) -> list[int]:
         """Every process of the server."""
-        numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        return [pid for pid in numbers if (fields := _stat(pid)) and int(fields[3]) == self.session]
+        parents = {pid: int(fields[1]) for pid in _all_pids() if (fields := _stat(pid))}
+        found = [self.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found
 
     def cpu_us(self) -> float:
         """CPU time of all processes so far, user and system, in microseconds; resolution 10 ms."""
         return sum((int(f[11]) + int(f[12])) / TICKS_PER_S * 1e6 for pid in self.pids() if (f := _stat(pid)))
+
+
+def _all_pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 def _stat(pid: int) -> list[str] | None:

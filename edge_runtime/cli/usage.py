@@ -39,8 +39,8 @@ def usage(data_dir: Path | None, worker: str | None, as_json: bool) -> None:
                 "handler": row.name,
                 "events": row.events,
                 "cpu_us": row.cpu_us,
-                "wall_ms": row.wall_ms,
-                "errors": row.errors,
+                "wall_ms": round(row.wall_ms),
+                "errors": sum(row.errors.values()),
             }
             for row in rows
         ],

@@ -11,10 +11,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
+from bindings.front_door import FrontDoor, HasFrontDoor
 from bindings.kind import BindingKind, BindingRuntime, load_kinds
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.config.model import Binding, WorkerConfig
@@ -66,6 +68,12 @@ def run_isolate(control: socket.socket, task: MakeTemplate, script: LoadedScript
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
     return trio.run(_Isolate(control, task, script, config).run, instruments=[ChildTaskMeter()])
+
+
+@dataclass
+class _Built:
+    used: list[tuple[BindingKind, list[Binding]]] = field(default_factory=list)
+    doors: list[FrontDoor] = field(default_factory=list)
 
 
 class _Isolate:
@@ -135,7 +143,7 @@ class _Isolate:
                 development=task.development,
             )
             try:
-                kinds = self._build_bindings(runtime)
+                built = self._build_bindings(runtime)
                 scheduled = scheduled_handler(script)
                 if config.crons and scheduled is None:
                     raise ScriptError(f"worker {config.name} has triggers.crons but no scheduled handler")
@@ -145,12 +153,12 @@ class _Isolate:
             except Exception as error:
                 await self._fail(error)
                 return
-            app = FetchHandler(fetch_handler(script), events, development=task.development)
+            app = FetchHandler(fetch_handler(script), built.doors, events, development=task.development)
             self._http = HypercornConnections(app, self._connections)
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
             background.start_soon(self._flush_ledger)
             background.start_soon(events.ship_logs, channel)
-            for kind, bindings in kinds:
+            for kind, bindings in built.used:
                 background.start_soon(kind.serve, bindings, runtime)
             await background.start(self._host.run)
             await channel.send(IsolateReady())
@@ -158,18 +166,20 @@ class _Isolate:
             await self._drain(channel, grace_s, work)
             background.cancel_scope.cancel()
 
-    def _build_bindings(self, runtime: BindingRuntime) -> list[tuple[BindingKind, list[Binding]]]:
-        """Fill `env`; returns each kind that the configuration uses with its bindings."""
-        used = []
+    def _build_bindings(self, runtime: BindingRuntime) -> _Built:
+        """Fill `env` and collect what else the kinds of the configuration's bindings offer."""
+        built = _Built()
         for kind in load_kinds():
             bindings = [binding for binding in self._config.bindings if binding.kind == kind.name]
             for binding in bindings:
-                built = kind.build(binding, runtime)
+                made = kind.build(binding, runtime)
                 if binding.name:
-                    fill_env(runtime.env, {binding.name: built})
+                    fill_env(runtime.env, {binding.name: made})
+                if isinstance(kind, HasFrontDoor) and (door := kind.front_door(binding, made, runtime)) is not None:
+                    built.doors.append(door)
             if bindings:
-                used.append((kind, bindings))
-        return used
+                built.used.append((kind, bindings))
+        return built
 
     async def _follow(self, channel: Channel, work: trio.Nursery) -> float:
         """Do what the supervisor says until it says Retire (returns the grace in seconds) or is gone (0)."""

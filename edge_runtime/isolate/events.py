@@ -25,7 +25,9 @@ class IsolateEvents:
     does not take them, at most `_LINES_HELD_MAX` are held and later ones are dropped and counted.
     """
 
-    def __init__(self, nursery: trio.Nursery, flavour: Flavour, clock: Clock, ledger: Ledger, net: Net, subrequests_max: int) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, flavour: Flavour, clock: Clock, ledger: Ledger, net: Net, subrequests_max: int
+    ) -> None:
         self._nursery = nursery
         self._flavour = flavour
         self._clock = clock

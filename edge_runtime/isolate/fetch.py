@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import trio
 
-from edge_runtime.event import EventContext, EventKind, Outcome
+from bindings.front_door import FrontDoor
+from edge_runtime.event import EventKind, Outcome
 from edge_runtime.isolate.connection import BodyTooLarge, Exchange, RawHeaders
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.handlers import EventHandler
 from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_URL_MAX
+from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.request import Request
-from edge_runtime.workers.response import Response
+from edge_runtime.workers.response import FetchResponse, Response
 
 _PLAIN: RawHeaders = ((b"content-type", b"text/plain;charset=UTF-8"),)
 
@@ -33,8 +36,11 @@ class FetchHandler:
     production Cloudflare's "error code: 1101" with nothing internal.
     """
 
-    def __init__(self, handler: EventHandler | None, events: IsolateEvents, *, development: bool) -> None:
+    def __init__(
+        self, handler: EventHandler | None, doors: Sequence[FrontDoor], events: IsolateEvents, *, development: bool
+    ) -> None:
         self._handler = handler
+        self._doors = doors
         self._events = events
         self._development = development
 
@@ -44,6 +50,11 @@ class FetchHandler:
         except BadRequest as refusal:
             await _answer(exchange, refusal.status, str(refusal), close=True)
             return
+        for door in self._doors:
+            response = await door.answer(exchange.method, exchange.target, exchange.headers)
+            if response is not None:
+                await send_response(exchange, response)
+                return
         if self._handler is None:
             await _answer(exchange, 404, "Not Found")
             return
@@ -51,7 +62,7 @@ class FetchHandler:
         outcome, status, error = Outcome.CANCELED, 0, ""
         try:
             response = await event.run(self._handler.call, request)
-            status = await send_response(exchange, event, response, self._events.answered)
+            status = await send_response(exchange, response, partial(self._events.answered, event))
             outcome = Outcome.OK
         except trio.Cancelled:
             raise
@@ -111,11 +122,11 @@ def incoming_request(exchange: Exchange) -> Request:
         raise BadRequest(501, f"Not Implemented: method {exchange.method}") from None
 
 
-async def send_response(
-    exchange: Exchange, event: EventContext, response: object, answered: Callable[[EventContext], None]
-) -> int:
-    """Send what a handler returned; returns the status. `answered` is told when a stream begins."""
-    if not isinstance(response, Response):
+async def send_response(exchange: Exchange, response: object, on_stream: Callable[[], None] | None = None) -> int:
+    """Send what a handler returned; returns the status. `on_stream` is called once the head of a stream is out."""
+    if isinstance(response, JsResponse):
+        response = Response(response)
+    if not isinstance(response, FetchResponse):
         raise TypeError(
             f"the fetch handler returned {type(response).__name__}; allowed: a workers.Response (was a return missing?)"
         )
@@ -125,7 +136,8 @@ async def send_response(
         await exchange.respond(outgoing.status, outgoing.headers, body)
         return outgoing.status
     await exchange.start(outgoing.status, outgoing.headers)
-    answered(event)
+    if on_stream is not None:
+        on_stream()
     await body.write_to(exchange.send)
     await exchange.end()
     return outgoing.status

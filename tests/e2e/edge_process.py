@@ -19,7 +19,7 @@ EDGE = [sys.executable, "-m", "edge_runtime"]
 
 
 class EdgeProcess:
-    """`edge dev DIR` or `edge run`, in a session of its own so that the whole family can be killed at once."""
+    """`edge dev DIR` or `edge run`, in a session of its own as a terminal would give it."""
 
     def __init__(self, *arguments: object, env: dict[str, str] | None = None) -> None:
         self.arguments = [str(argument) for argument in arguments]
@@ -81,8 +81,8 @@ class EdgeProcess:
         return httpx2.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
 
     def family(self) -> list[int]:
-        """Process ids of the server and everything it started."""
-        return session_members(self.process.pid)
+        """Process ids of the server and everything below it."""
+        return descendants(self.process.pid)
 
     def interrupt(self, timeout_s: float = 30) -> int:
         """Ctrl-C, as the terminal sends it: to the whole foreground group. Returns the exit code."""
@@ -92,11 +92,12 @@ class EdgeProcess:
         return code
 
     def kill(self) -> None:
-        """SIGKILL for the whole group at once."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        """SIGKILL for the whole family at once, as when the machine loses power."""
+        for pid in self.family():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # its parent's death took it along
         self.process.wait(30)
         self._reader.join(30)
         assert self.process.stdout is not None
@@ -109,17 +110,21 @@ class EdgeProcess:
         self.kill()
 
 
-def session_members(session: int) -> list[int]:
-    members = []
+def descendants(pid: int) -> list[int]:
+    """A process and all below it, zombies left out."""
+    parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                members.append(int(entry.name))
-    return sorted(members)
+            if fields[0] != "Z":
+                parents[int(entry.name)] = int(fields[1])
+    found = [pid]
+    for known in found:
+        found += [child for child, parent in parents.items() if parent == known]
+    return found
 
 
 def eventually(check, timeout_s: float = 30, every_s: float = 0.05):
