@@ -58,6 +58,7 @@ def open_environment(path: Path, *, readonly: bool, map_size: int) -> Environmen
     if readonly and not (path / _DATA_FILE).exists():
         return None
     is_new = not readonly and not (path / _DATA_FILE).exists()
+    made = [directory for directory in (path, *path.parents) if not directory.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         env = lmdb.open(
@@ -77,7 +78,7 @@ def open_environment(path: Path, *, readonly: bool, map_size: int) -> Environmen
             env.close()
             return None
         if is_new:
-            _sync_directories(path)
+            _sync_directories(path, *(directory.parent for directory in made))
         if not readonly:
             env.reader_check()
             _verify_after_crash(environment)
@@ -246,9 +247,9 @@ def _started(pid: int) -> int | None:
     return None if state in "ZX" else int(fields[18])
 
 
-def _sync_directories(path: Path) -> None:
-    """Make the names of new files durable; LMDB syncs what is in them."""
-    for directory in (path, path.parent):
+def _sync_directories(*directories: Path) -> None:
+    """Make the names in them durable; what the files hold LMDB syncs."""
+    for directory in directories:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
@@ -259,6 +260,6 @@ def _sync_directories(path: Path) -> None:
 def _opening_text(path: Path, error: Exception) -> str:
     if "already open in this process" in str(error):
         return f"{path} is open in this process already; share that store instead of opening another"
-    if isinstance(error, lmdb.VersionMismatchError):
-        return f"{path} was written by another engine than {ENGINE}: {error}"
+    if isinstance(error, (lmdb.VersionMismatchError, lmdb.InvalidError)):
+        return f"{path} holds something else than a file of the engine {ENGINE}: {error}"
     return f"cannot open the store in {path}: {error}"

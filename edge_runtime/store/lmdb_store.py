@@ -147,7 +147,7 @@ class LmdbStore:
         if 0 < len(key) <= _SPLIT and self._tables:
             try:
                 txn = self._begin(self._tables[table])
-                entry = txn.get(key)
+                entry: bytes | None = txn.get(key)
                 txn.abort()
             except lmdb.MapResizedError:
                 pass
@@ -156,8 +156,8 @@ class LmdbStore:
             else:
                 if entry is None:
                     return None
-                if entry[0] == 0:
-                    return bytes(entry[1:])
+                if entry and entry[0] == 0:
+                    return entry[1:]
         with self.snapshot() as snapshot:
             return snapshot.get(table, key)
 

@@ -44,7 +44,9 @@ KEYS = st.one_of(st.text(st.characters(codec=None)), st.integers(), st.tuples(st
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4), st.sets(KEYS | st.floats(allow_nan=False), max_size=4)
+        st.lists(inner, max_size=4),
+        st.dictionaries(KEYS, inner, max_size=4),
+        st.sets(KEYS | st.floats(allow_nan=False), max_size=4),
     ),
     max_leaves=12,
 )

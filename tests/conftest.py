@@ -1,0 +1,29 @@
+"""Capabilities that tests need from the machine; a test without them is skipped, and the report says why."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from functools import cache
+
+import pytest
+
+
+@cache
+def missing(capability: str) -> str | None:
+    """Why the machine lacks a capability; None if it has it."""
+    if capability == "ptrace":
+        strace = shutil.which("strace")
+        if strace is None:
+            return "strace is not installed"
+        traced = subprocess.run([strace, "-e", "trace=none", "true"], capture_output=True, check=False)
+        return None if traced.returncode == 0 else "tracing is not permitted"
+    raise pytest.UsageError(f"unknown capability {capability!r}; known is ptrace")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for capability in marker.args:
+            reason = missing(capability)
+            if reason is not None:
+                pytest.skip(f"needs {capability}: {reason}")
