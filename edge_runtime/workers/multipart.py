@@ -77,9 +77,8 @@ def parse_content_type(value: str) -> tuple[str, dict[str, str]]:
 def _parameters(value: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, text in _PARAMETER.findall(value):
-        if text.startswith('"'):
-            text = re.sub(r'\\(["\\])', r"\1", text[1:-1])
-        found.setdefault(name.lower(), text.strip())
+        quoted = text.startswith('"')
+        found.setdefault(name.lower(), re.sub(r'\\(["\\])', r"\1", text[1:-1]) if quoted else text.strip())
     return found
 
 
@@ -128,7 +127,7 @@ def _part(head: bytes, data: bytes) -> tuple[str, FormDataValue]:
 
 
 def _quoted(text: str) -> str:
-    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace("\\", r"\\").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _unquoted(text: str) -> str:

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+import trio
+
 from edge_runtime.event import EventContext, current_event
 from edge_runtime.promise import Promise
 from edge_runtime.workers.buffers import JsBytes, as_bytes
@@ -128,13 +130,8 @@ class ReadableStream(JsObject):
         event.spawn(event.run, self.pipeTo, transform.writable)
         return cast(ReadableStream, transform.readable)
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        reader = self.getReader()
-        try:
-            while (piece := await self.next_piece()) is not None:
-                yield piece
-        finally:
-            reader.releaseLock()
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return _Pieces(self.getReader())
 
     # For the runtime. Neither looks at the lock.
 
@@ -204,9 +201,8 @@ class ReadableStream(JsObject):
                 else:
                     await write(piece)
         except BaseException as error:
-            self._error = (
-                error if isinstance(error, Exception) else JsException("The stream was cut off.", "AbortError")
-            )
+            with trio.CancelScope(shield=True):
+                await self._fail(error)
             raise
 
     async def _copy_of_script(self, write: Write, crossing: bool) -> None:
@@ -221,10 +217,17 @@ class ReadableStream(JsObject):
                     await on_trio(write, piece_bytes(piece))
                 else:
                     await write(piece_bytes(piece))
-        except Exception as error:
-            await self.discard(error)
-            self._error = error
+        except BaseException as error:
+            await self._fail(error)
             raise
+
+    async def _fail(self, error: BaseException) -> None:
+        """Let the source clean up, and later readers know."""
+        try:
+            await self.discard(error)
+        finally:
+            cut_off = JsException("The stream was cut off.", "AbortError")
+            self._error = error if isinstance(error, Exception) else cut_off
 
 
 class ReadableStreamReader(JsObject):
@@ -255,6 +258,27 @@ class ReadableStreamReader(JsObject):
         if self._stream is None:
             raise TypeError("This ReadableStream reader has been released.")
         return self._stream
+
+
+class _Pieces(AsyncIterator[Any]):
+    """What is left of a stream; locks it until its end. (A class, since a generator left half-way needs closing.)"""
+
+    __slots__ = ("_reader", "_stream")
+
+    def __init__(self, reader: ReadableStreamReader) -> None:
+        self._reader = reader
+        self._stream = reader._attached()
+
+    async def __anext__(self) -> Any:
+        try:
+            piece = await self._stream.next_piece()
+        except BaseException:
+            self._reader.releaseLock()
+            raise
+        if piece is None:
+            self._reader.releaseLock()
+            raise StopAsyncIteration
+        return piece
 
 
 class PieceQueue:
