@@ -94,6 +94,7 @@ WAIT_FOR_EVENT_MS: Final = 24 * 3600 * 1000  # CF: default timeout
 CREATE_BATCH_MAX: Final = 100  # CF
 INSTANCE_RETENTION_MS: Final = 30 * 24 * 3600 * 1000  # CF: finished instances
 INSTANCE_IDLE_MS: Final = 5 * 60_000  # CF: kept in memory after the last step activity
+INSTANCES_PER_PAGE: Final = 25  # CF: listed at once by default
 WORKFLOW_RESUME_MS: Final = 10_000  # ours: a running instance whose process died is resumed no later than this
 REPLAY_STALL_MS: Final = 1_000  # ours: a result is held back no longer for a step that a changed script left out
 ERROR_TEXT_MAX: Final = 16 * KIB  # ours: characters stored of an error's message, and of its traceback

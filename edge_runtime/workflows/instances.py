@@ -124,13 +124,32 @@ def scan(
     snapshot: Snapshot, worker: str, workflow: str, status: Status | None = None, *, reverse: bool = False
 ) -> Iterator[tuple[str, InstanceRecord]]:
     """(id, record) of the instances of a workflow, newest first, lazily; `reverse`: oldest first."""
+    for id in ids(snapshot, worker, workflow, status, reverse=reverse):
+        record = read(snapshot, address_of(worker, workflow, id))
+        if record is not None:
+            yield id, record
+
+
+def ids(
+    snapshot: Snapshot, worker: str, workflow: str, status: Status | None = None, *, reverse: bool = False
+) -> Iterator[str]:
+    """The ids of the instances of a workflow, as `scan`, without reading records."""
     parts = ("newest", worker, workflow) if status is None else ("status", worker, workflow, status.value)
     for key in snapshot.keys(Table.INSTANCES, *keys.prefix_range(*parts), reverse=reverse):
         id = keys.decode(key)[-1]
         assert isinstance(id, str), "an index key ends with the instance's id"
-        record = read(snapshot, address_of(worker, workflow, id))
-        if record is not None:
-            yield id, record
+        yield id
+
+
+def workflows(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """(worker, workflow) of every workflow that has instances; one look-up each, however many those are."""
+    start, end = keys.prefix_range("newest")
+    while (key := next(iter(snapshot.keys(Table.INSTANCES, start, end)), None)) is not None:
+        _, worker, workflow, *_ = keys.decode(key)
+        assert isinstance(worker, str), "an index key begins with names"
+        assert isinstance(workflow, str), "an index key begins with names"
+        yield worker, workflow
+        start = keys.prefix_range("newest", worker, workflow)[1]
 
 
 def _newest_key(address: ActorAddress, record: InstanceRecord) -> bytes:
