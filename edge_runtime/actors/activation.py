@@ -84,6 +84,7 @@ class Activation:
         """No delivery begins any more; those that arrive wait for the next activation."""
         self.waiting: deque[Delivery] = deque()
         self.touched_s = clock.monotonic_s()
+        self.closed: Promise[None] = Promise()
         self._factory = factory
         self._name = name
         self._turn_end = turn_end
@@ -131,6 +132,7 @@ class Activation:
 
     def forget(self, batch: Batch) -> None:
         self._name_due = False
+        self._timer_set = True
         self._write_record(batch, BLANK)
 
     def _write_record(self, batch: Batch, new: ActorRecord) -> None:
@@ -154,7 +156,6 @@ class Activation:
         self._queue(turn.batch, confirmed=turn.confirmed, also=turn.settled)
 
     def discard_turn(self) -> None:
-        """Drop the writes of the present turn."""
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.durable.reject(self._refusal or ActorBroken(STORAGE_FAILED))
@@ -212,15 +213,16 @@ class Activation:
     def abort(self, error: BaseException) -> None:
         if self._refusal is not None:
             return
-        self._refuse(error if isinstance(error, ActorBroken) else ActorBroken(str(error), retryable=False))
-        self._output.break_with(error)
         self.closing = True
+        self._output.break_with(error)
         self._fail_all(error)
+        self._refuse(error if isinstance(error, ActorBroken) else ActorBroken(str(error), retryable=False))
         self._scope.cancel()
 
     def _refuse(self, refusal: ActorBroken) -> None:
         self._refusal = refusal
         self.discard_turn()
+        self.closed.resolve(None)
 
     def _fail_all(self, error: BaseException) -> None:
         for delivery in (*self._open, *self.waiting):
@@ -289,8 +291,9 @@ class Activation:
         except trio.Cancelled:
             raise
         except BaseException as error:
-            self._refuse(ActorBroken(f"the actor did not start: {error}"))
             self._fail_all(error)
+            if self._refusal is None:
+                self._refuse(ActorBroken(f"the actor did not start: {error}"))
             return False
         return True
 
@@ -400,11 +403,11 @@ class Activation:
         except StoreFailed:
             # The isolate ends for it; nothing that waits here is acknowledged.
             _log.error("%s %s stopped without its last writes", self.address.namespace, self.address.id)
-        if self._refusal is None:
-            self._refuse(refusal)
         for delivery in self._open:
             delivery.fail(refusal)
         self._open.clear()
+        if self._refusal is None:
+            self._refuse(refusal)
         self._ended.set()
         if self._nursery is None:
             self._scope.cancel()

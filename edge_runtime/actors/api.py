@@ -79,6 +79,9 @@ class ActorContext(Protocol):
     def flush(self) -> None:
         """Queue the present turn's batch now."""
 
+    def discard_turn(self) -> None:
+        """Drop the present turn's batch."""
+
     def commit(self, batch: Batch) -> Promise[None]:
         """Queue a batch of this actor; the output gate stays closed until it is durable.
 
@@ -97,6 +100,10 @@ class ActorContext(Protocol):
 
     def when_durable(self) -> Promise[None]:
         """`wait_durable` as a promise."""
+
+    @property
+    def closed(self) -> Promise[None]:
+        """Resolves when the activation has ended, in whatever way; its code may still be running then, to no effect."""
 
     def abort(self, error: BaseException) -> None:
         """Break this activation: its waiting calls fail with `error`, its tasks are cancelled, the next call activates

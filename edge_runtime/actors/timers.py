@@ -153,6 +153,20 @@ def scheduled_namespaces(snapshot: Snapshot, worker: str, kind: ActorKind) -> li
     return found
 
 
+def addresses(snapshot: Snapshot, worker: str, kind: ActorKind, namespace: str, limit: int) -> list[ActorAddress]:
+    """At most `limit` actors of a namespace that have a record, in the order of their ids."""
+    found: list[ActorAddress] = []
+    start, end = keys.prefix_range(worker, kind.value, namespace)
+    for key in snapshot.keys(Table.ACTORS, start, end):
+        if len(found) >= limit:
+            break
+        id = keys.decode(key)[3]
+        if not isinstance(id, str):
+            raise StoreCorrupt(f"an actor's record has the key {key!r}")
+        found.append(ActorAddress(worker, kind, namespace, id))
+    return found
+
+
 def _decode_timer(key: bytes) -> DueTimer:
     match keys.decode(key):
         case (str(worker), int(due_ms), str(kind), str(namespace), str(id), *token) if len(token) <= 1:

@@ -1,0 +1,302 @@
+"""The actor's body that runs a script's DurableObject class."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import trio
+
+from bindings.durable_objects.gated import call_gated, gate_inside
+from bindings.durable_objects.held_stream import hold_body
+from bindings.durable_objects.messages import FetchCall, RpcCall
+from bindings.durable_objects.state import DurableObjectState
+from edge_runtime.actors.alarms import next_attempt
+from edge_runtime.actors.api import ActorContext
+from edge_runtime.actors.gates import CriticalSection, InputGate
+from edge_runtime.actors.ids import DurableObjectId
+from edge_runtime.actors.storage import ActorStorage
+from edge_runtime.errors import ActorBroken
+from edge_runtime.event import EventContext, EventKind, Outcome, require_event
+from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
+from edge_runtime.promise import Promise
+from edge_runtime.store.api import Batch
+from edge_runtime.workers.conversion import from_wire, to_wire
+from edge_runtime.workers.entrypoints import DurableObjectAbort
+from edge_runtime.workers.exports import relaxed_call_args, rpc_methods
+from edge_runtime.workers.js_object import JsException
+from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.js_views import JsResponse
+from edge_runtime.workers.response import FetchResponse, Response
+from edge_runtime.workers.rpc import remote_error
+from edge_runtime.workers.workflows import NonRetryableError
+
+_log = logging.getLogger("edge.durable_objects")
+
+BLOCKED_TOO_LONG: Final = (
+    "A call to blockConcurrencyWhile() in a Durable Object waited for too long. The call was canceled and the Durable "
+    "Object was reset."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectClass:
+    """A script's class, and how its objects are to be run."""
+
+    cls: type[Any]
+    env: Any
+    sqlite: bool
+    delete_all_deletes_alarm: bool
+
+    @property
+    def name(self) -> str:
+        return self.cls.__name__
+
+
+class ObjectBody:
+    """One object in memory.
+
+    The instance is made once. Each call, request and alarm is an event of its own: metered, logged, its failure kept
+    from the others. A failing constructor, critical section or `ctx.abort` resets the object; nothing else does.
+    """
+
+    def __init__(self, context: ActorContext, of: ObjectClass) -> None:
+        self._context = context
+        self._class = of
+        self._instance: Any = None
+        self._gate = InputGate()
+        self._scopes: set[trio.CancelScope] = set()
+        """Of what runs outside of the activation's tasks and must end with it."""
+        self._methods: frozenset[str] = rpc_methods(cast(Hashable, of.cls))
+        self._running = 0
+        self._lingering: list[EventContext] = []
+        self._alarm_retries: int | None = None
+        """Retry number of the alarm that runs; None while none does."""
+        self._storage = ActorStorage(
+            context,
+            self.critical_section,
+            sqlite=of.sqlite,
+            delete_all_deletes_alarm=of.delete_all_deletes_alarm,
+        )
+        context.closed.add_done_callback(self._closed)
+
+    async def start(self) -> None:
+        id = DurableObjectId(self._context.address.id, self._context.name)
+        state = DurableObjectState(id, self._storage, self)
+
+        async def construct() -> Any:
+            instance = self._class.cls(state, self._class.env)
+            if not self._gate.open:
+                await self._gate.wait_open()
+            return instance
+
+        self._instance = await self._run(EventKind.RPC, "constructor", construct)
+        self._storage.has_alarm_handler = callable(getattr(self._instance, "alarm", None))
+
+    async def input_open(self) -> None:
+        while not self._gate.open:
+            await self._gate.wait_open()
+
+    async def receive(self, message: object) -> object:
+        if isinstance(message, RpcCall):
+            if message.method not in self._methods:
+                raise remote_error(TypeError(f"Method {message.method} does not exist"))
+            method = getattr(self._instance, message.method)
+            return await self._run(EventKind.RPC, message.method, method, *map(from_wire, message.args))
+        assert isinstance(message, FetchCall)
+        handler = getattr(self._instance, "fetch", None)
+        if handler is None:
+            raise remote_error(TypeError("Handler does not export a fetch() function."))
+        args = relaxed_call_args(handler, (message.request, self._class.env, self._instance.ctx))
+        return await self._run(EventKind.FETCH, "fetch", handler, *args)
+
+    async def timer(self) -> None:
+        context = self._context
+        due_ms = context.due_ms
+        if due_ms is None or due_ms > context.clock.now_ms():
+            return
+        handler = getattr(self._instance, "alarm", None)
+        if not callable(handler):
+            _log.warning("an alarm of %s was dropped: the class has no alarm() handler", self._class.name)
+            self._set_alarm(None, 0)
+            return
+        retries = self._alarm_retries = context.retries
+        info = JsDict(retryCount=retries, isRetry=retries > 0, scheduledTime=context.scheduled_ms)
+        self._storage.begin_alarm()
+        try:
+            succeeded = await self._run_alarm(handler, info)
+        finally:
+            self._alarm_retries = None
+            replaced = self._storage.end_alarm()
+        if not replaced:
+            self._alarm_ended(retries, failed=not succeeded)
+
+    async def _run_alarm(self, handler: Callable[..., Any], info: JsDict) -> bool:
+        with trio.move_on_after(ALARM_WALL_MS / 1000):
+            try:
+                await self._run(EventKind.ALARM, "alarm", handler, *relaxed_call_args(handler, (info,)))
+            except trio.Cancelled:
+                raise
+            except Exception:
+                # Logged with its event; what follows is the retry.
+                return False
+            return True
+        return False
+
+    def _alarm_ended(self, retries: int, *, failed: bool) -> None:
+        """Clear the alarm, or set its next attempt, together with what the handler wrote last."""
+        context = self._context
+        due_ms = None
+        if failed:
+            fraction = int.from_bytes(context.random.bytes(2), "big") / 65536
+            due_ms = next_attempt(retries, context.clock.now_ms(), fraction)
+            if due_ms is None:
+                _log.error(
+                    "the alarm of %s %s was dropped after %d retries", self._class.name, context.address.id, retries
+                )
+        self._set_alarm(due_ms, 0 if due_ms is None else retries + 1)
+
+    def _set_alarm(self, due_ms: int | None, retries: int) -> None:
+        turn = self._context.turn()
+        turn.confirmed = True
+        self._context.set_timer(turn.batch, due_ms, retries=retries)
+
+    async def _run(self, kind: EventKind, name: str, fn: Callable[..., Any], *args: object) -> Any:
+        """Run code of the script as an event; returns what arrives at the caller, raises what the caller sees."""
+        events = self._context.events
+        event = events.begin(kind, f"{self._class.name}.{name}", actor=self._context)
+        self._running += 1
+        outcome, trace = Outcome.CANCELED, ""
+        held = False
+
+        def end() -> None:
+            self._running -= 1
+            events.end(event, outcome, error=trace)
+            if event.has_open_work:
+                self._lingering.append(event)
+
+        try:
+            result = await event.run(call_gated, self._gate, fn, *args)
+            if kind is EventKind.RPC and name != "constructor":
+                result = from_wire(to_wire(result))
+            elif kind is EventKind.FETCH:
+                result = self._response(result)
+                held = hold_body(result, self._context, self._scopes, end)
+            outcome = Outcome.OK
+            return result
+        except trio.Cancelled:
+            raise
+        except DurableObjectAbort as abort:
+            outcome, trace = Outcome.EXCEPTION, f"{abort}\n"
+            raise ActorBroken(str(abort), retryable=False) from None
+        except BaseException as error:
+            if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None:
+                raise
+            outcome, trace = Outcome.EXCEPTION, "".join(traceback.format_exception(error))
+            raise _seen_by_caller(error) from error
+        finally:
+            if not held:
+                end()
+
+    def _response(self, result: object) -> FetchResponse:
+        if isinstance(result, JsResponse):
+            return Response(result)
+        if not isinstance(result, FetchResponse):
+            raise TypeError(
+                f"{self._class.name}.fetch() returned {type(result).__name__}; allowed: a workers.Response "
+                "(was a return missing?)"
+            )
+        return result
+
+    def critical_section(self, callback: Callable[[], Any]) -> Promise[Any]:
+        """Run `callback` with other events held back; see DurableObjectState.blockConcurrencyWhile."""
+        event = require_event("blockConcurrencyWhile()")
+        entered = (gate_inside.get() or self._gate).enter()
+        section = event.spawn(self._run_section, event, entered, callback)
+        # The section belongs to the event even if nobody awaits it.
+        event.wait_until(section)
+        return section
+
+    async def _run_section(
+        self, event: EventContext, entered: Promise[CriticalSection], callback: Callable[[], Any]
+    ) -> Any:
+        section = await entered
+        try:
+            with trio.move_on_after(BLOCK_CONCURRENCY_MS / 1000) as limit:
+                self._scopes.add(limit)
+                try:
+                    gate_inside.set(section)
+                    return await event.run(call_gated, section, callback)
+                finally:
+                    self._scopes.discard(limit)
+            if self._context.closed.settled:
+                raise ActorBroken("the object was reset while blockConcurrencyWhile() ran")
+            raise ActorBroken(BLOCKED_TOO_LONG, retryable=False, overloaded=True)
+        except trio.Cancelled:
+            raise
+        except DurableObjectAbort as abort:
+            raise ActorBroken(str(abort), retryable=False) from None
+        except BaseException as error:
+            if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None:
+                raise
+            seen = _seen_by_caller(error)
+            seen.__cause__ = error
+            self._context.abort(seen)
+            raise
+        finally:
+            section.leave()
+
+    def reset(self, message: str, *, retry_alarm: bool) -> None:
+        """`ctx.abort`: drop what is not committed and break the activation."""
+        context = self._context
+        context.discard_turn()
+        if self._alarm_retries is not None and not self._storage.end_alarm():
+            self._alarm_aborted(self._alarm_retries, retry_alarm)
+        context.abort(ActorBroken(message, retryable=False))
+
+    def _alarm_aborted(self, retries: int, retry: bool) -> None:
+        if retry:
+            self._alarm_ended(retries, failed=True)
+        else:
+            self._set_alarm(None, 0)
+        self._context.commit(Batch())
+
+    def _closed(self, _: Promise[None]) -> None:
+        self._gate.break_with(ActorBroken("the object was reset"))
+        for scope in tuple(self._scopes):
+            scope.cancel()
+
+    async def stop(self) -> None:
+        """Nothing to suspend: what is written is queued, what runs is cut off by the host."""
+
+    @property
+    def idle(self) -> bool:
+        if self._lingering:
+            self._lingering = [event for event in self._lingering if event.has_open_work]
+        return not self._running and not self._lingering
+
+
+class ObjectFactory:
+    """`actors.api.BodyFactory` of one class."""
+
+    def __init__(self, of: ObjectClass, idle_ms: int) -> None:
+        self._class = of
+        self.idle_ms = idle_ms
+
+    def __call__(self, context: ActorContext) -> ObjectBody:
+        return ObjectBody(context, self._class)
+
+
+def _seen_by_caller(error: BaseException) -> Exception:
+    """The error as callers get it: TypeError, ValueError, NonRetryableError and the runtime's own keep their class;
+    of any other only the message arrives. `remote` says where it came from."""
+    if isinstance(error, ActorBroken):
+        return error
+    if isinstance(error, (TypeError, ValueError, NonRetryableError, JsException)):
+        return remote_error(error)
+    seen = Exception(str(error) or type(error).__name__)
+    seen.__dict__["remote"] = True
+    return seen

@@ -1,0 +1,114 @@
+"""A response body that an object still produces after its handler has returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+
+from edge_runtime.actors.api import ActorContext
+from edge_runtime.errors import ActorBroken
+from edge_runtime.workers.response import FetchResponse
+from edge_runtime.workers.streams import ReadableStream, Write
+
+CUT_OFF: Final = "The Durable Object that was sending this body was reset."
+
+
+class HeldStream(ReadableStream):
+    """Passes a stream on, through the object's output gate, and says once when it is over: read to its end, failed,
+    cancelled, cut off or dropped. Until then the object stays in memory and its event stays open."""
+
+    __slots__ = ("_context", "_inner", "_over", "_scopes")
+
+    _context: ActorContext
+    _inner: ReadableStream
+    _over: Callable[[], None] | None
+    _scopes: set[trio.CancelScope]
+
+    @classmethod
+    def of(
+        cls, inner: ReadableStream, context: ActorContext, scopes: set[trio.CancelScope], over: Callable[[], None]
+    ) -> HeldStream:
+        stream = cls.of_pull(inner.next_piece, inner.discard)
+        assert isinstance(stream, HeldStream)
+        stream._inner = inner
+        stream._context = context
+        stream._scopes = scopes
+        stream._over = over
+        return stream
+
+    async def next_piece(self) -> Any:
+        self.disturbed = True
+        if self._context.closed.settled:
+            raise ActorBroken(CUT_OFF)
+        try:
+            piece = await self._inner.next_piece()
+            if not self._context.durable:
+                await self._context.when_durable()
+        except BaseException:
+            self._finish()
+            raise
+        if piece is None:
+            self._finish()
+        return piece
+
+    async def read_all(self) -> bytes:
+        self.disturbed = True
+        try:
+            data: bytes = await self._inner.read_all()
+            await self._context.when_durable()
+        finally:
+            self._finish()
+        return data
+
+    async def write_to(self, write: Write) -> None:
+        self.disturbed = True
+
+        async def write_when_durable(piece: bytes) -> None:
+            if not self._context.durable:
+                await self._context.wait_durable()
+            await write(piece)
+
+        if self._context.closed.settled:
+            raise ActorBroken(CUT_OFF)
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await self._inner.write_to(write_when_durable)
+            finally:
+                self._scopes.discard(scope)
+                self._finish()
+        if scope.cancelled_caught:
+            raise ActorBroken(CUT_OFF)
+
+    async def discard(self, reason: object = None) -> None:
+        self.disturbed = True
+        try:
+            await self._inner.discard(reason)
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        over, self._over = self._over, None
+        if over is not None:
+            over()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_over"):
+            self._finish()
+
+
+def hold_body(
+    response: FetchResponse, context: ActorContext, scopes: set[trio.CancelScope], over: Callable[[], None]
+) -> bool:
+    """Put a HeldStream in place of a response's streamed body; False if the body is there already or absent.
+
+    Whoever ends the activation cancels the `scopes`: then the stream is cut off, as nobody feeds it any more.
+    """
+    payload = response._payload
+    stream = payload.stream
+    if stream is None or payload.body_used or stream.locked:
+        return False
+    payload.stream = HeldStream.of(stream, context, scopes, over)
+    return True

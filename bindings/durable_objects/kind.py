@@ -1,0 +1,140 @@
+"""Durable Objects as a kind of binding: `durable_objects` and `migrations` in the configuration, a namespace in env."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from bindings.durable_objects.body import ObjectClass, ObjectFactory
+from bindings.durable_objects.deletion import delete_namespace
+from bindings.durable_objects.migrations import Migrated, Migration, migrate
+from bindings.durable_objects.namespace import DurableObjectNamespace
+from bindings.kind import BindingRuntime
+from edge_runtime.actors.api import ActorKind
+from edge_runtime.config.decode import decode, warn
+from edge_runtime.config.model import Binding, Where
+from edge_runtime.errors import ConfigError, ScriptError
+from edge_runtime.limits import OBJECT_IDLE_MS
+from edge_runtime.workers.entrypoints import DurableObject
+
+if TYPE_CHECKING:
+    import click
+
+_log = logging.getLogger("edge.durable_objects")
+
+_SECTION: Final = "durable_objects"
+_MIGRATIONS: Final = "migrations"
+
+
+class ObjectBinding(msgspec.Struct, frozen=True):
+    """One item of `durable_objects.bindings`; `environment` is read and has no effect."""
+
+    name: str
+    class_name: str
+    script_name: str | None = None
+    environment: str | None = None
+
+
+class ObjectsSection(msgspec.Struct, frozen=True):
+    bindings: tuple[ObjectBinding, ...] = ()
+
+
+class ObjectSpec(msgspec.Struct, frozen=True):
+    class_name: str
+    namespace: str
+    """Under which the data lies: the class's first name."""
+    sqlite: bool
+    migrated: bool
+    """Some migration creates the class."""
+
+
+class DeletedNamespaces(msgspec.Struct, frozen=True):
+    namespaces: tuple[str, ...]
+
+
+class DurableObjectsKind:
+    name = _SECTION
+    sections = (_SECTION, _MIGRATIONS)
+    command_names: tuple[str, ...] = ()
+
+    def commands(self) -> Sequence[click.Command]:
+        return ()
+
+    def parse(self, sections: Mapping[str, object], worker: str, where: Where) -> Iterable[Binding]:
+        migrated = _read_migrations(sections, where)
+        section = decode(sections.get(_SECTION, {}), ObjectsSection, where / _SECTION)
+        for index, item in enumerate(section.bindings):
+            yield _binding(item, migrated, worker, where / _SECTION / "bindings" / index)
+        if migrated.deleted:
+            yield Binding(self.name, "", DeletedNamespaces(migrated.deleted))
+
+    def build(self, binding: Binding, runtime: BindingRuntime) -> DurableObjectNamespace | None:
+        spec = binding.spec
+        if isinstance(spec, DeletedNamespaces):
+            return None
+        assert isinstance(spec, ObjectSpec)
+        worker = runtime.worker
+        if not spec.migrated:
+            text = (
+                f"worker {worker.name}: the Durable Object class {spec.class_name} is in no migration; "
+                f'add {{"tag": "v1", "new_sqlite_classes": ["{spec.class_name}"]}} to migrations'
+            )
+            if not runtime.development:
+                raise ScriptError(text)
+            _log.warning("%s (an error when deployed)", text)
+        deletes_alarm = worker.flag(
+            "delete_all_deletes_alarm", default_from="2026-02-24", off="delete_all_preserves_alarm"
+        )
+        of = ObjectClass(_find_class(spec.class_name, runtime), runtime.env, spec.sqlite, deletes_alarm)
+        runtime.actors.register(worker.name, ActorKind.OBJECT, spec.namespace, ObjectFactory(of, OBJECT_IDLE_MS))
+        return DurableObjectNamespace(runtime.actors, runtime.random, worker.name, spec.namespace)
+
+    async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
+        """Remove the data of classes that a migration deleted."""
+        for binding in bindings:
+            if isinstance(binding.spec, DeletedNamespaces):
+                for namespace in binding.spec.namespaces:
+                    await delete_namespace(runtime.store, runtime.worker.name, namespace)
+
+
+def _read_migrations(sections: Mapping[str, object], where: Where) -> Migrated:
+    place = where / _MIGRATIONS
+    return migrate(decode(sections.get(_MIGRATIONS, []), tuple[Migration, ...], place), place)
+
+
+def _binding(item: ObjectBinding, migrated: Migrated, worker: str, place: Where) -> Binding:
+    if not item.name.isidentifier():
+        raise ConfigError(place.file, (place / "name").at, f'the string "{item.name}"', "a name that Python can spell")
+    if not item.class_name.isidentifier():
+        raise ConfigError(
+            place.file, (place / "class_name").at, f'the string "{item.class_name}"', "the name of a class"
+        )
+    if item.script_name is not None and item.script_name != worker:
+        raise ConfigError(
+            place.file,
+            (place / "script_name").at,
+            f'the string "{item.script_name}"',
+            f'"{worker}", the worker itself, or no script_name: objects live in the worker that defines their class',
+        )
+    made = migrated.classes.get(item.class_name)
+    if made is None:
+        warn(place / "class_name", f"no migration creates the class {item.class_name}; deploying needs one")
+        spec = ObjectSpec(item.class_name, item.class_name, sqlite=True, migrated=False)
+    else:
+        spec = ObjectSpec(item.class_name, made.namespace, made.sqlite, migrated=True)
+    return Binding(_SECTION, item.name, spec)
+
+
+def _find_class(name: str, runtime: BindingRuntime) -> type[DurableObject]:
+    found = runtime.exports.get(name)
+    if isinstance(found, type) and issubclass(found, DurableObject):
+        return found
+    objects = sorted(name for name, cls in runtime.exports.items() if issubclass(cls, DurableObject))
+    has = f"its Durable Object classes are {', '.join(objects)}" if objects else "it has no Durable Object class"
+    raise ScriptError(
+        f"worker {runtime.worker.name}: durable_objects names the class {name}, which the script does not export as a "
+        f"subclass of DurableObject; {has}"
+    )

@@ -1,0 +1,68 @@
+"""`self.ctx` of a Durable Object."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NoReturn, Protocol
+
+from edge_runtime.actors.ids import DurableObjectId
+from edge_runtime.actors.storage import ActorStorage
+from edge_runtime.promise import Promise
+from edge_runtime.workers.context import waitUntil
+from edge_runtime.workers.entrypoints import DurableObjectAbort, DurableObjectContext
+from edge_runtime.workers.js_values import JsDict
+
+ABORTED: Final = "Application called abort() to reset Durable Object."
+
+
+class StateServices(Protocol):
+    """What the state needs of the body that it belongs to."""
+
+    def critical_section(self, callback: Callable[[], Any]) -> Promise[Any]: ...
+
+    def reset(self, message: str, *, retry_alarm: bool) -> None: ...
+
+
+class DurableObjectState(DurableObjectContext):
+    def __init__(self, id: DurableObjectId, storage: ActorStorage, services: StateServices) -> None:
+        self.id = id
+        self.storage = storage
+        self.props = JsDict()
+        self._services = services
+
+    def waitUntil(self, work: Awaitable[Any]) -> None:
+        """Keep the object in memory and the event open until `work` has ended, at most 30 s after the reply."""
+        waitUntil(work)
+
+    wait_until = waitUntil
+
+    def blockConcurrencyWhile(self, callback: Callable[[], Any]) -> Promise[Any]:
+        """Call `callback()` with all other events of this object held back, and return its result.
+
+        Sections run one after the other; they may be nested. If the callback raises or takes more than 30 s, the
+        object is reset. In the constructor it need not be awaited: events wait for it all the same.
+        """
+        if not callable(callback):
+            raise TypeError(
+                f"blockConcurrencyWhile() takes an async function, not {type(callback).__name__}"
+                + ("; pass the function without calling it" if isinstance(callback, Awaitable) else "")
+            )
+        return self._services.critical_section(callback)
+
+    block_concurrency_while = blockConcurrencyWhile
+
+    def abort(
+        self, reason: object = None, options: Mapping[str, Any] | None = None, *, retryAlarm: bool = True
+    ) -> NoReturn:
+        """Reset the object: unwritten values are dropped, calls in flight fail with `reason`, the next call makes it
+        anew. With `retryAlarm` False an alarm handler that calls this is not run again.
+
+        Raises DurableObjectAbort, which `except Exception` does not catch.
+        """
+        message = ABORTED if reason is None else str(reason)
+        retry = retryAlarm if options is None else bool(options.get("retryAlarm", retryAlarm))
+        self._services.reset(message, retry_alarm=retry)
+        raise DurableObjectAbort(message)
+
+    def __repr__(self) -> str:
+        return f"<DurableObjectState of {self.id!r}>"

@@ -1,0 +1,344 @@
+import pytest
+import trio
+from durable_object_world import world
+from trio.testing import wait_all_tasks_blocked
+
+from edge_runtime.errors import ActorBroken
+from edge_runtime.event import Outcome
+from edge_runtime.store.api import Table
+from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.workers import DurableObject, Response
+from edge_runtime.workers.entrypoints import DurableObjectAbort
+
+
+class Counter(DurableObject):
+    async def increment(self, by=1):
+        value = (await self.ctx.storage.get("value") or 0) + by
+        self.ctx.storage.put("value", value)
+        return value
+
+    def read(self):
+        return self.ctx.storage.kv.get("value")
+
+    async def fetch(self, request):
+        return Response(f"{request.method} {request.url} {await self.increment()}")
+
+    async def fail(self, kind):
+        raise {"type": TypeError, "value": UnicodeError, "other": KeyError}[kind]("no such thing")
+
+    def echo(self, *args):
+        self.seen = args
+        return list(args)
+
+    def give_tuple(self):
+        return (1, 2)
+
+    async def hang(self):
+        await trio.sleep_forever()
+
+    async def abort(self):
+        self.ctx.storage.put("lost", 1)
+        try:
+            self.ctx.abort("enough")
+        except Exception:
+            return "swallowed"
+
+    async def slow_increment(self):
+        value = await self.ctx.storage.get("value") or 0
+        await self.ctx.storage.put("value", value + 1)
+        return await self.ctx.storage.get("value")
+
+    async def who(self):
+        return [self.ctx.id.toString(), self.ctx.id.name]
+
+    def wait_until(self, seconds):
+        async def work():
+            await trio.sleep(seconds)
+            self.ctx.storage.put("waited", True)
+
+        self.ctx.waitUntil(work())
+
+
+async def test_methods_are_called_in_order_and_state_is_kept(autojump_clock):
+    async with world(Counter) as w:
+
+        async def script():
+            stub = w.ns["Counter"].getByName("a")
+            promises = [stub.increment() for _ in range(20)]
+            return [await promise for promise in promises]
+
+        assert await w.run(script) == list(range(1, 21))
+        assert await w.call("a", "read") == 20
+        assert await w.call("b", "read") is None
+
+
+async def test_state_survives_eviction_and_restart(autojump_clock):
+    store = MemoryStore()
+    async with world(Counter, store=store) as w:
+        await w.call("a", "increment", 5)
+        await trio.sleep(30)
+        assert w.host.active == 0
+        assert await w.call("a", "increment") == 6
+    async with world(Counter, store=store.crash()) as w:
+        assert await w.call("a", "increment") == 7
+
+
+async def test_reply_waits_for_the_write():
+    store = MemoryStore(manual=True)
+    async with world(Counter, store=store) as w:
+        done = []
+
+        async def call():
+            done.append(await w.call("a", "increment"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await wait_all_tasks_blocked()
+            assert done == []
+            assert store.queued == 1
+            store.commit_group()
+        assert done == [1]
+
+
+async def test_read_modify_write_across_storage_awaits_is_atomic(autojump_clock):
+    async with world(Counter) as w:
+
+        async def script():
+            promises = [w.ns["Counter"].getByName("a").slow_increment() for _ in range(50)]
+            return sorted([await promise for promise in promises])
+
+        assert await w.run(script) == list(range(1, 51))
+
+
+async def test_fetch_passes_requests_and_responses(autojump_clock):
+    async with world(Counter) as w:
+
+        async def script():
+            stub = w.ns["Counter"].getByName("a")
+            response = await stub.fetch("https://object/path", method="POST", body="x")
+            return response.status, await response.text()
+
+        assert await w.run(script) == (200, "POST https://object/path 1")
+        assert w.events.ended[-2:] == [("Counter.fetch", Outcome.OK), ("Default.fetch", Outcome.OK)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "message"),
+    [
+        ("type", TypeError, "no such thing"),
+        ("value", ValueError, "no such thing"),
+        ("other", Exception, "'no such thing'"),
+    ],
+)
+async def test_errors_reach_the_caller_as_remote_and_the_object_lives_on(kind, seen, message):
+    async with world(Counter) as w:
+        await w.call("a", "echo", 1)
+        with pytest.raises(seen) as raised:
+            await w.call("a", "fail", kind)
+        assert type(raised.value) is seen
+        assert str(raised.value) == message
+        assert raised.value.remote is True
+        assert "in fail" in w.events.errors[0]
+        assert ("Counter.fail", Outcome.EXCEPTION) in w.events.ended
+        assert [name for name, _ in w.events.ended].count("Counter.constructor") == 1
+
+
+@pytest.mark.parametrize("name", ["missing", "alarms", "env", "ctx"])
+async def test_missing_method(name):
+    async with world(Counter) as w:
+        with pytest.raises(TypeError, match=f"Method {name} does not exist"):
+            await w.call("a", name)
+
+
+@pytest.mark.parametrize("name", ["alarm", "webSocketMessage", "dup", "constructor", "connect"])
+async def test_reserved_method(name):
+    async with world(Counter) as w:
+        with pytest.raises(TypeError, match=f"'{name}' is a reserved method and cannot be called over RPC."):
+            await w.call("a", name)
+
+
+async def test_private_names_are_not_callable():
+    async with world(Counter) as w:
+        with pytest.raises(AttributeError):
+            _ = w.ns["Counter"].getByName("a")._private
+
+
+async def test_arguments_are_copies_and_keywords_one_trailing_dict():
+    async with world(Counter) as w:
+        mine = {"list": [1, 2]}
+
+        async def script():
+            promise = w.ns["Counter"].getByName("a").echo(mine, b"raw", flag=True)
+            mine["list"].append(3)
+            return await promise
+
+        first, raw, options = await w.run(script)
+        assert first == {"list": [1, 2]}
+        assert first.list == [1, 2]
+        assert bytes(raw) == b"raw"
+        assert options == {"flag": True}
+
+
+async def test_values_that_cannot_cross_are_refused():
+    async with world(Counter) as w:
+        with pytest.raises(TypeError, match="tuple"):
+            await w.call("a", "echo", (1, 2))
+        with pytest.raises(TypeError, match="tuple"):
+            await w.call("a", "give_tuple")
+
+
+async def test_abort_drops_unwritten_values_and_fails_what_is_in_flight(autojump_clock):
+    store = MemoryStore()
+    async with world(Counter, store=store) as w:
+
+        async def script():
+            stub = w.ns["Counter"].getByName("a")
+            hanging, aborting = stub.hang(), stub.abort()
+            for promise in (hanging, aborting):
+                with pytest.raises(ActorBroken, match="enough") as broken:
+                    await promise
+                assert broken.value.remote
+                assert broken.value.durableObjectReset
+            with pytest.raises(ActorBroken, match="enough"):
+                await stub.increment()
+            return await w.ns["Counter"].getByName("a").increment()
+
+        assert await w.run(script) == 1
+        assert [name for name, _ in w.events.ended].count("Counter.constructor") == 2
+        await trio.sleep(1)
+        assert all(b"lost" not in key for key in store._image[Table.OBJECTS].order)
+
+
+async def test_abort_is_not_caught_as_exception():
+    assert not issubclass(DurableObjectAbort, Exception)
+
+
+async def test_name_and_id_are_known_inside():
+    async with world(Counter) as w:
+        id = w.ns["Counter"].idFromName("a")
+        assert await w.call("a", "who") == [id.toString(), "a"]
+
+        async def script():
+            return await w.ns["Counter"].get(w.ns["Counter"].newUniqueId()).who()
+
+        assert (await w.run(script))[1] is None
+
+
+async def test_wait_until_keeps_the_object_in_memory(autojump_clock):
+    store = MemoryStore()
+    async with world(Counter, store=store, idle_ms=1000) as w:
+        assert await w.call("a", "wait_until", 20) is None
+        await trio.sleep(25)
+        assert [name for name, _ in w.events.ended].count("Counter.constructor") == 1
+        assert any(b"waited" in key for key in store._image[Table.OBJECTS].order)
+        await trio.sleep(10)
+        await w.call("a", "read")
+        assert [name for name, _ in w.events.ended].count("Counter.constructor") == 2
+
+
+class Broken(DurableObject):
+    def __init__(self, ctx, env):
+        raise RuntimeError("cannot be made")
+
+    def anything(self):
+        return 1
+
+
+async def test_failing_constructor_fails_the_call():
+    async with world(Broken) as w:
+        for _ in range(2):
+            with pytest.raises(Exception, match="cannot be made"):
+                await w.call("a", "anything")
+
+
+class Caller(DurableObject):
+    async def relay(self):
+        self.ctx.storage.put("before", True)
+        return await self.env["Counter"].getByName("a").increment()
+
+
+async def test_calls_of_an_object_wait_at_its_output_gate():
+    async with world(Caller, Counter, store=MemoryStore(manual=True)) as w, trio.open_nursery() as nursery:
+        nursery.start_soon(w.call, "x", "relay")
+        await wait_all_tasks_blocked()
+        assert w.store.queued == 1
+        assert [name for name, _ in w.events.ended] == ["Caller.constructor"]
+        w.store.commit_group()
+        await wait_all_tasks_blocked()
+        assert ("Counter.increment", Outcome.OK) in w.events.ended
+        w.store.commit_group()
+
+
+class Streamer(DurableObject):
+    def __init__(self, ctx, env):
+        super().__init__(ctx, env)
+        self.more = trio.Event()
+
+    async def fetch(self, request):
+        async def pieces():
+            yield b"one "
+            await self.more.wait()
+            self.ctx.storage.put("sent", 1)
+            yield b"two"
+
+        return Response(pieces(), headers={"content-type": "text/event-stream"})
+
+    def push(self):
+        self.more.set()
+
+
+async def test_an_object_stays_in_memory_while_it_streams(autojump_clock):
+    async with world(Streamer, idle_ms=1000) as w:
+        pieces = []
+
+        async def script():
+            response = await w.ns["Streamer"].getByName("a").fetch("https://object/")
+            async for piece in response.body:
+                pieces.append(bytes(piece))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.run, script)
+            await trio.sleep(30)
+            assert pieces == [b"one "]
+            await w.call("a", "push")
+        assert pieces == [b"one ", b"two"]
+        assert [name for name, _ in w.events.ended].count("Streamer.constructor") == 1
+        assert ("Streamer.fetch", Outcome.OK) in w.events.ended
+        await trio.sleep(5)
+        assert w.host.active == 0
+        assert w.events.open == 0
+
+
+async def test_a_dropped_stream_does_not_keep_the_object(autojump_clock):
+    async with world(Streamer, idle_ms=1000) as w:
+
+        async def script():
+            await w.ns["Streamer"].getByName("a").fetch("https://object/")
+
+        await w.run(script)
+        await trio.sleep(5)
+        assert w.events.open == 0
+
+
+async def test_release_cuts_streams_off(autojump_clock):
+    async with world(Streamer) as w:
+        sent = []
+
+        async def script():
+            return await w.ns["Streamer"].getByName("a").fetch("https://object/")
+
+        response = await w.run(script)
+
+        async def write(piece):
+            sent.append(piece)
+
+        async with trio.open_nursery() as nursery:
+
+            async def send():
+                with pytest.raises(ActorBroken):
+                    await response._outgoing().body.write_to(write)
+
+            nursery.start_soon(send)
+            await trio.sleep(1)
+            await w.host.release()
+        assert sent == [b"one "]
