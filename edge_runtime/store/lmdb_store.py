@@ -92,7 +92,7 @@ class LmdbSnapshot:
             txn, pieces = self._txn, self._chunks
             with translated(f"cannot read {table}"):
                 for key, entry in self._walk(tables[table], start, end, reverse, values=True):
-                    yield key, entry[1:] if entry[:1] == chunks.INLINE else chunks.read(txn, pieces, entry)
+                    yield key, entry[1:] if entry and not entry[0] else chunks.read(txn, pieces, entry)
 
     def keys(
         self, table: Table, start: bytes = b"", end: bytes | None = None, *, reverse: bool = False
@@ -131,6 +131,7 @@ class LmdbStore:
         self._when_unread: list[Callable[[], None]] = []
         self._begin: Callable[[Any], Any] = self._begin_nothing
         self._tables: dict[Table, Any] = {}
+        self._closing = False
         self._closed: str | None = None
         if environment is not None:
             self._attach(environment)
@@ -202,6 +203,9 @@ class LmdbStore:
         """Commit everything queued, then close; called by `open_store`. The wait cannot be cancelled."""
         if self._committer is not None:
             self._committer.refuse()
+            # Snapshots that somebody forgot must not hold up a commit that waits for the map to grow.
+            self._closing = True
+            self._run_waiting()
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._committer.join)
         environment = self._environment
@@ -264,14 +268,17 @@ class LmdbStore:
     def _end_read(self) -> None:
         self._reading -= 1
         if not self._reading and self._when_unread:
-            waiting, self._when_unread = self._when_unread, []
-            for fn in waiting:
-                fn()
+            self._run_waiting()
 
     def _run_unread(self, fn: Callable[[], None]) -> None:
-        if self._reading:
+        if self._reading and not self._closing:
             self._when_unread.append(fn)
         else:
+            fn()
+
+    def _run_waiting(self) -> None:
+        waiting, self._when_unread = self._when_unread, []
+        for fn in waiting:
             fn()
 
     def _begin_nothing(self, database: Any) -> NoReturn:

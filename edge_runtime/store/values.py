@@ -28,28 +28,6 @@ import cbor2
 from edge_runtime.errors import StoreCorrupt
 from edge_runtime.limits import VALUE_DEPTH_MAX
 
-_VERSION: Final = b"\x01"
-_HEADER: Final = 5
-
-_DATETIME: Final = 60001
-_ERROR: Final = 60002
-_DECIMAL: Final = 60003
-_SURROGATES: Final = 60004
-
-_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes, date, UUID})
-_BASES: Final[tuple[type[Any], ...]] = (str, int, float, bytes)
-
-# Tags that cbor2 knows and we never write: times as numbers, references, rationals, regular expressions, addresses...
-_REFUSED_TAGS: Final = (1, 5, 25, 28, 29, 30, 35, 36, 52, 54, 100, 256, 260, 261, 43000, 55799)
-
-# A decoder ignores what follows the first item. So two items are decoded, and the second must be this one.
-_PAIR: Final = b"\x82"
-_MARK: Final = b"end of value"
-_END: Final = cbor2.dumps(_MARK)
-
-# First bytes of items that decode to types not on the allow-list: simple values and `undefined`.
-_SIMPLE: Final = re.compile(rb"[\xe0-\xf3\xf7\xf8]")
-
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
@@ -63,6 +41,31 @@ class ErrorRecord:
     def of(cls, error: BaseException, *, with_traceback: bool = False) -> ErrorRecord:
         trace = "".join(format_exception(error)) if with_traceback else ""
         return cls(type(error).__name__, str(error), trace)
+
+
+_VERSION: Final = b"\x01"
+_HEADER: Final = 5
+
+_DATETIME: Final = 60001
+_ERROR: Final = 60002
+_DECIMAL: Final = 60003
+_SURROGATES: Final = 60004
+
+_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes, date, UUID})
+_LISTED: Final = _SCALARS | {datetime, Decimal, ErrorRecord}
+_COLLECTIONS: Final = frozenset({list, tuple, set, frozenset})
+_BASES: Final[tuple[type[Any], ...]] = (str, int, float, bytes)
+
+# Tags that cbor2 knows and we never write: times as numbers, references, rationals, regular expressions, addresses...
+_REFUSED_TAGS: Final = (1, 5, 25, 28, 29, 30, 35, 36, 52, 54, 100, 256, 260, 261, 43000, 55799)
+
+# A decoder ignores what follows the first item. So two items are decoded, and the second must be this one.
+_PAIR: Final = b"\x82"
+_MARK: Final = b"end of value"
+_END: Final = cbor2.dumps(_MARK)
+
+# First bytes of items that decode to types not on the allow-list: simple values and `undefined`.
+_SIMPLE: Final = re.compile(rb"[\xe0-\xf3\xf7\xf8]")
 
 
 def encode(value: Any) -> bytes:
@@ -251,12 +254,18 @@ _SEMANTIC: Final[dict[int, Any]] = dict.fromkeys(_REFUSED_TAGS, _refused_tag)
 
 
 def _require_listed(value: Any) -> None:
-    if isinstance(value, dict):
+    kind = type(value)
+    if kind in _LISTED:
+        return
+    if kind is dict or kind is cbor2.frozendict:
         for key, item in value.items():
-            _require_listed(key)
-            _require_listed(item)
-    elif isinstance(value, (list, tuple, set, frozenset)):
+            if type(key) not in _LISTED:
+                _require_listed(key)
+            if type(item) not in _LISTED:
+                _require_listed(item)
+    elif kind in _COLLECTIONS:
         for item in value:
-            _require_listed(item)
-    elif type(value) not in _SCALARS and not isinstance(value, (datetime, Decimal, ErrorRecord)):
-        raise StoreCorrupt(f"a value holds {type(value).__name__}, which values are not written with")
+            if type(item) not in _LISTED:
+                _require_listed(item)
+    else:
+        raise StoreCorrupt(f"a value holds {kind.__name__}, which values are not written with")

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from edge_runtime.errors import Conflict, StoreFailed, StoreFull
-from edge_runtime.limits import COMMIT_BATCHES_MAX
+from edge_runtime.limits import COMMIT_BATCHES_MAX, STORE_SWEEP_GROUPS
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch, Operation, Put, Table
 from edge_runtime.store.committer import BatchRefused, Committer, MapFull
@@ -30,6 +30,7 @@ class ScriptedWriter:
         self.groups: list[int] = []
         self.threads: set[int] = set()
         self.finished = False
+        self.sweeps = 0
         self.may_commit = threading.Event()
         self.may_commit.set()
 
@@ -65,7 +66,9 @@ class ScriptedWriter:
         self._call()
         self.capacity *= 2
 
-    def sweep(self) -> None: ...
+    def sweep(self) -> None:
+        assert self.applied is None
+        self.sweeps += 1
 
     def finish(self) -> None:
         assert self.applied is None
@@ -133,6 +136,14 @@ async def test_a_group_is_bounded() -> None:
         await promises[-1]
     assert max(writer.groups) <= COMMIT_BATCHES_MAX
     assert len(writer.durable) == COMMIT_BATCHES_MAX + 100
+
+
+async def test_dead_readers_are_looked_for_under_traffic_too() -> None:
+    writer = ScriptedWriter()
+    async with running(writer) as (committer, _):
+        for number in range(STORE_SWEEP_GROUPS * 2 + 1):
+            await committer.submit(put(b"%d" % number))
+    assert writer.sweeps == 2
 
 
 async def test_transactions_stay_on_the_committers_thread() -> None:
