@@ -18,8 +18,8 @@ _SOONEST_S: Final = 0.05
 class Beat:
     """What to do now, and when to look again."""
 
-    ping: int | None
-    """Send a ping with this number."""
+    ping: bool
+    """Send a ping."""
     kill: str | None
     """Kill the isolate, for this reason."""
     next_s: float
@@ -29,7 +29,6 @@ class Heartbeat:
     def __init__(self, blocked_ms: int, cpu_ms: int) -> None:
         self._blocked_ms = blocked_ms
         self._cpu_ms = cpu_ms
-        self._number = 0
         self._answered = True
         self._unanswered_s = 0.0
         self._cpu_before_ms = 0
@@ -44,16 +43,15 @@ class Heartbeat:
             self._answered = False
             self._unanswered_s = 0.0
             self._cpu_before_ms = cpu_ms
-            self._number += 1
-            return Beat(self._number, None, HEARTBEAT_S)
+            return Beat(True, None, HEARTBEAT_S)
         # A supervisor that was itself stopped or starved has not been listening: such time counts only in part.
         self._unanswered_s += min(elapsed_s, 2 * HEARTBEAT_S)
         wall_left_s = self._blocked_ms / 1000 - self._unanswered_s
         cpu_left_s = (self._cpu_ms + CPU_KILL_SLACK_MS - (cpu_ms - self._cpu_before_ms)) / 1000
         if cpu_left_s <= 0:
             reason = f"it used more than limits.cpu_ms = {self._cpu_ms} ms of CPU without giving up control"
-            return Beat(None, reason, HEARTBEAT_S)
+            return Beat(False, reason, HEARTBEAT_S)
         if wall_left_s <= 0:
             reason = f"its event loop was blocked for more than {self._blocked_ms} ms (a blocking call in async code?)"
-            return Beat(None, reason, HEARTBEAT_S)
-        return Beat(None, None, max(_SOONEST_S, min(HEARTBEAT_S, wall_left_s, cpu_left_s)))
+            return Beat(False, reason, HEARTBEAT_S)
+        return Beat(False, None, max(_SOONEST_S, min(HEARTBEAT_S, wall_left_s, cpu_left_s)))

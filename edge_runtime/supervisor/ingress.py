@@ -13,12 +13,12 @@ from typing import Final
 
 import trio
 
-from edge_runtime.control import Connection
 from edge_runtime.limits import INGRESS_PENDING_MAX, PEEK_MAX, PEEK_TIMEOUT_S
 from edge_runtime.supervisor.peek import Head, Peeked, look
 from edge_runtime.supervisor.refusal import plain_answer, refuse
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.routing import RoutingTable
+from edge_runtime.supervisor.untouched import is_untouched
 from edge_runtime.supervisor.worker import Worker, WorkerUnavailable
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -133,21 +133,23 @@ class Ingress:
         return _NO_WORKER if name is None else self._workers[name]
 
     async def _hand_over(self, client: trio.socket.SocketType, worker: Worker) -> bytes | None:
-        """Pass the socket to the worker's isolate; returns an answer for the client when there is none."""
+        """Pass the socket to the worker's isolate; returns an answer for the client when there is none.
+
+        An isolate that dies with the connection still waiting before it does not take it along: the next one gets it.
+        """
         while True:
             try:
                 isolate = await worker.isolate()
             except WorkerUnavailable as error:
                 return self._unavailable(error)
             try:
-                await isolate.channel.send(Connection(), (client.fileno(),))
+                if await isolate.hand_over(client.fileno()) or not is_untouched(client):
+                    return None
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 await isolate.leaving.wait()
             except OSError as error:
                 # Too many descriptors in flight or no memory: as when accepting.
                 await self._wait_for_descriptors(error)
-            else:
-                return None
 
     def _unavailable(self, error: WorkerUnavailable) -> bytes:
         if self._development:

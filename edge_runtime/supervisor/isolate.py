@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import deque
 from typing import Final, Protocol
 
 import trio
 
 from edge_runtime.control import (
     ActorsReleased,
+    Connection,
     IsolateFailed,
     IsolateReady,
     Log,
@@ -30,6 +32,21 @@ _LAST_WORDS_S: Final = 1.0
 """How long after its death an isolate's last messages and its exit status are waited for."""
 
 _TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK")
+
+
+_CONFIRM_S: Final = 0.02
+"""How long after a connection was handed over the isolate is asked, out of turn, whether it has it."""
+
+
+class _Handover:
+    """Connections passed to the isolate between two pings."""
+
+    __slots__ = ("begun", "decided", "taken")
+
+    def __init__(self) -> None:
+        self.begun = trio.Event()
+        self.decided = trio.Event()
+        self.taken = False
 
 
 class IsolateOwner(Protocol):
@@ -62,6 +79,9 @@ class IsolateHandle:
         self.retiring = False
         self.last_pong: Pong | None = None
         self._heartbeat = Heartbeat(blocked_ms, cpu_ms)
+        self._pings = 0
+        self._handover = _Handover()
+        self._undecided: deque[tuple[int, _Handover]] = deque()
         self._pidfd = pidfd
         # Kept open, so that a pid given to another process is never read by mistake.
         try:
@@ -77,6 +97,7 @@ class IsolateHandle:
                 ended = trio.Event()
                 nursery.start_soon(self._read, owner, ended)
                 nursery.start_soon(self._watch)
+                nursery.start_soon(self._confirm)
                 await trio.lowlevel.wait_readable(self._pidfd)
                 with trio.move_on_after(_LAST_WORDS_S):
                     await ended.wait()
@@ -93,6 +114,20 @@ class IsolateHandle:
                 os.close(self._stat)
             for event in (self.leaving, self.released, self.exited, self.dead):
                 event.set()
+            for handover in (self._handover, *(handover for _, handover in self._undecided)):
+                handover.decided.set()
+
+    async def hand_over(self, descriptor: int) -> bool:
+        """Pass a client's connection to the isolate and wait until it has it; the caller keeps its own descriptor.
+
+        False means that the isolate died without having said so: what the client sent may still be unread. Raises
+        trio.BrokenResourceError or trio.ClosedResourceError if it was dead already.
+        """
+        await self.channel.send(Connection(), (descriptor,))
+        handover = self._handover
+        handover.begun.set()
+        await handover.decided.wait()
+        return handover.taken
 
     def begin_retiring(self, grace_s: float) -> None:
         """Ask the isolate to finish; it takes no new connections from now on."""
@@ -165,7 +200,12 @@ class IsolateHandle:
 
     def _take(self, message: object, owner: IsolateOwner) -> None:
         match message:
-            case Pong():
+            case Pong(number=number):
+                # It reads in order: what was sent before the ping has arrived.
+                while self._undecided and self._undecided[0][0] <= number:
+                    handover = self._undecided.popleft()[1]
+                    handover.taken = True
+                    handover.decided.set()
                 self.last_pong = message
                 self._heartbeat.pong()
                 owner.isolate_answered(self, message)
@@ -180,15 +220,27 @@ class IsolateHandle:
                 if self.retiring:
                     self.released.set()
 
+    def _ping(self) -> None:
+        self._pings += 1
+        if self.channel.send_soon(Ping(self._pings)) and self._handover.begun.is_set():
+            self._undecided.append((self._pings, self._handover))
+            self._handover = _Handover()
+
+    async def _confirm(self) -> None:
+        while True:
+            await self._handover.begun.wait()
+            await trio.sleep(_CONFIRM_S)
+            self._ping()
+
     async def _watch(self) -> None:
         await self.ready.wait()
         before_s = time.monotonic()
-        while True:
+        while not self.retiring:  # then its grace is the limit
             now_s = time.monotonic()
             beat = self._heartbeat.beat(now_s - before_s, self.cpu_ms())
             before_s = now_s
             if beat.kill is not None:
                 self.kill(beat.kill)
-            if beat.ping is not None:
-                self.channel.send_soon(Ping(beat.ping))
+            if beat.ping:
+                self._ping()
             await trio.sleep(beat.next_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -55,6 +56,8 @@ def start_zygote(runtime: Callable[[], ScriptRuntime] = import_runtime) -> Zygot
     def child() -> int:
         ours.close()
         leave_terminal()
+        # Memory holds secrets: no core files, unless a script asks for them.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         return _Zygote(theirs, runtime()).run()
 
     try:

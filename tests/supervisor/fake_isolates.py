@@ -5,6 +5,7 @@ Its scripts define `handle(path) -> str`, called on the event loop, and may defi
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import socket
@@ -47,6 +48,7 @@ def load_script(config):
 
 
 def run_isolate(control, task, script, config):
+    faulthandler.disable()  # pytest's would print the stacks of crashes made on purpose
     return trio.run(FakeIsolate(control, task, script or load_script(config)).run)
 
 
@@ -112,6 +114,7 @@ class FakeIsolate:
                 await client.send(b"x" * 65536)
         body = self.builtin(path).encode()
         await client.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        client.shutdown(socket.SHUT_WR)
         line = LogLine(int(time.time() * 1000), "fetch", "handle", path, "ok", 1, 1.0, "")
         self.channel.send_soon(Log((line,)))
 
