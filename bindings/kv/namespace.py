@@ -24,6 +24,7 @@ from bindings.kv.validation import (
     read_type,
 )
 from bindings.kv.writes import Write, check_put, commit_deletes, commit_puts
+from edge_runtime.errors import StoreCorrupt, StoreError
 from edge_runtime.event import current_event, require_event
 from edge_runtime.limits import KV_BULK_GET_BYTES_MAX, KV_LIST_SCAN_MAX, MIB
 from edge_runtime.promise import Promise
@@ -126,7 +127,7 @@ class KvNamespace:
     def _read(self, work: Any, *args: Any) -> Promise[Any]:
         try:
             return Promise.resolved(work(*args))
-        except (TypeError, ValueError, KvError) as error:
+        except (TypeError, ValueError, KvError, StoreError) as error:
             return Promise.rejected(error)
 
     def _get(self, key: object, options: object, named: Mapping[str, Any]) -> object:
@@ -254,7 +255,7 @@ def scan_page(snapshot: Snapshot, namespace: str, asked: ListOptions, now_ms: in
         if entry.expires_s is not None:
             row["expiration"] = entry.expires_s
         if entry.metadata is not None:
-            row["metadata"] = _parse_json(entry.metadata, "stored KV metadata")
+            row["metadata"] = _stored_metadata(entry.metadata)
         found.append(row)
     return found, None
 
@@ -267,8 +268,15 @@ def _count(operations: int) -> None:
 
 def _with_metadata(pair: tuple[object, bytes | None] | None) -> JsDict:
     value, metadata = (None, None) if pair is None else pair
-    parsed = None if metadata is None else _parse_json(metadata, "stored KV metadata")
+    parsed = None if metadata is None else _stored_metadata(metadata)
     return JsDict({"value": value, "metadata": parsed, "cacheStatus": None})
+
+
+def _stored_metadata(metadata: bytes) -> Any:
+    try:
+        return _parse_json(metadata, "stored KV metadata")
+    except ValueError as error:
+        raise StoreCorrupt(str(error)) from None
 
 
 def _decoded(kind: str, value: bytes) -> object:

@@ -140,11 +140,15 @@ class KvMachine(RuleBasedStateMachine):
                 assert entries.expiry_key(expected.expires_s, name, key) in index
 
     def teardown(self):
-        """After everything has expired, one sweep leaves only what never expires."""
+        """After everything has expired, sweeping leaves only what never expires.
+
+        A second round is for index entries of earlier expirations, whose removal conflicts with the key's own.
+        """
         self.commit_all()
         self.clock.advance(10**7)
-        self.look_for_expired()
-        self.commit_removals()
+        for _ in range(2):
+            self.look_for_expired()
+            self.commit_removals()
         kept = [place for place, expected in self.durable.items() if expected.expires_s is None]
         with self.store.snapshot() as snapshot:
             assert len(list(snapshot.keys(Table.KV, b"\x02", b"\x03"))) == len(kept)
