@@ -11,21 +11,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import trio
 import trio_asyncio
 from trio_asyncio import _loop as _loop_module
 from trio_asyncio._loop import current_loop
 
-from edge_runtime.isolate.script_loop import Crossing, ScriptLoop, adopt
-from edge_runtime.limits import ASYNCIO_CLOSE_S
+from edge_runtime.isolate.loop_callbacks import Crossing
+from edge_runtime.isolate.script_loop import ScriptLoop
+from edge_runtime.limits import ASYNCIO_CLOSE_S, ASYNCIO_THREADS_MAX
 
 T = TypeVar("T")
 
 _log = logging.getLogger("edge.asyncio")
+_PRIVATE: Final = (
+    "_check_closed",
+    "_closed",
+    "_handle_sig",
+    "_io_task",
+    "_main_loop",
+    "_main_loop_one",
+    "_nursery",
+    "_q_send",
+    "_queue_handle",
+    "_signal_handlers",
+    "_task",
+    "_timer_handle_cancelled",
+    "_timers",
+    "_token",
+)
 
 
 def _give_threads_native_loops() -> None:
@@ -82,12 +100,39 @@ async def open_asyncio_flavour() -> AsyncIterator[AsyncioFlavour]:
     named in the log.
     """
     async with trio_asyncio.open_loop() as opened:
-        loop = adopt(opened)
+        loop = _adopt(opened)
         try:
             yield AsyncioFlavour(loop)
         finally:
+            loop.closing = True
             with trio.CancelScope(shield=True):
                 await _end_tasks(loop)
+
+
+def _adopt(loop: trio_asyncio.TrioEventLoop) -> ScriptLoop:
+    """Turn a running trio-asyncio loop into a `ScriptLoop`; RuntimeError if trio-asyncio is not as expected.
+
+    `trio_asyncio.open_loop` chooses the class itself, and its start and shutdown are worth keeping, so the class is
+    changed afterwards; both have the same layout.
+    """
+    missing = [name for name in _PRIVATE if not hasattr(loop, name)]
+    if missing or type(loop) is not trio_asyncio.TrioEventLoop:
+        raise RuntimeError(
+            f"trio-asyncio {trio_asyncio.__version__} lacks {', '.join(missing) or 'TrioEventLoop'}, which scripts of "
+            "asyncio's flavour are run with; allowed: trio-asyncio 0.16"
+        )
+    loop.__class__ = ScriptLoop
+    adopted = cast(ScriptLoop, loop)
+    adopted._runnable = deque()
+    adopted._parked = None
+    adopted._first_steps = None
+    adopted._cancelled_timers = 0
+    adopted._threads = trio.CapacityLimiter(ASYNCIO_THREADS_MAX)
+    adopted._executor = None
+    adopted.closing = False
+    # The main loop waits inside the former class's method; this ends that wait.
+    adopted._q_send.send_nowait(asyncio.Handle(_nothing, (), loop))
+    return adopted
 
 
 async def _end_tasks(loop: ScriptLoop) -> None:
@@ -118,3 +163,7 @@ async def _end_tasks(loop: ScriptLoop) -> None:
 
 async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+def _nothing() -> None:
+    pass

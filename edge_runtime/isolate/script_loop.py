@@ -4,7 +4,7 @@ It is trio-asyncio's loop, with what a server of foreign scripts needs beyond it
 once (`start`), callbacks run in batches as asyncio does it, a script's `sys.exit()` or failed background task does not
 end the loop, foreign executors work, and tasks and callbacks are charged to the event that they belong to.
 
-All that touches private parts of trio-asyncio is in this module; `adopt` checks that they exist.
+Private parts of trio-asyncio are touched here and in `asyncio_flavour`, which checks that they are there.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import contextvars
 import functools
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine
-from types import MethodType
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar, cast
 
 import sniffio
@@ -25,55 +24,19 @@ import trio_asyncio
 from trio_asyncio._base import TrioAsyncioExit
 from trio_asyncio._handles import AsyncHandle
 
-from edge_runtime.limits import ASYNCIO_THREADS_MAX
-from edge_runtime.metering.meter import MeteredCoroutine, measure_call, measure_inline, user_meter
+from edge_runtime.isolate.loop_callbacks import TASK_STEP, TASK_WAKEUP, Crossing, measured, metered
+from edge_runtime.metering.meter import MeteredCoroutine, user_meter
 from edge_runtime.promise import Promise
 
 T = TypeVar("T")
 
-_PRIVATE: Final = (
-    "_check_closed",
-    "_closed",
-    "_handle_sig",
-    "_main_loop",
-    "_main_loop_one",
-    "_nursery",
-    "_q_send",
-    "_queue_handle",
-    "_signal_handlers",
-    "_task",
-    "_timer_handle_cancelled",
-    "_timers",
-    "_token",
-)
 _CANCELLED_TIMERS_MIN: Final = 100
 """Cancelled timers are swept out of the heap once there are so many and they are more than half of it, as asyncio
 does: a script that opens `asyncio.timeout(3600)` for every request would fill the memory otherwise."""
 
 
-class Crossing:
-    """A done callback that resumes a trio task; the loop calls it at once instead of queueing it."""
-
-    __slots__ = ("_asyncio_task", "_trio_task", "raise_cancel")
-
-    def __init__(self, trio_task: trio.lowlevel.Task, asyncio_task: asyncio.Task[Any]) -> None:
-        self._trio_task = trio_task
-        self._asyncio_task = asyncio_task
-        self.raise_cancel: Callable[[], Any] | None = None
-        """Set when trio has cancelled the waiting task: raises its `trio.Cancelled`."""
-
-    def __call__(self, _: object) -> None:
-        trio.lowlevel.reschedule(self._trio_task)
-
-    def abort(self, raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
-        """Pass trio's cancellation on to the asyncio task, and go on waiting for what it makes of it."""
-        self.raise_cancel = raise_cancel
-        self._asyncio_task.cancel()
-        return trio.lowlevel.Abort.FAILED
-
-
 class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
-    """An asyncio loop that runs scripts. Made from an open trio-asyncio loop by `adopt`."""
+    """An asyncio loop that runs scripts. Made by `asyncio_flavour` from an open trio-asyncio loop."""
 
     _runnable: deque[asyncio.Handle]
     _parked: trio.lowlevel.Task | None
@@ -81,6 +44,7 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
     _cancelled_timers: int
     _threads: trio.CapacityLimiter
     _executor: concurrent.futures.Executor | None
+    closing: bool
 
     def start(self, coro: Coroutine[Any, Any, T], context: contextvars.Context) -> asyncio.Task[T]:
         """Make a task and take its first step now; `context` must be the current one.
@@ -117,12 +81,12 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
         if kind is Crossing:
             callback(*args)
             return cast(asyncio.Handle, None)  # asyncio's own caller, a finished task, does not look at it
-        if kind is _TASK_STEP:
+        if kind is TASK_STEP:
             if self._first_steps is not None:
                 self._first_steps.append(callback)
                 return cast(asyncio.Handle, None)
-        elif kind is not _TASK_WAKEUP:
-            callback = _metered(callback, context)
+        elif kind is not TASK_WAKEUP:
+            callback = metered(callback, context)
         handle = asyncio.Handle(callback, args, self, context)
         self._queue_handle(handle)
         return handle
@@ -134,7 +98,7 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
         self._check_closed()
-        handle = asyncio.Handle(_metered(callback, context), args, self, context)
+        handle = asyncio.Handle(metered(callback, context), args, self, context)
         self._token.run_sync_soon(self._queue_if_open, handle)
         return handle
 
@@ -159,7 +123,7 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
         if when is None:
             raise TypeError("when cannot be None")
         self._check_callback(callback, "call_at")
-        handle = asyncio.TimerHandle(when, _metered(callback, context), args, self, context)
+        handle = asyncio.TimerHandle(when, metered(callback, context), args, self, context)
         self._queue_handle(handle)
         return handle
 
@@ -197,7 +161,12 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
     def _wake(self) -> None:
         if self._parked is not None:
             task, self._parked = self._parked, None
-            trio.lowlevel.reschedule(task)
+            try:
+                trio.lowlevel.reschedule(task)
+            except RuntimeError:
+                # A script called from another thread what is not meant for that. asyncio notices late, but it does.
+                self._parked = task
+                self._token.run_sync_soon(self._wake)
 
     def _unpark(self, _: object) -> trio.lowlevel.Abort:
         self._parked = None
@@ -255,7 +224,19 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
         """asyncio would end the process here. A task has kept the error for who awaits it; a callback has nobody."""
         if not isinstance(getattr(handle._callback, "__self__", None), asyncio.Task):  # type: ignore[attr-defined]
             message = f"{type(error).__name__} in a callback"
-            self.call_exception_handler({"message": message, "exception": error, "handle": handle})
+            self.default_exception_handler({"message": message, "exception": error, "handle": handle})
+
+    async def _io_task(self, fd: int, handle: asyncio.Handle, wait_ready: Callable[[int], Awaitable[None]]) -> None:
+        try:
+            await super()._io_task(fd, handle, wait_ready)
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._contain(handle, error)
+
+    def stop(self, waiter: trio.Event | None = None) -> trio.Event:
+        """For trio-asyncio at close. RuntimeError before: other events need the loop."""
+        if not self.closing:
+            raise RuntimeError("the event loop belongs to the worker and cannot be stopped by a script")
+        return cast(trio.Event, super().stop(waiter))
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         """Log and go on, as asyncio does; trio-asyncio's own would end the loop."""
@@ -291,89 +272,14 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
         if executor is None:
             executor = self._executor
         if executor is None or isinstance(executor, trio_asyncio.TrioExecutor):
-            return cast("asyncio.Future[T]", self.trio_as_future(self._in_thread, _measured(call)))
+            return cast("asyncio.Future[T]", self.trio_as_future(self._in_thread, measured(call)))
         if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
-            call = _measured(call)
+            call = measured(call)
         return asyncio.wrap_future(executor.submit(call), loop=self)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
 
 
-def adopt(loop: trio_asyncio.TrioEventLoop) -> ScriptLoop:
-    """Turn a running trio-asyncio loop into a `ScriptLoop`; RuntimeError if trio-asyncio is not as expected.
-
-    `trio_asyncio.open_loop` chooses the class itself, and its start and shutdown are worth keeping, so the class is
-    changed afterwards; both have the same layout.
-    """
-    missing = [name for name in _PRIVATE if not hasattr(loop, name)]
-    if missing or type(loop) is not trio_asyncio.TrioEventLoop:
-        raise RuntimeError(
-            f"trio-asyncio {trio_asyncio.__version__} lacks {', '.join(missing) or 'TrioEventLoop'}, which scripts of "
-            "asyncio's flavour are run with; allowed: trio-asyncio 0.16"
-        )
-    loop.__class__ = ScriptLoop
-    adopted = cast(ScriptLoop, loop)
-    adopted._runnable = deque()
-    adopted._parked = None
-    adopted._first_steps = None
-    adopted._cancelled_timers = 0
-    adopted._threads = trio.CapacityLimiter(ASYNCIO_THREADS_MAX)
-    adopted._executor = None
-    # The main loop waits inside the former class's method; this ends that wait.
-    adopted._q_send.send_nowait(asyncio.Handle(_nothing, (), loop))
-    return adopted
-
-
 async def _await(promise: Promise[T]) -> T:
     return await promise
-
-
-def _nothing() -> None:
-    pass
-
-
-class _Probe:
-    """As much of an event loop as a task needs to show what it hands to `call_soon`."""
-
-    def __init__(self) -> None:
-        self.seen: list[Any] = []
-
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> None:
-        self.seen.append(callback)
-
-    def get_debug(self) -> bool:
-        return False
-
-
-def _callback_types() -> tuple[type, type]:
-    """The types of a task's step and of its wake-up as it hands them to `call_soon`."""
-    probe = _Probe()
-    loop: Any = probe
-    future: asyncio.Future[None] = asyncio.Future(loop=loop)
-
-    async def wait() -> None:
-        await future
-
-    task = asyncio.Task(wait(), loop=loop)
-    probe.seen[0]()
-    future.set_result(None)
-    probe.seen[1](future)
-    assert task.done()
-    types = type(probe.seen[0]), type(probe.seen[1])
-    if MethodType in types:
-        raise RuntimeError("asyncio's tasks must be those of its C module; this interpreter has only the Python ones")
-    return types
-
-
-_TASK_STEP, _TASK_WAKEUP = _callback_types()
-
-
-def _metered(callback: Callable[..., object], context: contextvars.Context | None) -> Callable[..., object]:
-    meter = user_meter.get() if context is None else context.get(user_meter)
-    return callback if meter is None else functools.partial(measure_inline, meter, callback)
-
-
-def _measured(call: Callable[[], T]) -> Callable[[], T]:
-    meter = user_meter.get()
-    return call if meter is None else functools.partial(measure_call, meter, call)

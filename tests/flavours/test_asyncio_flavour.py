@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import logging
+import socket
 import sys
 import threading
 import time
@@ -455,6 +456,80 @@ async def test_system_exit_in_a_callback_is_logged(caplog: pytest.LogCaptureFixt
 
         await event.run(handler)
         assert "SystemExit in a callback" in caplog.text
+        assert await event.run(asyncio.sleep, 0, "alive") == "alive"
+
+
+async def test_exception_handler_of_a_script_may_fail() -> None:
+    async with an_event() as event:
+
+        async def handler() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _loop, _context: sys.exit(3))
+            loop.call_soon(lambda: 1 / 0)
+            await asyncio.sleep(0)
+
+        await event.run(handler)
+        assert await event.run(asyncio.sleep, 0, "alive") == "alive"
+
+
+async def test_system_exit_of_a_protocol_spares_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    async with an_event() as event:
+
+        async def handler() -> None:
+            loop = asyncio.get_running_loop()
+            one, other = socket.socketpair()
+            called = asyncio.Event()
+
+            def readable() -> None:
+                called.set()
+                sys.exit(3)
+
+            with one, other:
+                loop.add_reader(one, readable)
+                other.send(b"x")
+                await called.wait()
+                loop.remove_reader(one)
+
+        await event.run(handler)
+        assert "SystemExit in a callback" in caplog.text
+        assert await event.run(asyncio.sleep, 0, "alive") == "alive"
+
+
+async def test_script_cannot_stop_or_close_the_loop() -> None:
+    async with an_event() as event:
+
+        async def handler() -> None:
+            loop = asyncio.get_running_loop()
+            with pytest.raises(RuntimeError, match="cannot be stopped by a script"):
+                loop.stop()
+            with pytest.raises(RuntimeError, match="stop the loop before closing"):
+                loop.close()
+
+        await event.run(handler)
+        assert await event.run(asyncio.sleep, 0, "alive") == "alive"
+
+
+async def test_future_settled_from_a_wrong_thread_is_noticed() -> None:
+    async with an_event() as event:
+
+        async def handler() -> str:
+            future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            thread = threading.Timer(0.02, lambda: future.set_result("late"))
+            thread.start()
+            return await future
+
+        with trio.fail_after(5):
+            assert await event.run(handler) == "late"
+
+
+async def test_stop_iteration_from_a_thread_is_an_error_of_the_script() -> None:
+    async with an_event() as event:
+
+        async def handler() -> None:
+            await asyncio.to_thread(next, iter([]))
+
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await event.run(handler)
         assert await event.run(asyncio.sleep, 0, "alive") == "alive"
 
 
