@@ -55,12 +55,13 @@ def open_environment(path: Path, *, readonly: bool, map_size: int) -> Environmen
     None if it is to be read and does not exist yet. Raises StoreError if it cannot be used as it is, StoreCorrupt if a
     verification found damage.
     """
-    if readonly and not (path / _DATA_FILE).exists():
+    if readonly and not _has_pages(path / _DATA_FILE):
         return None
     is_new = not readonly and not (path / _DATA_FILE).exists()
     made = [directory for directory in (path, *path.parents) if not directory.exists()]
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if not readonly:
+            path.mkdir(parents=True, exist_ok=True)
         env = lmdb.open(
             str(path),
             map_size=map_size,
@@ -245,6 +246,14 @@ def _started(pid: int) -> int | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(fields[18])
+
+
+def _has_pages(file: Path) -> bool:
+    """Whether the file is there and not empty, as it is for a moment while it is created."""
+    try:
+        return file.stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _sync_directories(*directories: Path) -> None:

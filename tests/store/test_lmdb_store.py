@@ -211,6 +211,14 @@ async def test_reading_only_begins_empty_and_never_creates(tmp_path: Path) -> No
     assert not path.exists()
 
 
+async def test_reading_a_store_that_is_being_created_begins_empty(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").touch()
+    async with open_store(tmp_path, readonly=True) as store:
+        assert store.get(KV, b"a") is None
+        lmdb.open(str(tmp_path), max_dbs=1, lib_version=0).close()
+        assert store.get(KV, b"a") is None
+
+
 async def test_a_child_of_a_fork_cannot_use_the_store(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await store.commit(Batch().put(KV, b"a", b"1"))
