@@ -6,7 +6,6 @@ env` are it. The isolate fills it: variables and secrets before the script is im
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -123,6 +122,8 @@ def patch_env(d: Mapping[str, Any] | Sequence[tuple[str, Any]] | None = None, **
 
 
 def _refuse_missing(env: Env, name: str) -> NoReturn:
+    import difflib
+
     names = sorted(bound_names(env))
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean env.{near[0]}? " if near else ""

@@ -164,6 +164,9 @@ def header(raw: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
 
 def combined(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Pairs of text in order of first appearance: duplicates joined with ", ", except Set-Cookie."""
+    raw = list(raw)
+    if len(dict(raw)) == len(raw):
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
     values: dict[bytes, bytes] = {}
     cookies: list[tuple[str, str]] = []
     for name, value in raw:

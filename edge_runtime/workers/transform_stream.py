@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from edge_runtime.workers.js_object import JsException, JsObject
-from edge_runtime.workers.streams import PieceQueue, ReadableStream
+from edge_runtime.workers.stream_sources import PieceQueue
+from edge_runtime.workers.streams import ReadableStream, piece_bytes
 
 
 class WritableStream(JsObject):
@@ -143,10 +144,24 @@ class IdentityTransformStream(TransformStream):
 
 
 class FixedLengthStream(TransformStream):
-    """A TransformStream that changes nothing; the promised length is not checked."""
+    """A TransformStream that changes nothing and passes exactly `length` bytes; TypeError for more or fewer."""
 
-    __slots__ = ("length",)
+    __slots__ = ("_left",)
 
     def __init__(self, length: int) -> None:
         super().__init__()
-        self.length = length
+        self._left = length
+
+    async def _write(self, piece: Any) -> None:
+        size = len(piece_bytes(piece))
+        if size > self._left:
+            raise TypeError("Attempt to write too many bytes through a FixedLengthStream.")
+        self._left -= size
+        await super()._write(piece)
+
+    async def _close(self) -> None:
+        if self._left:
+            error = TypeError("FixedLengthStream did not see all expected bytes before close().")
+            self._abort(error)
+            raise error
+        await super()._close()

@@ -7,7 +7,7 @@ import trio.lowlevel
 
 from edge_runtime.workers import Response
 from edge_runtime.workers.streams import ReadableStream
-from edge_runtime.workers.transform_stream import TransformStream, WritableStream
+from edge_runtime.workers.transform_stream import FixedLengthStream, TransformStream, WritableStream
 
 
 async def pause():
@@ -199,3 +199,17 @@ async def test_writable_stream_passes_pieces_to_its_sink():
     assert written == [b"x", "closed"]
     with pytest.raises(TypeError, match="closed"):
         await stream.perform("write", b"y")
+
+
+async def test_fixed_length_stream_counts(event):
+    async def script():
+        stream = FixedLengthStream.new(3)
+        writer = stream.writable.getWriter()
+        with pytest.raises(TypeError, match="too many bytes"):
+            await writer.write(b"abcd")
+        event.wait_until(writer.write(b"ab"))
+        assert (await stream.readable.getReader().read()).value == b"ab"
+        with pytest.raises(TypeError, match="all expected bytes"):
+            await writer.close()
+
+    await event.run(script)
