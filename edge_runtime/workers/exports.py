@@ -12,9 +12,6 @@ from typing import Any
 from edge_runtime.workers.entrypoints import DurableObject, WorkerEntrypoint, WorkflowEntrypoint
 
 GLOBAL_HANDLERS = ("fetch", "scheduled", "queue", "alarm", "trace", "tail", "pubsub", "email", "test")
-RELAXED_HANDLERS = frozenset({"fetch", "test", "alarm", "webSocketMessage", "webSocketClose", "webSocketError", "run"})
-"""Handlers that may declare fewer parameters than they are given."""
-
 _NOT_RPC = frozenset({"fetch", "connect", "dup", "constructor"})
 _NOT_RPC_OF_OBJECTS = _NOT_RPC | {"alarm", "webSocketMessage", "webSocketClose", "webSocketError"}
 
