@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -18,7 +19,10 @@ def missing(capability: str) -> str | None:
             return "strace is not installed"
         traced = subprocess.run([strace, "-e", "trace=none", "true"], capture_output=True, check=False)
         return None if traced.returncode == 0 else "tracing is not permitted"
-    raise pytest.UsageError(f"unknown capability {capability!r}; known is ptrace")
+    if capability == "examples":
+        given = "EDGE_EXAMPLES" in os.environ
+        return None if given else "EDGE_EXAMPLES does not name a checkout of cloudflare/python-workers-examples"
+    raise pytest.UsageError(f"unknown capability {capability!r}; known are ptrace and examples")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -30,8 +30,9 @@ class RemindUntilClosed(WorkflowEntrypoint):
             try:
                 await step.wait_for_event("closed", "pull-closed", timeout=self.env.REMIND_EVERY)
                 return {"closed": True, "reminders": reminded}
-            except TimeoutError:
-                pass
+            except Exception as error:
+                if getattr(error, "name", None) != "WorkflowTimeoutError":
+                    raise
             is_open = await step.do("ask forge", still_open)
             await step.do("remind", remind, when=is_open)
             if not is_open:
