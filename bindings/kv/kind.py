@@ -13,7 +13,7 @@ from bindings.kv.namespace import KvNamespace
 from bindings.kv.sweep import sweep_forever
 from edge_runtime.config.decode import decode
 from edge_runtime.config.model import Binding, Where
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, StoreFailed
 
 _SECTION: Final = "kv_namespaces"
 _PLACEHOLDER: Final = re.compile(r"\s*(<.*>)?\s*", re.DOTALL)
@@ -66,7 +66,10 @@ class KvKind:
         return KvNamespace(binding.spec.namespace, runtime.store, runtime.clock)
 
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
-        await sweep_forever(runtime.store, runtime.clock, runtime.random)
+        try:
+            await sweep_forever(runtime.store, runtime.clock, runtime.random)
+        except StoreFailed:
+            return  # the isolate watches store.failed, and ends in good order for it
 
 
 def namespace_id(given: str | None, worker: str, binding: str) -> str:

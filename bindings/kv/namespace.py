@@ -75,7 +75,7 @@ class KvNamespace:
                 return Promise.resolved(None)
             if record[0] == entries.PLAIN:
                 return Promise.resolved(record[1:].decode("utf-8", "replace"))
-            return self._read(self._get, key, options, named)
+            return self._read(self._text, key, record)
         _count(len(key) if isinstance(key, list) else 1)
         return self._read(self._get, key, options, named)
 
@@ -152,17 +152,28 @@ class KvNamespace:
         record = self._store.get(_KV, self._prefix + entries.key_tail(name))
         if record is None:
             return None
-        if record[0] == entries.PLAIN:
-            value, metadata = record[1:], None
-        else:
-            with self._store.snapshot() as snapshot:
-                found = entries.read_entry(snapshot, self._id, name, self._clock.now_ms())
-            if found is None:
-                return None
-            value, metadata = found[1], found[0].metadata
+        found = self._complete(name, record)
+        if found is None:
+            return None
+        entry, value = found
         if kind == "json":
-            return _parse_json(value, f"the value of KV key {name!r}"), metadata
-        return _decoded(kind, value), metadata
+            return _parse_json(value, f"the value of KV key {name!r}"), entry.metadata
+        return _decoded(kind, value), entry.metadata
+
+    def _text(self, name: str, record: bytes) -> str | None:
+        found = self._complete(name, record)
+        return None if found is None else found[1].decode("utf-8", "replace")
+
+    def _complete(self, name: str, record: bytes) -> tuple[entries.Entry, bytes] | None:
+        """The live entry of a record just read, with its value; one that lies apart is read with its record anew."""
+        entry = entries.decode_record(record)
+        now_ms = self._clock.now_ms()
+        if entry.expired(now_ms):
+            return None
+        if entry.value is not None:
+            return entry, entry.value
+        with self._store.snapshot() as snapshot:
+            return entries.read_entry(snapshot, self._id, name, now_ms)
 
     def _bulk(
         self, call: str, given: _Names, options: object, named: Mapping[str, Any]

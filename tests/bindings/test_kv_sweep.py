@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 from kv_fakes import FixedRandomness, StillClock
 from trio.testing import wait_all_tasks_blocked
 
-from bindings.kv import entries
+from bindings.kv import KIND, entries
 from bindings.kv import sweep as sweep_module
 from bindings.kv.namespace import KvNamespace
 from bindings.kv.sweep import removal, sweep_forever, sweep_once
@@ -133,3 +135,5 @@ async def test_sweep_gives_up_when_the_store_has_failed(clock):
         clock.advance(60_000)
         with pytest.raises(StoreFailed):
             await sweep_forever(FailingStore(inner, 1), clock, FixedRandomness())
+        runtime = SimpleNamespace(store=FailingStore(inner, 1), clock=clock, random=FixedRandomness())
+        await KIND.serve([], runtime)
