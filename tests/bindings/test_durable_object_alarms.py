@@ -1,4 +1,5 @@
 from datetime import datetime
+from itertools import pairwise
 
 import pytest
 import trio
@@ -154,7 +155,7 @@ async def test_failed_alarm_is_retried_six_times_with_growing_delays_and_then_dr
         await w.call("a", "set", due)
         await trio.sleep(1000)
         assert len(ran) == 7
-        delays = [round((after[0] - before[0]) / 1000) for before, after in zip(ran, ran[1:], strict=False)]
+        delays = [round((after[0] - before[0]) / 1000) for before, after in pairwise(ran)]
         assert delays == [2, 4, 8, 16, 32, 64]
         assert [entry[2]["retryCount"] for entry in ran] == list(range(7))
         assert {entry[2]["scheduledTime"] for entry in ran} == {due}

@@ -292,9 +292,10 @@ async def test_an_object_stays_in_memory_while_it_streams(autojump_clock):
         pieces = []
 
         async def script():
+            nonlocal pieces
             response = await w.ns["Streamer"].getByName("a").fetch("https://object/")
             async for piece in response.body:
-                pieces.append(bytes(piece))
+                pieces += [bytes(piece)]
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(w.run, script)
