@@ -90,7 +90,10 @@ def list_workflows(as_json: bool, **where: Any) -> None:
         with store.snapshot() as snapshot:
             return [_counted(snapshot, workflow) for workflow in known_workflows(place, snapshot)]
 
-    rows = _run(place, read, readonly=True)
+    if (place.data_dir / "store").is_dir():
+        rows = _run(place, read, readonly=True)
+    else:
+        rows = [_row(workflow, {}) for workflow in place.configured]
     if as_json:
         _print_json(rows)
     else:
@@ -290,6 +293,10 @@ def _counted(snapshot: Snapshot, workflow: Workflow) -> dict[str, Any]:
         for status in Status
         if (count := sum(1 for _ in instances.ids(snapshot, workflow.worker, workflow.name, status)))
     }
+    return _row(workflow, counts)
+
+
+def _row(workflow: Workflow, counts: dict[str, int]) -> dict[str, Any]:
     return {
         "name": workflow.name,
         "script_name": workflow.worker,

@@ -1,0 +1,271 @@
+"""Kill before and after every commit of a run: it completes by itself, recorded steps do not run again, the output is
+the same each time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+from workflow_world import WORKER, WORKFLOW, CountingRandomness, TrioClock, World, open_world
+
+from edge_runtime.errors import StoreFailed
+from edge_runtime.promise import Promise
+from edge_runtime.store.api import Batch, Table
+from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.workers.entrypoints import WorkflowEntrypoint
+from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows.errors import WorkflowError
+
+RETRY = {"retries": {"limit": 30, "delay": 1000, "backoff": "constant"}}
+EXPECTED = {"a": 1, "bc": [2, 3], "skipped": None, "paid": {"n": 7}, "flaky": "ok", "timeout": "WorkflowTimeoutError"}
+
+
+class Witness:
+    """A log outside of the store: which bodies have begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.failures_left = 1
+
+
+def order_flow(witness: Witness) -> type[WorkflowEntrypoint]:
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> Any:
+            def body(name: str, value: Any) -> Any:
+                async def run() -> Any:
+                    witness.begun.append(f"{name}-1")
+                    await trio.sleep(0.5)
+                    return value
+
+                return run
+
+            async def flaky() -> str:
+                witness.begun.append("flaky-1")
+                if witness.failures_left:
+                    witness.failures_left -= 1
+                    raise OSError("busy")
+                return "ok"
+
+            result = {"a": await step.do("a", RETRY, body("a", 1))}
+            pair = [step.do("b", RETRY, body("b", 2)), step.do("c", RETRY, body("c", 3))]
+            result["bc"] = [await promise for promise in pair]
+            result["skipped"] = await step.do("never", body("never", 0), when=result["a"] > 1)
+            await step.sleep("nap", "1 minute")
+            result["paid"] = (await step.wait_for_event("paid", "paid")).payload
+            result["flaky"] = await step.do("flaky", RETRY, flaky)
+            try:
+                await step.wait_for_event("refund", "refund", timeout="1 minute")
+            except Exception as error:
+                result["timeout"] = error.name
+            return result
+
+    return Flow
+
+
+class KilledStore(MemoryStore):
+    """Commits group by group, at the loop's next turn, and dies before or after the chosen one."""
+
+    def __init__(self, at: int, *, after: bool, before_it: MemoryStore | None = None) -> None:
+        super().__init__(manual=True, image=None if before_it is None else before_it.crash()._image)
+        self._left = at
+        self._after = after
+        self._wanted = trio.Event()
+
+    def commit(self, batch: Batch) -> Promise[None]:
+        self._wanted.set()
+        return super().commit(batch)
+
+    async def run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            await trio.lowlevel.checkpoint()
+            self._wanted = trio.Event()
+            self._left -= 1
+            if self._left > 0 or self._after:
+                self.commit_group()
+            if self._left <= 0:
+                return
+
+
+async def client(world: World, state: dict[str, Any]) -> None:
+    """Create once and send one event once, as a caller that repeats what was not acknowledged."""
+    if not state.get("created"):
+        with suppress(WorkflowError):  # it was created, and the process died before saying so
+            await world.create()
+        state["created"] = True
+    if not state.get("sent"):
+        await world.send("paid", {"n": 7})
+        state["sent"] = True
+
+
+async def live(store: KilledStore, witness: Witness, state: dict[str, Any], random: CountingRandomness) -> bool:
+    """One process; True if it completed, False if it was killed."""
+    async with (
+        open_world(order_flow(witness), store, idle_ms=1000, random=random) as world,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def watch() -> None:
+            try:
+                await client(world, state)
+                state["status"] = await world.settled()
+            except StoreFailed:
+                return
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await store.run()
+        store.crash()
+        nursery.cancel_scope.cancel()
+        return False
+    return True
+
+
+def recorded(store: MemoryStore) -> set[str]:
+    address = instances.address_of(WORKER, WORKFLOW, "one")
+    with store.snapshot() as snapshot:
+        record = instances.read(snapshot, address)
+        if record is None:
+            return set()
+        entries = journal.load(snapshot, WORKER, WORKFLOW, "one", record.seq).entries
+    return {str(entry.key) for entry in entries if isinstance(entry, journal.StepSucceeded)}
+
+
+async def complete(kills: list[tuple[int, bool]]) -> tuple[Any, int]:
+    """Run to the end with these kills, one a process; the status and how many kills took place."""
+    witness, state, random = Witness(), {}, CountingRandomness()
+    store: KilledStore | None = None
+    fixed: list[tuple[int, set[str]]] = []
+    for at, after in [*kills, (1_000_000, True)]:
+        store = KilledStore(at, after=after, before_it=store)
+        if await live(store, witness, state, random):
+            break
+        fixed.append((len(witness.begun), recorded(store)))
+    for begun, steps in fixed:
+        again = steps.intersection(witness.begun[begun:])
+        assert not again, f"recorded steps ran again: {again}"
+    return state["status"], len(fixed)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_run_completes_when_killed_at_any_commit(autojump_clock: object, after: bool) -> None:
+    at, kills = 0, 1
+    while kills:
+        at += 1
+        status, kills = await complete([(at, after)])
+        assert status == {"status": "complete", "output": EXPECTED, "error": None}, f"killed at commit {at}"
+    assert at > 15
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+async def test_run_completes_when_killed_again_and_again(autojump_clock: object, step: int) -> None:
+    status, kills = await complete([(step, bool(number % 2)) for number in range(20)])
+    assert status == {"status": "complete", "output": EXPECTED, "error": None}
+    assert kills > 5
+
+
+async def test_sleep_that_became_due_while_down_ends_at_once(autojump_clock: object) -> None:
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> str:
+            await step.sleep("week", "1 week")
+            return "awake"
+
+    async with open_world(Flow) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+    week_ms = 7 * 24 * 3600 * 1000
+    async with open_world(Flow, world.store.crash(), clock=TrioClock(week_ms)) as world:
+        start = trio.current_time()
+        assert (await world.settled()).output == "awake"
+        assert trio.current_time() - start < 1
+
+
+async def test_attempt_cut_by_a_crash_counts_and_one_cut_by_a_stop_does_not(autojump_clock: object) -> None:
+    seen: list[int] = []
+
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> None:
+            async def long(ctx: Any) -> None:
+                seen.append(ctx.attempt)
+                await trio.sleep(100 if len(seen) < 3 else 0)
+
+            await step.do("long", RETRY, long)
+
+    random = CountingRandomness()
+    async with open_world(Flow, random=random) as world:
+        await world.create()
+        await trio.sleep(1)
+    async with open_world(Flow, world.store.crash(), random=random) as world:
+        await trio.sleep(20)
+        await world.host.release()
+    async with open_world(Flow, world.store.crash(), random=random) as world:
+        await world.settled()
+        attempts = world.describe().steps[0].attempts
+    assert seen == [1, 2, 2]
+    assert [(attempt.number, attempt.state) for attempt in attempts] == [
+        (1, "failed"),
+        (2, "interrupted"),
+        (2, "succeeded"),
+    ]
+    assert attempts[0].error is not None
+    assert attempts[0].error.message == "Attempt failed due to internal workflows error"
+
+
+@pytest.mark.parametrize("orderly", [False, True])
+async def test_step_that_runs_at_most_once_is_not_repeated(autojump_clock: object, orderly: bool) -> None:
+    begun: list[int] = []
+
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> str:
+            async def charge() -> None:
+                begun.append(1)
+                await trio.sleep(100)
+
+            try:
+                await step.do("charge", charge, at_most_once=True)
+            except Exception as error:
+                return error.name
+            return "charged"
+
+    random = CountingRandomness()
+    async with open_world(Flow, random=random) as world:
+        await world.create()
+        await trio.sleep(1)
+        if orderly:
+            await world.host.release()
+    async with open_world(Flow, world.store.crash(), random=random) as world:
+        status = await world.settled()
+    assert status.output == "StepInterrupted"
+    assert begun == [1]
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "surplus"])
+async def test_damaged_journal_ends_the_instance_with_the_reason(autojump_clock: object, damage: str) -> None:
+    bodies: list[str] = []
+
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> None:
+            await step.do("first", lambda: bodies.append("first"))
+            await step.sleep("day", "1 day")
+
+    async with open_world(Flow) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+        key = journal.key(WORKER, WORKFLOW, "one", 3)
+        batch = Batch()
+        if damage == "changed":
+            stored = world.store.get(Table.JOURNAL, key) or b""
+            batch.put(Table.JOURNAL, key, stored[:-1] + bytes((stored[-1] ^ 1,)))
+        elif damage == "missing":
+            batch.delete(Table.JOURNAL, key)
+        else:
+            batch.put(Table.JOURNAL, journal.key(WORKER, WORKFLOW, "one", 99), b"x" * 40)
+        await world.store.commit(batch)
+    async with open_world(Flow, world.store.crash(), clock=TrioClock(86_400_000)) as world:
+        status = await world.settled()
+    assert status.status == "errored"
+    assert status.error.name == "JournalBroken"
+    assert "entry" in status.error.message or "entries" in status.error.message
+    assert bodies == ["first"]
