@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from http import HTTPMethod
 
 import trio
 
@@ -84,6 +85,8 @@ def incoming_request(exchange: Exchange) -> Request:
     The host becomes part of the URL, so it is checked strictly. A message with both Content-Length and
     Transfer-Encoding is refused: two parsers could disagree about where it ends.
     """
+    if exchange.method not in HTTPMethod.__members__:
+        raise BadRequest(501, f"Not Implemented: method {exchange.method}")
     target = exchange.target
     if len(target) > REQUEST_URL_MAX:
         raise BadRequest(414, f"URI Too Long: {len(target)} bytes, at most {REQUEST_URL_MAX}")
@@ -116,10 +119,7 @@ def incoming_request(exchange: Exchange) -> Request:
     else:
         url = f"{exchange.scheme}://{host.decode()}/"
     has_body = chunked or (length is not None and length != b"0")
-    try:
-        return Request._incoming(exchange.method, url, exchange.headers, exchange.receive if has_body else None)
-    except KeyError:
-        raise BadRequest(501, f"Not Implemented: method {exchange.method}") from None
+    return Request._incoming(exchange.method, url, exchange.headers, exchange.receive if has_body else None)
 
 
 async def send_response(exchange: Exchange, response: object, on_stream: Callable[[], None] | None = None) -> int:
