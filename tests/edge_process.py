@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-APPS = Path(__file__).parent.parent.parent / "apps"
+APPS = Path(__file__).parent.parent / "apps"
 EDGE = [sys.executable, "-m", "edge_runtime"]
 
 
