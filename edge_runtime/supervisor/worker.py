@@ -232,6 +232,7 @@ class Worker:
         now_s = time.monotonic()
         if pong.connections or pong.events or pong.actors:
             self._busy_at_s = now_s
+            return
         due_soon = pong.next_due_ms is not None and pong.next_due_ms - time.time() * 1000 < self._idle_s * 1000
         if isolate is self._current and not due_soon and now_s - self._busy_at_s >= self._idle_s:
             self._retire(isolate)

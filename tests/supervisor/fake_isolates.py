@@ -192,3 +192,12 @@ def alive(pid):
 
 
 HELLO = "def handle(path):\n    return 'hello ' + path\n"
+
+
+def exists(pid):
+    """Whether a process is there at all, be it a zombie."""
+    return os.path.exists(f"/proc/{pid}")
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/status").read_text().split("PPid:")[1].split()[0])

@@ -3,15 +3,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from pathlib import Path
 
 import pytest
 import trio
-from fake_isolates import HELLO, alive, write_worker
+from fake_isolates import HELLO, RecordingReport, alive, exists, parent_of, write_worker
 
 from edge_runtime.errors import ConfigError, DataDirectoryInUse, UsageError
 from edge_runtime.supervisor import spawner
 from edge_runtime.supervisor.data_dir import DataDirectory
+from edge_runtime.supervisor.server import ServerOptions, run_server
 
 
 def descriptors():
@@ -40,11 +40,10 @@ async def test_end_leaves_no_process_and_no_descriptor(serve, zygote, tmp_path):
     before = descriptors()
     async with serve(write_worker(tmp_path / "w", HELLO)) as server:
         pid = await isolate_pid(server)
-        status = Path(f"/proc/{pid}/status").read_text()
-        template = int(status.split("PPid:")[1].split()[0])
+        template = parent_of(pid)
     assert not alive(pid)
-    assert not os.path.exists(f"/proc/{template}")
-    assert not os.path.exists(f"/proc/{zygote.pid}")
+    assert not exists(template)
+    assert not exists(zygote.pid)
     after = descriptors()
     # The zygote's pidfd and socket were open before.
     assert len(after) <= len(before) - 2
@@ -262,23 +261,15 @@ async def test_second_server_on_a_data_directory_is_refused(serve, tmp_path):
 
 
 async def test_taken_port_is_named_and_nothing_is_left_behind(zygote, tmp_path):
-    from fake_isolates import RecordingReport
-
-    from edge_runtime.supervisor.server import ServerOptions, run_server
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         options = ServerOptions("localhost", port, tmp_path / "data", True, (), None, 1.0, False)
         with pytest.raises(UsageError, match=f"localhost:{port}: the port is taken"):
             await run_server(options, zygote, RecordingReport(), ())
-    assert not os.path.exists(f"/proc/{zygote.pid}")
+    assert not exists(zygote.pid)
 
 
 async def test_wrong_configuration_at_the_start_is_raised(zygote, tmp_path):
-    from fake_isolates import RecordingReport
-
-    from edge_runtime.supervisor.server import ServerOptions, run_server
-
     (tmp_path / "w").mkdir()
     options = ServerOptions("localhost", 0, tmp_path / "data", True, (tmp_path / "w",), None, 1.0, False)
     with pytest.raises(ConfigError):
@@ -286,7 +277,9 @@ async def test_wrong_configuration_at_the_start_is_raised(zygote, tmp_path):
 
 
 async def test_connections_that_wait_before_a_dying_isolate_are_served_by_the_next(serve, tmp_path):
-    script = "import os, time\ndef handle(path):\n    if path == '/block': time.sleep(0.5); os._exit(1)\n    return 'ok'\n"
+    script = (
+        "import os, time\ndef handle(path):\n    if path == '/block': time.sleep(0.5); os._exit(1)\n    return 'ok'\n"
+    )
     async with serve(write_worker(tmp_path / "w", script)) as server:
         await server.get("/")
         answers = []

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from edge_runtime.errors import DataDirectoryInUse, StoreError
+from edge_runtime.supervisor import output
+from edge_runtime.supervisor.data_dir import DataDirectory
+from edge_runtime.supervisor.output import LineWriter
+
+
+def test_lock_creates_the_layout_for_this_user_only(tmp_path):
+    directory = DataDirectory(tmp_path / "deep" / "data")
+    with directory.lock():
+        assert (directory.path / "lock").read_text() == f"{os.getpid()}\n"
+        for folder in (directory.store, directory.run, directory.deployments, directory.packages):
+            assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_lock_of_a_killed_process_is_free_again(tmp_path):
+    program = (
+        "import os, sys; from pathlib import Path; from edge_runtime.supervisor.data_dir import DataDirectory\n"
+        "with DataDirectory(Path(sys.argv[1])).lock(): print('locked', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        holder.stdout.readline()
+        with pytest.raises(DataDirectoryInUse) as caught, DataDirectory(tmp_path).lock():
+            pass
+        assert caught.value.pid == holder.pid
+        holder.kill()
+        holder.wait()
+        with DataDirectory(tmp_path).lock():
+            pass
+
+
+def test_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file"), DataDirectory(tmp_path / "file" / "data").lock():
+        pass
+
+
+def test_blocked_output_drops_lines_and_says_how_many(monkeypatch):
+    monkeypatch.setattr(output, "OUTPUT_LINES_MAX", 10)
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as reader, open(write_end, "w") as stream:
+        with LineWriter(stream) as writer:
+            for _ in range(200):
+                writer.write("x" * 10_000)
+            assert 0 < writer.dropped < 200
+            kept = 200 - writer.dropped
+            for _ in range(kept):
+                assert reader.readline() == b"x" * 10_000 + b"\n"
+            dropped = writer.dropped
+        assert reader.readline() == f"({dropped} lines were dropped: the output was not read)\n".encode()
+
+
+def test_closed_output_is_no_error():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w") as stream, LineWriter(stream) as writer:
+        writer.write("nobody hears this")

@@ -1,0 +1,203 @@
+"""One worker, without ingress: succession, eviction, deploys."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from fake_isolates import HELLO, RecordingReport, alive, exists, parent_of, write_worker
+
+from edge_runtime.errors import ScriptError
+from edge_runtime.store.api import Batch
+from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.supervisor.data_dir import DataDirectory
+from edge_runtime.supervisor.sources import read_version
+from edge_runtime.supervisor.spawner import Spawner
+from edge_runtime.supervisor.wakeups import Wakeups
+from edge_runtime.supervisor.worker import Worker, WorkerState
+
+
+@pytest.fixture
+def supervise(zygote, tmp_path):
+    """`async with supervise(script) as (worker, read)`; `read(script)` gives a further version."""
+
+    @asynccontextmanager
+    async def supervising(script, *, grace_s=0.2, idle_s=60.0, **config):
+        report = RecordingReport()
+        spawner = Spawner(zygote)
+        numbers = iter(range(1000))
+
+        async def read(script):
+            folder = write_worker(tmp_path / f"v{next(numbers)}", script, **config)
+            directory = DataDirectory(tmp_path / "data")
+            return await read_version(folder, directory, (), report, environment=None, development=False)
+
+        worker = Worker(await read(script), spawner, report, grace_s=grace_s, idle_s=idle_s)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(spawner.run)
+            await nursery.start(worker.run)
+            worker.report = report
+            with trio.fail_after(20):
+                yield worker, read
+            await worker.stop()
+            nursery.cancel_scope.cancel()
+        spawner.close()
+
+    return supervising
+
+
+async def test_successor_starts_only_after_the_actors_were_released_or_the_old_isolate_is_dead(supervise, tmp_path):
+    witness = tmp_path / "witness"
+    script = (
+        "import os\n"
+        f"WITNESS = {str(witness)!r}\n"
+        "RELEASES = False\n"
+        "def start(isolate):\n"
+        "    for pid in open(WITNESS).read().split() if os.path.exists(WITNESS) else ():\n"
+        "        assert not os.path.exists(f'/proc/{pid}') or 'Z' in open(f'/proc/{pid}/stat').read().split()\n"
+        "    open(WITNESS, 'a').write(f'{os.getpid()} ')\n"
+    )
+    async with supervise(script, grace_s=0.1) as (worker, read):
+        for number in range(3):
+            await worker.isolate()
+            await worker.replace(await read(script + f"# {number}\n"))
+        last = await worker.isolate()
+        assert worker.report.failures == []
+    pids = witness.read_text().split()
+    assert len(pids) == 4
+    assert int(pids[-1]) == last.pid
+
+
+async def test_old_isolate_keeps_its_connections_while_the_new_one_takes_over(supervise):
+    async with supervise(HELLO, grace_s=10) as (worker, read):
+        old = await worker.isolate()
+        client, server_end = trio.socket.socketpair()
+        assert await old.hand_over(server_end.fileno())
+        server_end.close()
+        await worker.replace(await read(HELLO + "#"))
+        new = await worker.isolate()
+        assert new.pid != old.pid
+        assert alive(old.pid)
+        assert worker.status().retiring_pids == (old.pid,)
+        await client.send(b"GET /late HTTP/1.1\r\n\r\n")
+        answer = b""
+        while data := await client.recv(65536):
+            answer += data
+        assert answer.endswith(b"hello /late")
+        client.close()
+        await old.dead.wait()
+        assert old.killed_for is None
+        assert alive(new.pid)
+
+
+async def test_version_that_does_not_load_leaves_the_old_one_serving(supervise):
+    async with supervise(HELLO) as (worker, read):
+        old = await worker.isolate()
+        with pytest.raises(ScriptError, match="no luck"):
+            await worker.replace(await read("raise RuntimeError('no luck')"))
+        assert await worker.isolate() is old
+        assert worker.status().state is WorkerState.SERVING
+
+
+async def test_template_of_a_replaced_version_ends_with_its_last_isolate(supervise):
+    async with supervise(HELLO) as (worker, read):
+        old = await worker.isolate()
+        template = parent_of(old.pid)
+        await worker.replace(await read(HELLO + "#"))
+        await worker.isolate()
+        while exists(template):
+            await trio.sleep(0.01)
+
+
+async def test_idle_isolate_is_evicted_and_started_again_on_demand(supervise):
+    async with supervise(HELLO, idle_s=0.0) as (worker, _):
+        isolate = await worker.isolate()
+        await isolate.dead.wait()
+        assert worker.asleep
+        assert worker.status().state is WorkerState.IDLE
+        assert worker.report.deaths == []
+        assert (await worker.isolate()).pid != isolate.pid
+
+
+@pytest.mark.parametrize("busy", ["BUSY_ACTORS = 1\n", "NEXT_DUE_MS = 0\n"])
+async def test_isolate_with_actors_or_a_timer_soon_due_is_kept(supervise, busy):
+    # Idle for no time at all is long enough here, and a timer that is due is soon due in any case.
+    async with supervise(busy + HELLO, idle_s=0.0) as (worker, _):
+        isolate = await worker.isolate()
+        while isolate.last_pong is None:
+            await trio.sleep(0.01)
+        await trio.sleep(0.05)
+        assert not worker.asleep
+        assert await worker.isolate() is isolate
+
+
+async def test_waiting_connections_learn_of_a_failed_start(supervise):
+    async with supervise("def start(isolate): raise SystemExit(9)\n") as (worker, _):
+        errors = []
+
+        async def ask():
+            try:
+                await worker.isolate()
+            except Exception as error:
+                errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(ask)
+        assert ["cannot start worker w" in str(error) for error in errors] == [True] * 3
+
+
+async def test_messages_that_are_none_of_an_isolates_cost_it_its_life(supervise):
+    script = (
+        "from edge_runtime.control import MakeTemplate\n"
+        "def start(isolate):\n"
+        "    isolate.channel.send_soon(isolate.task)\n" + HELLO
+    )
+    async with supervise(script) as (worker, _):
+        with pytest.raises(Exception, match="sent what is no message"):
+            await worker.isolate()
+
+
+class Sleeper:
+    """As much of a worker as wake-ups look at."""
+
+    def __init__(self, name):
+        self.name = name
+        self.asleep = True
+        self.woken = trio.Event()
+
+    def wake(self):
+        self.asleep = False
+        self.woken.set()
+
+
+class FixedClock:
+    def __init__(self, now_ms):
+        self.time_ms = now_ms
+
+    def now_ms(self):
+        return self.time_ms + int(trio.current_time() * 1000)
+
+
+async def test_workers_with_due_timers_are_woken_and_others_are_not(autojump_clock):
+    from edge_runtime.actors.api import ActorAddress, ActorKind
+    from edge_runtime.actors.timers import wake
+
+    store = MemoryStore()
+    start_ms = 1_000_000
+    clock = FixedClock(start_ms - int(trio.current_time() * 1000))
+    batch = Batch()
+    for worker, due_ms in (("past", start_ms - 5), ("soon", start_ms + 90_500), ("other", start_ms - 5)):
+        wake(batch, ActorAddress(worker, ActorKind.OBJECT, "C", "0" * 64), due_ms, "t")
+    await store.commit(batch)
+    past, soon, never = Sleeper("past"), Sleeper("soon"), Sleeper("never")
+    wakeups = Wakeups(store, clock, lambda: [past, soon, never])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wakeups.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (past.asleep, soon.asleep) == (False, True)
+        await soon.woken.wait()
+        assert 0 <= clock.now_ms() - (start_ms + 90_500) < 100
+        assert never.asleep
+        nursery.cancel_scope.cancel()
