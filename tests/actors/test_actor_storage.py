@@ -368,6 +368,19 @@ def test_delete_all_keeps_the_alarm_where_the_flag_says_so():
     assert dict(storage.list().result()) == {}
 
 
+def test_delete_all_hides_what_became_durable_after_it():
+    storage, context = make_storage()
+    storage.put("a", 1)
+    context.flush()
+    storage.deleteAll()
+    storage.put("b", 2)
+    context.flush()
+    for _ in range(2):
+        context.store.commit_group(1)
+        assert storage.get("a").result() is None
+        assert dict(storage.list().result()) == {"b": 2}
+
+
 def test_kv_list_shows_what_was_there_when_it_was_called():
     storage, _ = make_storage()
     storage.kv.put("a", 1)
