@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 import sniffio
 import trio
 
+from edge_runtime.compat.anyio_threads import adjust_anyio
 from edge_runtime.compat.app_body import AppBody, BodyPipe, ClientDisconnected
 from edge_runtime.compat.blocking import enter_loop
 from edge_runtime.compat.lifespan import ASGI_VERSIONS, Lifespan, is_cancellation
@@ -100,6 +101,7 @@ class _Exchange:
 
     async def _serve(self, state: dict[str, Any]) -> None:
         self._scope["state"] = state
+        adjust_anyio()
         try:
             await self._app(self._scope, self._receive, self._send)
             if not self.answer.settled:

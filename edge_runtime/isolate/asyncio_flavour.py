@@ -3,8 +3,8 @@
 An event's coroutine becomes a real asyncio task whose first step is taken right there. Many handlers only await what
 our bindings settle at once, so they are done after that step and never reach the loop; the others are resumed by it.
 
-Import this module before the script: trio-asyncio replaces `asyncio.get_running_loop` and its like when it is imported,
-and a script that had taken the original by name would not see the loop.
+Import this module before the script: trio-asyncio replaces `asyncio.current_task` and its like when it is imported, and
+a script that has taken them by name goes on using the originals.
 """
 
 from __future__ import annotations
@@ -99,14 +99,21 @@ async def open_asyncio_flavour() -> AsyncIterator[AsyncioFlavour]:
     On exit the tasks that are left are cancelled and given `ASYNCIO_CLOSE_S`; what does not end by then is dropped and
     named in the log.
     """
-    async with trio_asyncio.open_loop() as opened:
-        loop = _adopt(opened)
-        try:
-            yield AsyncioFlavour(loop)
-        finally:
-            loop.closing = True
-            with trio.CancelScope(shield=True):
-                await _end_tasks(loop)
+    try:
+        async with trio_asyncio.open_loop() as opened:
+            loop = _adopt(opened)
+            # For code that got hold of the original `get_running_loop` before trio-asyncio replaced it: C modules, and
+            # whatever was imported earlier. Which library a task belongs to is told by sniffio, not by this.
+            asyncio._set_running_loop(loop)
+            try:
+                yield AsyncioFlavour(loop)
+            finally:
+                loop.closing = True
+                with trio.CancelScope(shield=True):
+                    await _end_tasks(loop)
+                loop.ended.set_result(None)
+    finally:
+        asyncio._set_running_loop(None)
 
 
 def _adopt(loop: trio_asyncio.TrioEventLoop) -> ScriptLoop:
@@ -130,6 +137,7 @@ def _adopt(loop: trio_asyncio.TrioEventLoop) -> ScriptLoop:
     adopted._threads = trio.CapacityLimiter(ASYNCIO_THREADS_MAX)
     adopted._executor = None
     adopted.closing = False
+    adopted.ended = asyncio.Future(loop=adopted)
     # The main loop waits inside the former class's method; this ends that wait.
     adopted._q_send.send_nowait(asyncio.Handle(_nothing, (), loop))
     return adopted

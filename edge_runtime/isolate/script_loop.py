@@ -45,6 +45,8 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
     _threads: trio.CapacityLimiter
     _executor: concurrent.futures.Executor | None
     closing: bool
+    ended: asyncio.Future[None]
+    """Settled when the loop closes, as the main task of `asyncio.run` is; anyio ties its threads to it."""
 
     def start(self, coro: Coroutine[Any, Any, T], context: contextvars.Context) -> asyncio.Task[T]:
         """Make a task and take its first step now; `context` must be the current one.

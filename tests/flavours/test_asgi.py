@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -579,3 +581,30 @@ async def test_app_runs_as_its_event(worker: Worker) -> None:
     await worker.respond(event, asgi, http_only(app), incoming())
     assert seen == [event]
     assert event.meter.cpu_ns > 0
+
+
+async def test_threads_of_anyio_are_charged_to_the_event_and_kept(worker: Worker) -> None:
+    anyio = pytest.importorskip("anyio", reason="anyio comes with apps that use it")
+    threads: list[str] = []
+
+    def route() -> None:
+        threads.append(threading.current_thread().name)
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.to_thread.run_sync(route)
+        await start(send)
+        await piece(send, b"ok")
+
+    used: list[int] = []
+    for _ in range(3):
+        event = worker.event()
+        await sent(await worker.respond(event, asgi, http_only(app), incoming()))
+        await event.finish()
+        used.append(event.meter.cpu_us)
+    assert used == pytest.approx([20_000] * 3, rel=0.3)
+    if worker.flavour.name == "asyncio":
+        kept = [thread for thread in threading.enumerate() if thread.name == "AnyIO worker thread"]
+        assert len(kept) <= 2  # the first request may come before anyio has chosen its backend
