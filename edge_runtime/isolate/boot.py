@@ -158,9 +158,9 @@ class _Isolate:
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
             background.start_soon(self._flush_ledger)
             background.start_soon(events.ship_logs, channel)
+            await background.start(self._host.run)
             for kind, bindings in built.used:
                 background.start_soon(kind.serve, bindings, runtime)
-            await background.start(self._host.run)
             await channel.send(IsolateReady())
             grace_s = await self._follow(channel, work)
             await self._drain(channel, grace_s, work)
