@@ -12,7 +12,8 @@ import msgspec
 
 
 class MakeTemplate(msgspec.Struct, tag="make_template", frozen=True):
-    """Fork a template. Carries one descriptor: the template's end of its control socket."""
+    """Fork a template. Carries two descriptors: the template's end of its control socket, and a pipe for what it and
+    its isolates print."""
 
     worker: str
     version: str

@@ -155,3 +155,4 @@ BUNDLE_UNPACKED_MAX: Final = 1024 * MIB  # ours
 BUNDLE_FILES_MAX: Final = 20_000  # CF: static assets per version
 DEPLOYMENTS_KEPT: Final = 5  # ours: versions of a worker on disk
 OUTPUT_LINES_MAX: Final = 10_000  # ours: lines waiting for a terminal or pipe that does not take them
+PRINTED_LINE_MAX: Final = 16 * KIB  # ours: characters; longer lines that scripts print are cut into several

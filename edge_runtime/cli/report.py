@@ -38,6 +38,9 @@ class TerminalReport:
         if line.error:
             self._write(line.error.rstrip())
 
+    def output(self, worker: str, line: str) -> None:
+        self._write(f"{worker}: {line}" if self._several else line)
+
     def worker_loaded(self, worker: str, version: str, startup_cpu_us: int) -> None:
         self._line(None, f"{worker}: version {version[:12]} loaded ({startup_cpu_us / 1000:.0f} ms CPU)")
 
@@ -83,6 +86,9 @@ class JsonReport:
             wall_ms=round(line.wall_ms, 3),
             error=line.error,
         )
+
+    def output(self, worker: str, line: str) -> None:
+        self._object("output", worker=worker, line=line)
 
     def worker_loaded(self, worker: str, version: str, startup_cpu_us: int) -> None:
         self._object("worker_loaded", worker=worker, version=version, startup_cpu_us=startup_cpu_us)

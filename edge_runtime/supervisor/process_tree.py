@@ -65,6 +65,19 @@ def leave_terminal() -> None:
     os.close(null)
 
 
+def print_to(descriptor: int) -> None:
+    """Make a descriptor this process's standard output and error, line by line; it is closed as a number of its own."""
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = open(  # noqa: SIM115  # for the life of the process
+            number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
 def _do_nothing(*_: object) -> None:
     pass
 

@@ -16,6 +16,9 @@ class Report(Protocol):
     def log(self, worker: str, line: LogLine) -> None:
         """An event of a worker ended."""
 
+    def output(self, worker: str, line: str) -> None:
+        """A script, or a program it started, printed a line."""
+
     def worker_loaded(self, worker: str, version: str, startup_cpu_us: int) -> None:
         """A version's script was imported and serves from now on."""
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -25,6 +26,7 @@ from edge_runtime.control import (
 from edge_runtime.errors import EdgeError, ScriptError, WireError
 from edge_runtime.limits import STARTUP_MS
 from edge_runtime.supervisor.isolate import FromIsolate, IsolateHandle
+from edge_runtime.supervisor.printed import follow_output
 from edge_runtime.supervisor.zygote import ZygoteHandle
 from edge_runtime.wire import Channel
 
@@ -53,6 +55,7 @@ class TemplateHandle:
         self._channel = channel
         self._loading = trio.CancelScope()
         self._exited = trio.Event()
+        self._silent = trio.Event()
         self._status: int | None = None
         self._pid = 0
         self._pidfd = -1
@@ -99,9 +102,11 @@ class TemplateHandle:
         self.kill()
 
     async def gone(self) -> None:
-        """After `close`: return when the zygote has reaped the process, so that no zombie outlives the zygote."""
+        """After `close`: return when the zygote has reaped the process, so that no zombie outlives the zygote, and
+        what it printed last has been read."""
         with trio.move_on_after(_STATUS_WAIT_S):
             await self._exited.wait()
+            await self._silent.wait()
 
     def kill(self) -> None:
         if self._pidfd >= 0:
@@ -136,6 +141,12 @@ class TemplateHandle:
                 self._loaded = received[0]
             case other:
                 raise WireError(f"a template began with {type(other).__name__}")
+
+    async def _follow_output(self, pipe: int, printed: Callable[[str, str], None]) -> None:
+        try:
+            await follow_output(pipe, lambda line: printed(self.task.worker, line))
+        finally:
+            self._silent.set()
 
     async def _run(self) -> None:
         """Follow a loaded template to its end."""
@@ -184,8 +195,9 @@ class TemplateHandle:
 class Spawner:
     """All templates of a server. `run` must be running for anything to be made."""
 
-    def __init__(self, zygote: ZygoteHandle) -> None:
-        self._zygote = zygote
+    def __init__(self, zygote: ZygoteHandle, printed: Callable[[str, str], None]) -> None:
+        """`printed(worker, line)` is told what scripts print."""
+        self._printed = printed
         self._channel = Channel(zygote.control, _FromZygote)
         self._waiting: dict[tuple[str, str], deque[TemplateHandle]] = {}
         self._by_pid: dict[int, TemplateHandle] = {}
@@ -221,12 +233,17 @@ class Spawner:
 
     async def _load(self, task: MakeTemplate) -> TemplateHandle:
         ours, theirs = socket.socketpair()
+        output, theirs_output = os.pipe()
         template = TemplateHandle(task, Channel(ours, _FromTemplate))
+        self._nursery.start_soon(template._follow_output, output, self._printed)
         waiting = self._waiting.setdefault((task.worker, task.version), deque())
         waiting.append(template)
         try:
-            await self._channel.send(task, (theirs.fileno(),))
-            theirs.close()
+            try:
+                await self._channel.send(task, (theirs.fileno(), theirs_output))
+            finally:
+                theirs.close()
+                os.close(theirs_output)
             await template._load()
         except BaseException as error:
             if template in waiting:
@@ -235,8 +252,6 @@ class Spawner:
             if isinstance(error, trio.BrokenResourceError):
                 raise ZygoteDied("the process that starts workers is gone") from error
             raise
-        finally:
-            theirs.close()
         self._nursery.start_soon(template._run)
         return template
 

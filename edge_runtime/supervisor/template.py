@@ -56,7 +56,9 @@ def script_runtime() -> ScriptRuntime:
     from edge_runtime.config.load import load_config
     from edge_runtime.isolate.boot import run_isolate
     from edge_runtime.isolate.loader import load_script
+    from edge_runtime.isolate.warm_up import warm_up
 
+    warm_up()
     kinds = load_kinds()
 
     def read_config(task: MakeTemplate) -> WorkerConfig:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_runtime.supervisor.process_tree import Children, fork, leave_terminal
+from edge_runtime.supervisor.process_tree import Children, fork, leave_terminal, print_to
 
 if TYPE_CHECKING:
     from edge_runtime.control import MakeTemplate
@@ -101,11 +101,12 @@ class _Zygote:
             received = self._channel.receive()
             if received is None:
                 return 0
-            task, descriptors = received
+            task, (control, output) = received
             assert isinstance(task, MakeTemplate)
-            self._fork_template(task, socket.socket(fileno=descriptors[0]))
+            self._fork_template(task, socket.socket(fileno=control), output)
+            os.close(output)
 
-    def _fork_template(self, task: MakeTemplate, control: socket.socket) -> None:
+    def _fork_template(self, task: MakeTemplate, control: socket.socket, output: int) -> None:
         from edge_runtime.control import TemplateFailed, TemplateForked
         from edge_runtime.supervisor.template import Template
         from edge_runtime.wire import BlockingChannel
@@ -113,6 +114,7 @@ class _Zygote:
         def child() -> int:
             self._channel.close()
             self._children.forget()
+            print_to(output)
             return Template(control, task, self._runtime).run()
 
         try:

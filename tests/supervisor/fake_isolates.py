@@ -137,6 +137,7 @@ class FakeIsolate:
 class RecordingReport:
     urls: list = field(default_factory=list)
     lines: list = field(default_factory=list)
+    printed: list = field(default_factory=list)
     loaded: list = field(default_factory=list)
     failures: list = field(default_factory=list)
     deaths: list = field(default_factory=list)
@@ -153,6 +154,9 @@ class RecordingReport:
 
     def log(self, worker, line):
         self._note(self.lines, (worker, line))
+
+    def output(self, worker, line):
+        self._note(self.printed, (worker, line))
 
     def worker_loaded(self, worker, version, startup_cpu_us):
         self._note(self.loaded, (worker, version))

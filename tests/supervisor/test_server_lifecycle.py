@@ -294,3 +294,35 @@ async def test_connections_that_wait_before_a_dying_isolate_are_served_by_the_ne
                 nursery.start_soon(ask)
         assert answers == [(200, "ok")] * 100
         assert len(server.report.deaths) == 1
+
+
+async def test_what_scripts_print_is_reported_line_by_line(serve, tmp_path):
+    script = (
+        "import os, subprocess, sys\n"
+        "print('imported')\n"
+        "def handle(path):\n"
+        "    print('out', path, flush=True)\n"
+        "    print('err', file=sys.stderr)\n"
+        "    os.write(1, b'\\xff' + b'x' * 20_000 + b'\\n\\n')\n"
+        "    subprocess.run(['echo', 'from a program'])\n"
+        "    os.write(1, b'unfinished')\n"
+        "    return 'ok'\n"
+    )
+    async with serve(write_worker(tmp_path / "w", script)) as server:
+        assert await server.get("/x") == (200, "ok")
+    printed = [line for _, line in server.report.printed]
+    long = "\ufffd" + "x" * 20_000
+    assert printed[0] == "imported"
+    assert printed[1:] == ["out /x", "err", long[:16384], long[16384:], "", "from a program", "unfinished"]
+
+
+async def test_script_that_prints_without_end_disturbs_nobody(serve, tmp_path):
+    script = (
+        "import threading\n"
+        "def flood():\n"
+        "    while True: print('x' * 1000)\n"
+        "def start(isolate): threading.Thread(target=flood, daemon=True).start()\n" + HELLO
+    )
+    noisy, quiet = write_worker(tmp_path / "noisy", script, "noisy"), write_worker(tmp_path / "quiet", HELLO, "quiet")
+    async with serve(noisy, quiet) as server:
+        assert await server.get("/x", "quiet.localhost") == (200, "hello /x")

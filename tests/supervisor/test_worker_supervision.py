@@ -25,7 +25,7 @@ def supervise(zygote, tmp_path):
     @asynccontextmanager
     async def supervising(script, *, grace_s=0.2, idle_s=60.0, **config):
         report = RecordingReport()
-        spawner = Spawner(zygote)
+        spawner = Spawner(zygote, report.output)
         numbers = iter(range(1000))
 
         async def read(script):
