@@ -1,14 +1,15 @@
 """What a kind of binding is: configuration section in, object in `env` out.
 
 A kind is a folder here (or a package elsewhere) whose `KIND` object is registered under the entry point group
-`edge_runtime.bindings`. Nothing else in the runtime names a kind. Commands that a kind adds to `edge` are click commands
-registered under `edge_runtime.commands`, so that the command line imports them only when they are asked for.
+`edge_runtime.bindings`. Nothing else in the runtime names a kind. Commands that a kind adds to `edge` are registered
+under `edge_runtime.commands`, so that the command line imports them only when they are asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
@@ -53,7 +54,8 @@ class BindingKind(SectionReader, Protocol):
         Returns at once if there is nothing to do."""
 
 
+@cache
 def load_kinds() -> tuple[BindingKind, ...]:
-    """All registered kinds, ordered by name."""
+    """All registered kinds, ordered by name. Looked up once; forked isolates find them loaded."""
     found = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     return tuple(point.load() for point in found)

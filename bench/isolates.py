@@ -1,0 +1,72 @@
+"""Isolates of one worker without a server around them, for measuring them alone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from bindings.kind import load_kinds
+from edge_runtime.control import LogLine, Pong
+from edge_runtime.limits import BLOCKED_MS_DEFAULT, CPU_MS_DEFAULT
+from edge_runtime.supervisor.data_dir import DataDirectory
+from edge_runtime.supervisor.isolate import IsolateHandle
+from edge_runtime.supervisor.sources import read_version
+from edge_runtime.supervisor.spawner import Spawner, TemplateHandle
+from edge_runtime.supervisor.zygote import ZygoteHandle
+
+
+class Nobody:
+    """Hears what isolates and the server report, and says nothing of it."""
+
+    def isolate_logged(self, lines: tuple[LogLine, ...]) -> None: ...
+    def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None: ...
+    def ready(self, url: str) -> None: ...
+    def log(self, worker: str, line: LogLine) -> None: ...
+    def worker_loaded(self, worker: str, version: str, startup_cpu_us: int) -> None: ...
+    def worker_failed(self, worker: str, message: str, detail: str) -> None: ...
+    def isolate_died(self, worker: str, pid: int, reason: str, restart_in_s: float) -> None: ...
+    def notice(self, text: str) -> None: ...
+
+
+class Isolates:
+    def __init__(self, template: TemplateHandle, nursery: trio.Nursery) -> None:
+        self._template = template
+        self._nursery = nursery
+        self._count = 0
+
+    async def fork(self) -> IsolateHandle:
+        self._count += 1
+        isolate = await self._template.fork(self._count, blocked_ms=BLOCKED_MS_DEFAULT, cpu_ms=CPU_MS_DEFAULT)
+        self._nursery.start_soon(isolate.run, Nobody())
+        return isolate
+
+
+@asynccontextmanager
+async def isolates_of(folder: Path, zygote: ZygoteHandle) -> AsyncIterator[Isolates]:
+    """A loaded template of the worker in `folder`, on a data directory of its own."""
+    with tempfile.TemporaryDirectory() as data:
+        directory = DataDirectory(Path(data))
+        with directory.lock():
+            spawner = Spawner(zygote, lambda worker, line: None)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(spawner.run)
+                version = await read_version(
+                    folder, directory, load_kinds(), Nobody(), environment=None, development=False
+                )
+                template = await spawner.load(version.task)
+                yield Isolates(template, nursery)
+                nursery.cancel_scope.cancel()
+            spawner.close()
+
+
+async def request(isolate: IsolateHandle, head: bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") -> bytes:
+    """Hand a new connection over, send one request and return what came back first."""
+    ours, theirs = trio.socket.socketpair()
+    with ours, theirs:
+        await isolate.hand_over(theirs.fileno())
+        await ours.send(head)
+        return bytes(await ours.recv(65536))
