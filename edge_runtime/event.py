@@ -139,8 +139,11 @@ class EventContext:
                     promise = self._waiting.pop()
                     try:
                         await promise
-                    except Exception as error:
+                    except trio.Cancelled:
+                        raise
+                    except BaseException as error:
                         self.failed_wait_until.append(error)
+            self._waiting.clear()
         for scope in self._works or ():
             scope.cancel()
 
