@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 import trio
@@ -11,6 +10,7 @@ from edge_runtime.control import Log, LogLine
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.seams import Clock, Flavour
+from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
 from edge_runtime.workers.outgoing import Net
 
@@ -70,7 +70,7 @@ class IsolateEvents:
             await event.finish()
         finally:
             for failure in event.failed_wait_until:
-                error += "".join(traceback.format_exception(failure))
+                error += script_traceback(failure)
             self._account(event, outcome, detail, error)
 
     def _account(self, event: EventContext, outcome: Outcome, detail: str, error: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPMethod
@@ -15,6 +14,7 @@ from edge_runtime.isolate.connection import BodyTooLarge, Exchange, RawHeaders
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.handlers import EventHandler
 from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_URL_MAX
+from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import FetchResponse, Response
@@ -72,7 +72,7 @@ class FetchHandler:
             await _answer(exchange, 413, f"Payload Too Large: at most {REQUEST_BODY_MAX} bytes", close=True)
         except BaseException as failure:
             outcome, status = Outcome.EXCEPTION, 500
-            error = "".join(traceback.format_exception(failure))
+            error = script_traceback(failure)
             await _answer(exchange, 500, error if self._development else "error code: 1101")
         finally:
             target = exchange.target.decode("latin-1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -12,6 +11,7 @@ from types import ModuleType, TracebackType
 from edge_runtime.compat.install import install_modules
 from edge_runtime.config.model import WorkerConfig
 from edge_runtime.errors import ScriptError
+from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.environment import Env, declare_bindings, env, fill_env
 from edge_runtime.workers.exports import Exports, discover
 
@@ -74,7 +74,7 @@ def _script_error(config: WorkerConfig, error: BaseException) -> ScriptError:
     assert config.main is not None
     what = f"cannot load worker {config.name} from {config.main.name}"
     own = error.with_traceback(_own_frames(error, config.main.parent))
-    detail = "".join(traceback.format_exception(own))
+    detail = script_traceback(own)
     if isinstance(error, SyntaxError):
         return ScriptError(f"{what}: {error.msg} ({Path(error.filename or '?').name}, line {error.lineno})", detail)
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
@@ -91,8 +91,8 @@ def _script_error(config: WorkerConfig, error: BaseException) -> ScriptError:
 
 
 def _own_frames(error: BaseException, folder: Path) -> TracebackType | None:
-    """The traceback from the first frame inside the worker's folder on, without the import machinery above it."""
+    """The traceback from the first frame inside the worker's folder on; None when no code of it ran."""
     frame = error.__traceback__
     while frame is not None and not frame.tb_frame.f_code.co_filename.startswith(str(folder)):
         frame = frame.tb_next
-    return frame or error.__traceback__
+    return frame

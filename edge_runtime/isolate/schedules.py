@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from edge_runtime.event import EventKind, Outcome
 from edge_runtime.limits import SCHEDULED_WALL_MS
 from edge_runtime.seams import Clock
 from edge_runtime.store.api import Batch, Store
+from edge_runtime.tracebacks import script_traceback
 
 
 @dataclass
@@ -78,7 +78,7 @@ class CronBody:
             raise
         except BaseException as failure:
             outcome = Outcome.EXCEPTION
-            error = "".join(traceback.format_exception(failure))
+            error = script_traceback(failure)
         finally:
             self._running -= 1
             events.end(event, outcome, f'"{self._cron}"', error)

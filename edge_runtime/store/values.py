@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from io import BytesIO
-from traceback import format_exception
 from typing import Any, Final, NoReturn
 from uuid import UUID
 from zlib import crc32
@@ -27,6 +26,7 @@ import cbor2
 
 from edge_runtime.errors import StoreCorrupt
 from edge_runtime.limits import VALUE_DEPTH_MAX
+from edge_runtime.tracebacks import script_traceback
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ErrorRecord:
 
     @classmethod
     def of(cls, error: BaseException, *, with_traceback: bool = False) -> ErrorRecord:
-        trace = "".join(format_exception(error)) if with_traceback else ""
+        trace = script_traceback(error) if with_traceback else ""
         return cls(type(error).__name__, str(error), trace)
 
 
