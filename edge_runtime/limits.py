@@ -74,6 +74,7 @@ ALARM_BACKOFF_EXPONENT_MAX: Final = 9  # CF
 ALARM_JITTER: Final = 0.25  # CF: added, as a share of the delay
 ALARMS_AT_ONCE_MAX: Final = 64  # ours: alarms and timers in flight per isolate
 
+ACTOR_QUEUE_MAX: Final = 10_000  # ours: messages to one actor that are not answered yet; more are refused
 ACTOR_SWEEP_S: Final = 1.0  # ours: how often idle actors are looked for
 STORAGE_TIMEOUT_S: Final = 30.0  # CF: a write that takes longer resets the object
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -24,6 +23,7 @@ from edge_runtime.event import EventContext, EventKind, Outcome, require_event
 from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
+from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.conversion import from_wire, to_wire
 from edge_runtime.workers.entrypoints import DurableObjectAbort
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods
@@ -195,7 +195,7 @@ class ObjectBody:
         except BaseException as error:
             if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None:
                 raise
-            outcome, trace = Outcome.EXCEPTION, "".join(traceback.format_exception(error))
+            outcome, trace = Outcome.EXCEPTION, script_traceback(error)
             raise _seen_by_caller(error) from error
         finally:
             if not held:
@@ -232,9 +232,9 @@ class ObjectBody:
                     return await event.run(call_gated, section, callback)
                 finally:
                     self._scopes.discard(limit)
-            if self._context.closed.settled:
-                raise ActorBroken("the object was reset while blockConcurrencyWhile() ran")
-            raise ActorBroken(BLOCKED_TOO_LONG, retryable=False, overloaded=True)
+            too_long = ActorBroken(BLOCKED_TOO_LONG, retryable=False, overloaded=True)
+            self._context.abort(too_long)
+            raise too_long
         except trio.Cancelled:
             raise
         except DurableObjectAbort as abort:
@@ -291,10 +291,8 @@ class ObjectFactory:
 
 
 def _seen_by_caller(error: BaseException) -> Exception:
-    """The error as callers get it: TypeError, ValueError, NonRetryableError and the runtime's own keep their class;
-    of any other only the message arrives. `remote` says where it came from."""
-    if isinstance(error, ActorBroken):
-        return error
+    """The error as callers get it: TypeError, ValueError and NonRetryableError keep their class, of any other only the
+    message arrives (another object's reset included: this object was not reset). `remote` says where it came from."""
     if isinstance(error, (TypeError, ValueError, NonRetryableError, JsException)):
         return remote_error(error)
     seen = Exception(str(error) or type(error).__name__)

@@ -19,12 +19,13 @@ class HeldStream(ReadableStream):
     """Passes a stream on, through the object's output gate, and says once when it is over: read to its end, failed,
     cancelled, cut off or dropped. Until then the object stays in memory and its event stays open."""
 
-    __slots__ = ("_context", "_inner", "_over", "_scopes")
+    __slots__ = ("_context", "_inner", "_over", "_scopes", "_token")
 
     _context: ActorContext
     _inner: ReadableStream
     _over: Callable[[], None] | None
     _scopes: set[trio.CancelScope]
+    _token: trio.lowlevel.TrioToken
 
     @classmethod
     def of(
@@ -36,6 +37,7 @@ class HeldStream(ReadableStream):
         stream._context = context
         stream._scopes = scopes
         stream._over = over
+        stream._token = trio.lowlevel.current_trio_token()
         return stream
 
     async def next_piece(self) -> Any:
@@ -95,8 +97,14 @@ class HeldStream(ReadableStream):
             over()
 
     def __del__(self) -> None:
-        if hasattr(self, "_over"):
-            self._finish()
+        over = getattr(self, "_over", None)
+        if over is None:
+            return
+        # The collector may run in any thread.
+        try:
+            self._token.run_sync_soon(over)
+        except trio.RunFinishedError:
+            return
 
 
 def hold_body(

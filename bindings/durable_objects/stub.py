@@ -114,8 +114,9 @@ class DurableObjectStub:
         return promise
 
     def _replied(self, reply: Promise[Any]) -> None:
-        if self._broken is None and isinstance(reply.error, ActorBroken):
-            self._broken = reply.error
+        error = reply.error
+        if self._broken is None and isinstance(error, ActorBroken) and error.durableObjectReset:
+            self._broken = error
 
     def __repr__(self) -> str:
         return f"<DurableObjectStub {self._address.namespace} {self.id!r}>"

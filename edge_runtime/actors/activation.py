@@ -23,6 +23,7 @@ from edge_runtime.store.api import Batch, Store, Table
 _log = logging.getLogger("edge.actors")
 
 CODE_UPDATED: Final = "Durable Object reset because its code was updated."
+OVERLOADED: Final = "Durable Object is overloaded. Too many requests queued."
 STORAGE_FAILED: Final = "Durable Object storage operation failed which caused object to be reset."
 STORAGE_TIMED_OUT: Final = "Durable Object storage operation exceeded timeout which caused object to be reset."
 
@@ -200,11 +201,22 @@ class Activation:
 
     @property
     def durable(self) -> bool:
-        return self._turn is None and self._output.open
+        return (self._turn is None or not self._turn.confirmed) and self._output.open
 
     def when_durable(self) -> Promise[None]:
-        self.flush()
-        return self._output.wait()
+        turn = self._turn
+        if turn is None or not turn.confirmed:
+            return self._output.wait()
+        promise: Promise[None] = Promise()
+
+        def pass_on(durable: Promise[None]) -> None:
+            if durable.error is not None:
+                promise.reject(durable.error)
+            else:
+                promise.resolve(None)
+
+        turn.durable.add_done_callback(pass_on)
+        return promise
 
     async def wait_durable(self) -> None:
         self.flush()
@@ -243,6 +255,11 @@ class Activation:
             and self._body is not None
             and self._body.idle
         )
+
+    @property
+    def undone(self) -> int:
+        """Messages delivered and not answered."""
+        return len(self.waiting) + len(self._open)
 
     @property
     def settling(self) -> bool:
@@ -383,7 +400,8 @@ class Activation:
             else:
                 reply.resolve(result)
 
-        self.when_durable().add_done_callback(send)
+        self.flush()
+        self._output.wait().add_done_callback(send)
 
     async def stop(self, refusal: ActorBroken) -> None:
         """End the activation in an orderly way; returns when the body has stopped and its writes are durable.

@@ -96,10 +96,10 @@ class ActorContext(Protocol):
 
     @property
     def durable(self) -> bool:
-        """Whether the output gate is open and no turn's writes wait."""
+        """Whether the output gate is open, and the present turn has written nothing that would close it."""
 
     def when_durable(self) -> Promise[None]:
-        """`wait_durable` as a promise."""
+        """As `wait_durable`, for code of the script: the present turn is not cut in two."""
 
     @property
     def closed(self) -> Promise[None]:

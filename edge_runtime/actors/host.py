@@ -10,6 +10,7 @@ import trio
 
 from edge_runtime.actors.activation import (
     CODE_UPDATED,
+    OVERLOADED,
     STORAGE_TIMED_OUT,
     Activation,
     Delivery,
@@ -21,7 +22,7 @@ from edge_runtime.actors.timers import DueTimer, pending
 from edge_runtime.actors.turns import TurnEnd
 from edge_runtime.errors import ActorBroken, UsageError
 from edge_runtime.event import Events
-from edge_runtime.limits import ACTOR_SWEEP_S, ALARMS_AT_ONCE_MAX, STORAGE_TIMEOUT_S
+from edge_runtime.limits import ACTOR_QUEUE_MAX, ACTOR_SWEEP_S, ALARMS_AT_ONCE_MAX, STORAGE_TIMEOUT_S
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Offload, Randomness
 from edge_runtime.store.api import Batch, Store, Table
@@ -94,6 +95,9 @@ class LocalActorHost:
             return Promise.rejected(
                 UsageError(f"worker {address.worker} has no {address.kind} namespace {address.namespace!r}")
             )
+        activation = self._activations.get(address)
+        if activation is not None and activation.undone >= ACTOR_QUEUE_MAX:
+            return Promise.rejected(ActorBroken(OVERLOADED, retryable=False, overloaded=True, reset=False))
         return self._deliver(address, Delivery(message), name)
 
     def _deliver(self, address: ActorAddress, delivery: Delivery, name: str | None) -> Promise[object]:

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.body import BodyReader
 from edge_runtime.workers.buffers import ArrayBuffer, DataView, JsBytes, TypedArray
 from edge_runtime.workers.js_object import JsException, JsNull, JsObject, data_clone_error
@@ -164,6 +165,8 @@ def _other_from_wire(value: Any) -> Any:
         return Exception(str(value))
     if isinstance(value, Exception):
         return Exception(f"Error: {value}")
+    if isinstance(value, ErrorRecord):
+        return Exception(f"Error: {value.message}")
     if isinstance(value, JsObject) and not callable(value):
         return _js_from_wire(value)
     if isinstance(value, Callable) and not isinstance(value, type):  # type: ignore[arg-type]

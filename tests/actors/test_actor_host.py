@@ -387,3 +387,20 @@ async def test_the_name_is_stored_with_the_first_write_and_known_to_later_activa
         await trio.sleep(5)
         await host.deliver(address(), note)
     assert names == ["ann", "ann"]
+
+
+async def test_an_actor_that_does_not_keep_up_refuses_further_calls_and_lives_on(autojump_clock, monkeypatch):
+    monkeypatch.setattr("edge_runtime.actors.host.ACTOR_QUEUE_MAX", 3)
+
+    async def slow(body):
+        await trio.sleep(1)
+
+    async with running_host(MemoryStore(), Bodies()) as host:
+        calls = [host.deliver(address(), slow) for _ in range(3)]
+        with pytest.raises(ActorBroken, match="Too many requests queued") as refusal:
+            await host.deliver(address(), slow)
+        assert refusal.value.overloaded
+        assert not refusal.value.durableObjectReset
+        for call in calls:
+            await call
+        assert await host.deliver(address(), 1) == 1

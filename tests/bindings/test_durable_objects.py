@@ -343,3 +343,80 @@ async def test_release_cuts_streams_off(autojump_clock):
             await trio.sleep(1)
             await w.host.release()
         assert sent == [b"one "]
+
+
+class Telling(DurableObject):
+    async def write_around_a_call(self):
+        self.ctx.storage.put("before", 1)
+        calling = self.env["Counter"].getByName("a").increment()
+        self.ctx.storage.put("after", 1)
+        return await calling
+
+    async def relay_abort(self):
+        await self.env["Counter"].getByName("a").abort()
+
+    def keep_error(self):
+        self.ctx.storage.put("error", {"was": [ValueError("stored")]})
+        return str(self.ctx.storage.kv.get("error").was[0])
+
+    def wait_for_abort(self):
+        async def work():
+            await trio.sleep(1)
+            self.ctx.abort("in the background")
+
+        self.ctx.waitUntil(work())
+
+
+async def test_writes_around_a_call_in_one_turn_commit_together():
+    store = MemoryStore(manual=True)
+    async with world(Telling, Counter, store=store) as w, trio.open_nursery() as nursery:
+        nursery.start_soon(w.call, "x", "write_around_a_call")
+        await wait_all_tasks_blocked()
+        assert store.queued == 1
+        store.commit_group()
+        assert len(store._image[Table.OBJECTS].order) == 2
+        await wait_all_tasks_blocked()
+        store.commit_group()
+
+
+async def test_the_reset_of_another_object_is_an_ordinary_error_to_the_caller_of_this_one():
+    async with world(Telling, Counter) as w:
+
+        async def script():
+            stub = w.ns["Telling"].getByName("x")
+            with pytest.raises(Exception, match="enough") as raised:
+                await stub.relay_abort()
+            assert not isinstance(raised.value, ActorBroken)
+            return await stub.keep_error()
+
+        assert await w.run(script) == "Error: stored"
+
+
+async def test_abort_in_the_background_resets_the_object_and_nothing_else(autojump_clock):
+    async with world(Telling) as w:
+        await w.call("x", "wait_for_abort")
+        await trio.sleep(5)
+        assert await w.call("x", "keep_error") == "Error: stored"
+        assert [name for name, _ in w.events.ended].count("Telling.constructor") == 2
+
+
+@pytest.mark.parametrize("crash_after", range(12))
+async def test_no_acknowledged_write_is_lost_wherever_the_process_dies(crash_after):
+    store, acknowledged = MemoryStore(manual=True), []
+    async with world(Counter, store=store) as w, trio.open_nursery() as nursery:
+
+        async def script():
+            stub = w.ns["Counter"].getByName("a")
+            while True:
+                acknowledged.append(await stub.increment())
+
+        nursery.start_soon(w.run, script)
+        for _ in range(crash_after):
+            await wait_all_tasks_blocked()
+            store.commit_group(1)
+        await wait_all_tasks_blocked()
+        store = store.crash()
+        nursery.cancel_scope.cancel()
+    assert acknowledged == list(range(1, crash_after + 1))
+    async with world(Counter, store=store) as w:
+        assert (await w.call("a", "read") or 0) == crash_after
