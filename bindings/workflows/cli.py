@@ -7,9 +7,7 @@ at once.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +17,7 @@ import trio
 
 from bindings.workflows import shown
 from bindings.workflows.places import Place, Workflow, known_workflows
+from bindings.workflows.printing import print_json, print_labels, print_table
 from edge_runtime.errors import Conflict, UsageError
 from edge_runtime.limits import INSTANCES_PER_PAGE
 from edge_runtime.seams import SystemClock, SystemRandomness
@@ -32,14 +31,6 @@ from edge_runtime.workflows.instances import InstanceRecord, Status
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 _LATEST = "latest"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An open store, and the workflow that the command names in it."""
-
-    store: Store
-    workflow: Workflow
 
 
 def _options(command: Command) -> Command:
@@ -95,9 +86,9 @@ def list_workflows(as_json: bool, **where: Any) -> None:
     else:
         rows = [_row(workflow, {}) for workflow in place.configured]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
-        _print_table(
+        print_table(
             ("Name", "Worker", "Class", "Instances"),
             [(row["name"], row["script_name"], row["class_name"] or "-", _counts(row["instances"])) for row in rows],
         )
@@ -116,10 +107,10 @@ def describe_workflow(name: str, as_json: bool, **where: Any) -> None:
 
     row = _run(place, read, readonly=True)
     if as_json:
-        _print_json(row)
+        print_json(row)
     else:
         labels = [("Name", row["name"]), ("Script Name", row["script_name"]), ("Class Name", row["class_name"] or "-")]
-        _print_labels([*labels, ("Instances", _counts(row["instances"]))])
+        print_labels([*labels, ("Instances", _counts(row["instances"]))])
 
 
 @workflows.command("trigger")
@@ -128,7 +119,7 @@ def describe_workflow(name: str, as_json: bool, **where: Any) -> None:
 @click.option("--id", "id", default=None, help="Id of the instance; by default a random one.")
 @_options
 @click.pass_context
-def trigger(ctx: click.Context, name: str, params: str | None, id: str | None, as_json: bool, **where: Any) -> None:
+def trigger(ctx: click.Context, /, name: str, params: str | None, id: str | None, as_json: bool, **where: Any) -> None:
     """Create an instance of NAME; PARAMS is JSON."""
     place = Place.of(**where)
     given = {} if params is None else _read_json(params, "PARAMS")
@@ -150,7 +141,7 @@ def trigger(ctx: click.Context, name: str, params: str | None, id: str | None, a
     worker = _run(place, write, readonly=False)
     ctx.obj.poke(place.data_dir, worker)
     if as_json:
-        _print_json({"id": chosen, "status": Status.QUEUED.value})
+        print_json({"id": chosen, "status": Status.QUEUED.value})
     else:
         click.echo(f'Workflow instance "{chosen}" has been queued successfully')
 
@@ -177,9 +168,9 @@ def list_instances(
 
     rows = _run(place, read, readonly=True)
     if as_json:
-        _print_json([shown.instance_json(id, record) for id, record in rows])
+        print_json([shown.instance_json(id, record) for id, record in rows])
         return
-    _print_table(
+    print_table(
         ("Instance ID", "Version", "Created", "Modified", "Status"),
         [
             (
@@ -212,17 +203,17 @@ def describe(name: str, id: str, step_output: bool, truncate_output_limit: int, 
 
     found = _run(place, read, readonly=True)
     if as_json:
-        _print_json(shown.description_json(found))
+        print_json(shown.description_json(found))
         return
-    _print_labels(shown.labels(name, found))
+    print_labels(shown.labels(name, found))
     if found.steps:
         click.echo()
         rows = shown.step_rows(found, with_output=step_output, output_max=truncate_output_limit)
-        _print_table(shown.STEP_COLUMNS, rows)
+        print_table(shown.STEP_COLUMNS, rows)
     attempts = shown.attempt_rows(found)
     if attempts:
         click.echo()
-        _print_table(shown.ATTEMPT_COLUMNS, attempts)
+        print_table(shown.ATTEMPT_COLUMNS, attempts)
 
 
 @instances_group.command("send-event")
@@ -233,7 +224,7 @@ def describe(name: str, id: str, step_output: bool, truncate_output_limit: int, 
 @_options
 @click.pass_context
 def send_event(
-    ctx: click.Context, name: str, id: str, event_type: str, payload: str | None, as_json: bool, **where: Any
+    ctx: click.Context, /, name: str, id: str, event_type: str, payload: str | None, as_json: bool, **where: Any
 ) -> None:
     """Send an event to an instance; ID may be "latest"."""
     place = Place.of(**where)
@@ -259,7 +250,7 @@ def send_event(
     worker, chosen = _run(place, write, readonly=False)
     ctx.obj.poke(place.data_dir, worker)
     if as_json:
-        _print_json({"id": chosen, "type": event_type})
+        print_json({"id": chosen, "type": event_type})
     else:
         click.echo(f'The event with type "{event_type}" was sent to the instance "{chosen}" from {name}')
 
@@ -314,31 +305,3 @@ def _read_json(text: str, where: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint=where) from None
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _print_labels(rows: Sequence[tuple[str, ...]]) -> None:
-    width = max(len(label) for label, _ in rows)
-    for label, value in rows:
-        click.echo(f"{click.style(f'{label}:'.ljust(width + 1), bold=True)} {value}")
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A rich table on a terminal, aligned text elsewhere."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*columns, box=None, header_style="bold")
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        Console().print(table)
-        return
-    lines = [columns, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -20,6 +20,7 @@ from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workflows import payloads
+from edge_runtime.workflows.branches import current_branch
 from edge_runtime.workflows.effects import (
     AskDelay,
     AttemptRaised,
@@ -91,6 +92,7 @@ class Attempts:
     async def _within(
         self, scope: trio.CancelScope, work: Callable[[], Awaitable[tuple[Input, str]]]
     ) -> tuple[Input, str] | None:
+        current_branch.set(None)
         with scope:
             return await work()
         return None
@@ -104,7 +106,7 @@ class Attempts:
             self._context.events.end(event, Outcome.CANCELED, detail)
             return
         input, error = outcome
-        self._context.events.end(event, Outcome.EXCEPTION if error else Outcome.OK, f"{detail}{error and ': '}{error}")
+        self._context.events.end(event, Outcome.EXCEPTION if error else Outcome.OK, detail, error)
         self._put_in(input)
 
     async def _attempt(self, event: EventContext, call: Call, effect: StartAttempt) -> tuple[Input, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_runtime.event import require_event
 from edge_runtime.promise import Promise
+from edge_runtime.workflows.branches import current_path
 
 
 class Ctx:
@@ -33,7 +34,8 @@ class DecoratedStep:
         plan: Callable[[], Plan],
         concurrent: bool,
         blocking: bool,
-        reserve: Callable[[], tuple[Any, int, bool]],
+        path: tuple[str, ...],
+        reserve: Callable[[tuple[str, ...]], tuple[Any, int, bool]],
         run: Callable[..., Promise[Any]],
     ) -> None:
         self.name = name
@@ -41,6 +43,7 @@ class DecoratedStep:
         self._plan = plan
         self._concurrent = concurrent
         self._blocking = blocking
+        self._path = path
         self._reserve = reserve
         self._run = run
         self._latest: Promise[Any] | None = None
@@ -49,11 +52,14 @@ class DecoratedStep:
         self.__wrapped__ = function
 
     def __call__(self) -> Promise[Any]:
+        return self._call(current_path())
+
+    def _call(self, path: tuple[str, ...]) -> Promise[Any]:
         event = require_event("step")
         try:
             plan = self._plan()
             self._refuse_cycle()
-            reserved = self._reserve()
+            reserved = self._reserve(path)
             needed = reserved[2] and any(isinstance(item, DecoratedStep) for item in plan)
             promise = event.spawn(self._run_after, plan, reserved) if needed else self._begin(plan, reserved)
         except Exception as error:
@@ -65,7 +71,8 @@ class DecoratedStep:
         """The result for a step that depends on this one."""
         latest = self._latest
         if latest is None or (latest.settled and latest.error is not None):
-            return self()
+            # Whichever branch needs it first: the step belongs to the context that declared it.
+            return self._call(self._path)
         return latest
 
     def _refuse_cycle(self) -> None:

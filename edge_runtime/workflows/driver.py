@@ -48,10 +48,11 @@ from edge_runtime.workflows.effects import (
     TimerFired,
     Value,
 )
-from edge_runtime.workflows.engine import Engine, Request
+from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import error_of
 from edge_runtime.workflows.instances import FINAL, InstanceRecord, Status
 from edge_runtime.workflows.journal import StepKey
+from edge_runtime.workflows.requests import Request
 
 _log = logging.getLogger("edge.workflows")
 

@@ -63,8 +63,8 @@ from edge_runtime.workflows.journal import (
     StepSucceeded,
 )
 from edge_runtime.workflows.operation import Operation, Phase, retry_delay_ms
+from edge_runtime.workflows.requests import Request, difference, start_entry
 
-Request = StepRequested | SleepRequested | WaitRequested
 _AT_REST: Final = frozenset({Phase.SLEEPING, Phase.WAITING, Phase.RETRYING})
 
 
@@ -226,9 +226,9 @@ class Engine:
             self._begin(request)
             return
         assert not op.requested, "a key is reserved once"
-        difference = _difference(op.started, request)
-        if difference is not None:
-            self._fault(f"step {request.key} (entry {op.started.seq}): {difference}")
+        found = difference(op.started, request)
+        if found is not None:
+            self._fault(f"step {request.key} (entry {op.started.seq}): {found}")
             return
         if isinstance(request, StepRequested) and op.started.config not in (None, request.config):
             self._note(request.key, "its configuration has changed; the recorded one stays in force")
@@ -262,7 +262,7 @@ class Engine:
         if self._starts and any(op.done_seq > self._starts[0].started.seq for op in self._stored_undelivered()):
             first = self._starts[0].key
             self._note(request.key, f"the journal does not have it; step {first} came next when this part ran before")
-        self._append(_start_entry(request, self._next, self._now_ms))
+        self._append(start_entry(request, self._next, self._now_ms))
         op = self._operations[request.key]
         op.requested = True
         self._file(op)
@@ -452,65 +452,3 @@ class Engine:
     def _finish(self, finish: Finish) -> None:
         self._append(Finished(seq=self._next, at_ms=self._now_ms, status=finish.status))
         self._effects.append(finish)
-
-
-def _start_entry(request: Request, seq: int, now_ms: int) -> StepStarted:
-    match request:
-        case StepRequested():
-            return StepStarted(
-                seq=seq,
-                at_ms=now_ms,
-                key=request.key,
-                step=StepKind.DO,
-                position=request.position,
-                fingerprint="",
-                config=request.config,
-                at_most_once=request.at_most_once,
-                skipped=not request.condition,
-            )
-        case SleepRequested():
-            return StepStarted(
-                seq=seq,
-                at_ms=now_ms,
-                key=request.key,
-                step=request.step,
-                position=request.position,
-                fingerprint=request.fingerprint,
-                due_ms=request.due_ms,
-            )
-        case WaitRequested():
-            return StepStarted(
-                seq=seq,
-                at_ms=now_ms,
-                key=request.key,
-                step=StepKind.WAIT,
-                position=request.position,
-                fingerprint=_wait_fingerprint(request),
-                due_ms=now_ms + request.timeout_ms,
-                event_type=request.event_type,
-            )
-
-
-def _wait_fingerprint(request: WaitRequested) -> str:
-    return f"type {request.event_type!r}"
-
-
-def _difference(recorded: StepStarted, request: Request) -> str | None:
-    """What must not differ and does: "was X, is Y"."""
-    match request:
-        case StepRequested():
-            kind, fingerprint = StepKind.DO, ""
-        case SleepRequested():
-            kind, fingerprint = request.step, request.fingerprint
-        case WaitRequested():
-            kind, fingerprint = StepKind.WAIT, _wait_fingerprint(request)
-    if recorded.step is not kind:
-        return f"it was a {recorded.step} and is a {kind} now"
-    if recorded.fingerprint != fingerprint:
-        return f"its argument was {recorded.fingerprint} and is {fingerprint} now"
-    if isinstance(request, StepRequested):
-        if recorded.skipped and request.condition:
-            return "its condition was false, so it was skipped, and is true now"
-        if not recorded.skipped and not request.condition:
-            return "its condition was true, so it ran, and is false now"
-    return None

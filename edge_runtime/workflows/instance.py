@@ -22,6 +22,7 @@ from edge_runtime.workers.context import ExecutionContext
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.exports import relaxed_call_args
 from edge_runtime.workflows import instances, journal, payloads
+from edge_runtime.workflows.branches import Branch, current_branch, observe_tasks
 from edge_runtime.workflows.driver import Driver, Ended, finished_record, retained_until_ms
 from edge_runtime.workflows.effects import Finish, RunRaised, RunReturned
 from edge_runtime.workflows.engine import Engine
@@ -146,6 +147,9 @@ class WorkflowInstance:
 
     async def _run(self, event: EventContext, driver: Driver, created: Created) -> None:
         """Execute `run` from the top. Its end, of whatever kind, is an input of the engine, unless it was suspended."""
+        current_branch.set(Branch())
+        if event.flavour.name == "trio":
+            observe_tasks()
         with self._run_scope:
             try:
                 output = await event.run(self._call_run, event, driver, created)
@@ -191,8 +195,9 @@ class WorkflowInstance:
             return
         finish = self._ended.finish
         error = finish.error
-        detail = f"{address.id} {finish.status}" + (f": {error.name}: {error.message}" if error else "")
-        self._context.events.end(event, Outcome.EXCEPTION if error else Outcome.OK, detail)
+        text = "" if error is None else error.traceback or f"{error.name}: {error.message}"
+        outcome = Outcome.OK if error is None else Outcome.EXCEPTION
+        self._context.events.end(event, outcome, f"{address.id} {finish.status}", text)
 
     def _end_broken(self, record: InstanceRecord, error: JournalBroken) -> None:
         """Never run from a damaged journal: what it does not show would be done a second time."""

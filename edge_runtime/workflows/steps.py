@@ -21,6 +21,7 @@ from typing import Any, Final
 from edge_runtime.event import require_event
 from edge_runtime.promise import Promise
 from edge_runtime.workflows.attempts import Call
+from edge_runtime.workflows.branches import current_path
 from edge_runtime.workflows.dependencies import DecoratedStep, parameter_plan
 from edge_runtime.workflows.driver import Driver
 from edge_runtime.workflows.effects import SleepRequested, StepRequested, WaitRequested
@@ -39,12 +40,11 @@ _LEGACY: Final = ("depends", "concurrent", "config")
 
 
 class WorkflowStep:
-    """The steps of one context of one activation; `implicit` chooses the signature of the decorator."""
+    """The steps of one activation; `implicit` chooses the signature of the decorator."""
 
-    def __init__(self, driver: Driver, *, implicit: bool, path: tuple[str, ...] = ()) -> None:
+    def __init__(self, driver: Driver, *, implicit: bool) -> None:
         self._driver = driver
         self._implicit = implicit
-        self._path = path
         self._declared: dict[str, DecoratedStep] = {}
 
     def do(
@@ -88,6 +88,7 @@ class WorkflowStep:
                 concurrent=concurrent,
                 blocking=_is_blocking(function),
                 reserve=partial(self._reserve, step_name, when),
+                path=current_path(),
                 run=partial(self._run_reserved, config=config, at_most_once=at_most_once),
             )
             self._declared[step_name] = declared
@@ -105,7 +106,7 @@ class WorkflowStep:
         def request() -> Promise[Any]:
             read_step_name(name)
             duration_ms = read_duration_ms("sleep", duration)
-            key, position = self._driver.reserve(self._path, name)
+            key, position = self._driver.reserve(current_path(), name)
             due_ms = self._driver.now_ms + duration_ms
             return self._driver.ask(SleepRequested(key, position, StepKind.SLEEP, due_ms, f"{duration_ms} ms"))
 
@@ -121,7 +122,7 @@ class WorkflowStep:
         def request() -> Promise[Any]:
             read_step_name(name)
             due_ms = read_instant_ms(timestamp)
-            key, position = self._driver.reserve(self._path, name)
+            key, position = self._driver.reserve(current_path(), name)
             return self._driver.ask(SleepRequested(key, position, StepKind.SLEEP_UNTIL, due_ms, ""))
 
         return _or_rejected(request)
@@ -148,7 +149,7 @@ class WorkflowStep:
                 wanted = wanted.get("type")
             wanted = read_event_type(wanted if type is None else type)
             timeout_ms = read_duration_ms("timeout", _DEFAULT_WAIT if allowed is None else allowed)
-            key, position = self._driver.reserve(self._path, name)
+            key, position = self._driver.reserve(current_path(), name)
             return self._driver.ask(WaitRequested(key, position, wanted, timeout_ms))
 
         return _or_rejected(request)
@@ -158,11 +159,11 @@ class WorkflowStep:
 
     # Running
 
-    def _reserve(self, name: object, when: Condition) -> tuple[Any, int, bool]:
+    def _reserve(self, name: object, when: Condition, path: tuple[str, ...]) -> tuple[Any, int, bool]:
         """Key, position and the condition's value of a step that is called now."""
         checked = read_step_name(name)
         condition = _decide(when)
-        key, position = self._driver.reserve(self._path, checked)
+        key, position = self._driver.reserve(path, checked)
         return key, position, condition
 
     def _run(
@@ -177,7 +178,7 @@ class WorkflowStep:
         def request() -> Promise[Any]:
             read_config(config)
             return self._run_reserved(
-                self._reserve(name, when), call, blocking, config=config, at_most_once=at_most_once
+                self._reserve(name, when, current_path()), call, blocking, config=config, at_most_once=at_most_once
             )
 
         return _or_rejected(request)
@@ -256,9 +257,31 @@ def _is_blocking(function: Callable[..., Any]) -> bool:
 
 
 def _call_plain(function: Callable[..., Any], ctx: Any) -> Any:
-    """Call with `ctx` where the function can take it."""
+    """Call with `ctx` a function that asks for it: by that name, or with a parameter that has no default.
+
+    A parameter with a default is left alone: `lambda item=item: ...` is how loops bind their variable.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        parameters = _parameters(function)
+        if "ctx" in parameters:
+            return function(ctx=ctx)
+        return function(ctx) if any(needed for needed in parameters.values()) else function()
+    given = 1 if inspect.ismethod(function) else 0
+    if "ctx" in code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]:
+        return function(ctx=ctx)
+    needed = code.co_argcount - given - len(getattr(function, "__defaults__", None) or ())
+    return function(ctx) if needed > 0 else function()
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, bool]:
+    """The positional parameters of a callable that is no plain function, and whether each needs a value."""
     try:
-        inspect.signature(function).bind(ctx)
+        found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return function()
-    return function(ctx)
+        return {}
+    return {
+        parameter.name: parameter.default is parameter.empty
+        for parameter in found
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    }

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from workflow_world import open_world
 
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
@@ -237,6 +238,41 @@ async def test_steps_in_a_nursery_and_in_gather_run_at_the_same_time() -> None:
 
     assert await run_flow("trio", in_nursery) == {"a": "a", "b": "b"}
     assert await run_flow("asyncio", in_gather) == ["a", "b"]
+
+
+@pytest.mark.parametrize("round", range(5))
+async def test_steps_of_one_name_in_tasks_of_a_nursery_get_their_own_results_at_replay(round: int) -> None:
+    """Trio runs the tasks in another order each time."""
+
+    async def flow(event: Any, step: Any) -> Any:
+        results = {}
+
+        @step.do()
+        async def base() -> int:
+            await trio.sleep(0.001)
+            return 100
+
+        async def one(item: int) -> None:
+            await trio.lowlevel.checkpoint()
+            first = await step.do("square", lambda item=item: item * item)
+            results[str(item)] = await step.do("add", lambda: first + item)
+            if item == 3:
+                async with trio.open_nursery() as inner:
+                    inner.start_soon(one, 7)
+
+        @step.do()
+        async def needs(base: int) -> int:
+            return base + 1
+
+        async with trio.open_nursery() as nursery:
+            for item in range(4):
+                nursery.start_soon(one, item)
+            nursery.start_soon(needs)
+        results["needs"] = await needs()
+        return dict(sorted(results.items()))
+
+    expected = {"0": 0, "1": 2, "2": 6, "3": 12, "7": 56, "needs": 101}
+    assert await run_flow("trio", flow) == expected
 
 
 async def test_race_has_the_same_winner_at_replay() -> None:

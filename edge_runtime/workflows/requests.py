@@ -1,0 +1,70 @@
+"""What a step that the script asks for becomes in the journal, and how it compares with what the journal has. Pure."""
+
+from __future__ import annotations
+
+from edge_runtime.workflows.effects import SleepRequested, StepRequested, WaitRequested
+from edge_runtime.workflows.journal import StepKind, StepStarted
+
+Request = StepRequested | SleepRequested | WaitRequested
+
+
+def start_entry(request: Request, seq: int, now_ms: int) -> StepStarted:
+    match request:
+        case StepRequested():
+            return StepStarted(
+                seq=seq,
+                at_ms=now_ms,
+                key=request.key,
+                step=StepKind.DO,
+                position=request.position,
+                fingerprint="",
+                config=request.config,
+                at_most_once=request.at_most_once,
+                skipped=not request.condition,
+            )
+        case SleepRequested():
+            return StepStarted(
+                seq=seq,
+                at_ms=now_ms,
+                key=request.key,
+                step=request.step,
+                position=request.position,
+                fingerprint=request.fingerprint,
+                due_ms=request.due_ms,
+            )
+        case WaitRequested():
+            return StepStarted(
+                seq=seq,
+                at_ms=now_ms,
+                key=request.key,
+                step=StepKind.WAIT,
+                position=request.position,
+                fingerprint=_wait_fingerprint(request),
+                due_ms=now_ms + request.timeout_ms,
+                event_type=request.event_type,
+            )
+
+
+def _wait_fingerprint(request: WaitRequested) -> str:
+    return f"type {request.event_type!r}"
+
+
+def difference(recorded: StepStarted, request: Request) -> str | None:
+    """What must not differ and does: "was X, is Y"."""
+    match request:
+        case StepRequested():
+            kind, fingerprint = StepKind.DO, ""
+        case SleepRequested():
+            kind, fingerprint = request.step, request.fingerprint
+        case WaitRequested():
+            kind, fingerprint = StepKind.WAIT, _wait_fingerprint(request)
+    if recorded.step is not kind:
+        return f"it was a {recorded.step} and is a {kind} now"
+    if recorded.fingerprint != fingerprint:
+        return f"its argument was {recorded.fingerprint} and is {fingerprint} now"
+    if isinstance(request, StepRequested):
+        if recorded.skipped and request.condition:
+            return "its condition was false, so it was skipped, and is true now"
+        if not recorded.skipped and not request.condition:
+            return "its condition was true, so it ran, and is false now"
+    return None

@@ -1,0 +1,138 @@
+"""Stored forms: entries, their chain, instance records and their index."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_runtime.store.api import Batch, Table
+from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.store.values import ErrorRecord
+from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows.instances import InstanceRecord, Status
+from edge_runtime.workflows.journal import (
+    AttemptFailed,
+    AttemptReleased,
+    AttemptStarted,
+    Backoff,
+    Created,
+    Drifted,
+    Entry,
+    EventReceived,
+    Finished,
+    JournalBroken,
+    StepConfig,
+    StepFailed,
+    StepKey,
+    StepKind,
+    StepStarted,
+    StepSucceeded,
+)
+
+KEY = StepKey(("task-1", "item-2"), "charge card", 3)
+OOPS = ErrorRecord("ValueError", "oops", "Traceback ...")
+CONFIG = StepConfig(None, None, Backoff.LINEAR, 600_000, sensitive=True)
+ENTRIES: list[Entry] = [
+    Created(seq=1, at_ms=10, params=b"\x00params", trigger="api"),
+    StepStarted(
+        seq=2, at_ms=11, key=KEY, step=StepKind.DO, position=4, fingerprint="", config=CONFIG, at_most_once=True
+    ),
+    AttemptFailed(seq=3, at_ms=12, key=KEY, attempt=1, error=OOPS, retry_at_ms=99),
+    AttemptStarted(seq=4, at_ms=13, key=KEY, attempt=2),
+    AttemptReleased(seq=5, at_ms=14, key=KEY, attempt=2),
+    StepSucceeded(seq=6, at_ms=15, key=KEY, value=b"value"),
+    StepStarted(seq=7, at_ms=16, key=KEY, step=StepKind.WAIT, position=5, fingerprint="t", due_ms=5, event_type="paid"),
+    EventReceived(seq=8, at_ms=17, key=KEY, event_type="paid", payload=b"p", sent_ms=16),
+    StepFailed(seq=9, at_ms=18, key=KEY, error=OOPS),
+    Drifted(seq=10, at_ms=19, difference="changed"),
+    Finished(seq=11, at_ms=20, status="complete"),
+]
+
+
+def chain() -> list[bytes]:
+    digest, stored = journal.FIRST_DIGEST, []
+    for entry in ENTRIES:
+        value, digest = journal.encode(entry, digest)
+        stored.append(value)
+    return stored
+
+
+async def loaded(stored: dict[int, bytes], seq: int) -> list[Entry]:
+    store, batch = MemoryStore(manual=True), Batch()
+    for number, value in stored.items():
+        batch.put(Table.JOURNAL, journal.key("w", "f", "i", number), value)
+    batch.put(Table.JOURNAL, journal.key("w", "f", "i2", 1), b"another instance")
+    store.commit(batch)
+    store.commit_group()
+    with store.snapshot() as snapshot:
+        return journal.load(snapshot, "w", "f", "i", seq).entries
+
+
+async def test_every_kind_of_entry_reads_back_as_written() -> None:
+    assert await loaded(dict(enumerate(chain(), 1)), 11) == ENTRIES
+
+
+async def test_stored_form_of_an_entry_is_stable() -> None:
+    stored, _ = journal.encode(ENTRIES[3], journal.FIRST_DIGEST)
+    assert stored.hex() == STABLE
+
+
+STABLE = (
+    "f4914d2fb264c4b6e8ab840e4f78b5f701d6e92142a5646b696e6467617474656d707463736571046561745f6d730d63"
+    "6b65798382667461736b2d31666974656d2d326b63686172676520636172640367617474656d707402"
+)
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+async def test_changed_entry_breaks_the_chain(number: int) -> None:
+    stored = dict(enumerate(chain(), 1))
+    stored[number] = stored[number][:-1] + bytes((stored[number][-1] ^ 0x10,))
+    with pytest.raises(JournalBroken, match=f"entry {number} of 11 is damaged"):
+        await loaded(stored, 11)
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+async def test_missing_entry_breaks_the_chain(number: int) -> None:
+    stored = dict(enumerate(chain(), 1))
+    del stored[number]
+    with pytest.raises(JournalBroken):
+        await loaded(stored, 11)
+
+
+async def test_entry_of_another_place_breaks_the_chain() -> None:
+    stored = dict(enumerate(chain(), 1))
+    stored[3], stored[4] = stored[4], stored[3]
+    with pytest.raises(JournalBroken, match="entry 3 of 11 is damaged"):
+        await loaded(stored, 11)
+
+
+async def test_instances_are_listed_newest_first_and_by_status() -> None:
+    store, batch = MemoryStore(manual=True), Batch()
+    for number, status in enumerate([Status.WAITING, Status.RUNNING, Status.WAITING]):
+        record = InstanceRecord(Status.QUEUED, 1000 + number, 0, 1, b"")
+        address = instances.address_of("w", "f", f"i{number}")
+        instances.write(batch, address, None, record)
+        moved = InstanceRecord(status, record.created_ms, 5, 2, b"", output=b"", error=OOPS)
+        instances.write(batch, address, record, moved)
+    instances.write(batch, instances.address_of("w", "g", "x"), None, record)
+    store.commit(batch)
+    store.commit_group()
+    with store.snapshot() as snapshot:
+        assert [id for id, _ in instances.scan(snapshot, "w", "f")] == ["i2", "i1", "i0"]
+        assert [id for id, _ in instances.scan(snapshot, "w", "f", reverse=True)] == ["i0", "i1", "i2"]
+        assert [id for id, _ in instances.scan(snapshot, "w", "f", Status.WAITING)] == ["i2", "i0"]
+        assert list(instances.ids(snapshot, "w", "f", Status.QUEUED)) == []
+        assert list(instances.workflows(snapshot)) == [("w", "f"), ("w", "g")]
+        assert instances.read(snapshot, instances.address_of("w", "f", "i2")) == moved
+
+
+async def test_deleting_an_instance_leaves_nothing_of_it() -> None:
+    store, batch = MemoryStore(manual=True), Batch()
+    address, record = instances.address_of("w", "f", "i"), InstanceRecord(Status.COMPLETE, 1, 1, 1, b"")
+    instances.write(batch, address, None, record)
+    batch.put(Table.JOURNAL, journal.key("w", "f", "i", 1), b"entry")
+    instances.put_event(batch, address, "1", "paid", b"", 0)
+    instances.delete(batch, address, record)
+    store.commit(batch)
+    store.commit_group()
+    with store.snapshot() as snapshot:
+        assert [table for table in Table if any(True for _ in snapshot.keys(table))] == []
