@@ -9,13 +9,14 @@ number of descriptors are checked, and a violation raises WireError with every r
 from __future__ import annotations
 
 import array
+import functools
 import io
 import os
 import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, Never
+from typing import Any, Final, Never, get_args
 
 import cbor2
 import msgspec
@@ -42,6 +43,12 @@ def _refuse_tag(*_: object) -> Never:
 # Tags with a decoder built into cbor2 (dates, big numbers, regular expressions, references ...) are looked up here
 # first, so each is named; the hook refuses all others.
 _NO_TAGS: Final = dict.fromkeys((*range(64), 100, 256, 258, 260, 261, 1004, 43000, 55799), _refuse_tag)
+
+
+@functools.cache
+def _structs_by_tag(receives: Any) -> dict[str, type[Message]]:
+    # msgspec can choose within a union itself, but analyses the union anew with each call, which takes 20 us.
+    return {str(struct.__struct_config__.tag): struct for struct in get_args(receives) or (receives,)}
 
 
 def encode_frame(message: Message, descriptors: int = 0) -> bytes:
@@ -72,8 +79,13 @@ def decode_body(body: bytes, receives: Any = _ANY_CONTROL) -> Message:
         raise WireError(f"a frame is not the CBOR expected here: {error}") from error
     if stream.tell() != len(body):
         raise WireError(f"a frame of {len(body)} bytes holds a value of {stream.tell()} bytes and something behind it")
+    structs = _structs_by_tag(receives)
+    kind = value.get("type") if isinstance(value, dict) else None
+    struct = structs.get(kind) if isinstance(kind, str) else None
+    if struct is None:
+        raise WireError(f"a frame is not a message expected here: its type is {str(kind)[:80]!r}")
     try:
-        message: Message = msgspec.convert(value, receives)
+        message: Message = msgspec.convert(value, struct)
     except (msgspec.ValidationError, TypeError) as error:
         raise WireError(f"a frame is not a message expected here: {error}") from error
     return message

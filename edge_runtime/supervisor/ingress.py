@@ -99,7 +99,8 @@ class Ingress:
     async def _look(self, client: trio.socket.SocketType) -> Worker | bytes | None:
         seen = 0
         while True:
-            await trio.lowlevel.wait_readable(client)
+            if seen:
+                await trio.lowlevel.wait_readable(client)
             data = await client.recv(1 if self.table.sole else PEEK_MAX, socket.MSG_PEEK)
             if not data:
                 return None
