@@ -1,4 +1,4 @@
-"""One activation of an actor: its mailbox, its gate, its tasks; what a body sees as its ActorContext."""
+"""One activation of an actor: its mailbox and its tasks. With its writes it is what a body sees as ActorContext."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from typing import Final
 import trio
 
 from edge_runtime.actors.api import ActorAddress, ActorBody, BodyFactory
-from edge_runtime.actors.gates import OutputGate
-from edge_runtime.actors.timers import BLANK, ActorRecord, decode_record, record_key, write_record
-from edge_runtime.actors.turns import Turn, TurnEnd
+from edge_runtime.actors.turns import TurnEnd
+from edge_runtime.actors.writes import ActorWrites
 from edge_runtime.errors import ActorBroken, StoreFailed
 from edge_runtime.event import Events
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Offload, Randomness
-from edge_runtime.store.api import Batch, Store, Table
+from edge_runtime.store.api import Batch, Store
 
 _log = logging.getLogger("edge.actors")
 
 CODE_UPDATED: Final = "Durable Object reset because its code was updated."
 OVERLOADED: Final = "Durable Object is overloaded. Too many requests queued."
-STORAGE_FAILED: Final = "Durable Object storage operation failed which caused object to be reset."
 STORAGE_TIMED_OUT: Final = "Durable Object storage operation exceeded timeout which caused object to be reset."
 
 
@@ -52,7 +50,7 @@ class Delivery:
             self.reply.reject(error)
 
 
-class Activation:
+class Activation(ActorWrites):
     """An actor in memory, from its first delivery until it is evicted, released or broken.
 
     Invariants: messages begin in the order of delivery, each after the one before it has given up control; nothing is
@@ -74,9 +72,7 @@ class Activation:
         tasks: contextvars.Context,
         timer_written: Callable[[int], None],
     ) -> None:
-        self.address = address
-        self.store = store
-        self.clock = clock
+        super().__init__(address, name, store, clock, turn_end, timer_written, self.abort)
         self.random = random
         self.offload = offload
         self.events = events
@@ -85,156 +81,24 @@ class Activation:
         """No delivery begins any more; those that arrive wait for the next activation."""
         self.waiting: deque[Delivery] = deque()
         self.touched_s = clock.monotonic_s()
-        self.closed: Promise[None] = Promise()
         self._factory = factory
-        self._name = name
-        self._turn_end = turn_end
         self._tasks = tasks
-        self._timer_written = timer_written
         self._body: ActorBody | None = None
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
-        self._record: ActorRecord | None = None
-        self._name_due = True
-        self._timer_set = False
         self._begin_pending = True
         self._open: set[Delivery] = set()
-        self._output = OutputGate()
-        self._turn: Turn | None = None
-        self._commits: deque[float] = deque()
-        self._refusal: ActorBroken | None = None
-
-    # What the body sees
-
-    @property
-    def name(self) -> str | None:
-        return self._name
-
-    @property
-    def due_ms(self) -> int | None:
-        return None if self._record is None else self._record.due_ms
-
-    @property
-    def retries(self) -> int:
-        return 0 if self._record is None else self._record.retries
-
-    @property
-    def scheduled_ms(self) -> int | None:
-        return None if self._record is None else self._record.scheduled_ms
-
-    def set_timer(self, batch: Batch, due_ms: int | None, *, retries: int = 0) -> None:
-        old = self._record
-        scheduled_ms = due_ms
-        if retries and due_ms is not None and old is not None and old.scheduled_ms is not None:
-            scheduled_ms = old.scheduled_ms
-        self._timer_set = True
-        self._write_record(batch, ActorRecord(due_ms, retries, self._name, scheduled_ms))
-
-    def forget(self, batch: Batch) -> None:
-        self._name_due = False
-        self._timer_set = True
-        self._write_record(batch, BLANK)
-
-    def _write_record(self, batch: Batch, new: ActorRecord) -> None:
-        write_record(batch, self.address, self._record, new)
-        self._record = None if new.blank else new
-
-    def turn(self) -> Turn:
-        turn = self._turn
-        if turn is None:
-            turn = self._turn = Turn()
-            self._turn_end.soon(self.flush)
-        return turn
-
-    def flush(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is None:
-            return
-        if self._refusal is not None:
-            turn.durable.reject(self._refusal)
-            return
-        self._queue(turn.batch, confirmed=turn.confirmed, also=turn.settled)
-
-    def discard_turn(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.durable.reject(self._refusal or ActorBroken(STORAGE_FAILED))
-
-    def commit(self, batch: Batch) -> Promise[None]:
-        if self._refusal is not None:
-            return Promise.rejected(self._refusal)
-        self.flush()
-        return self._queue(batch, confirmed=True)
-
-    def _queue(
-        self, batch: Batch, *, confirmed: bool, also: Callable[[Promise[None]], None] | None = None
-    ) -> Promise[None]:
-        if self._name is not None and batch:
-            record = self._record or BLANK
-            if not self._name_due:
-                self._name_due = True
-            elif record.name != self._name:
-                self._write_record(batch, ActorRecord(record.due_ms, record.retries, self._name, record.scheduled_ms))
-        written = self.store.commit(batch)
-        self._commits.append(self.clock.monotonic_s())
-        due_ms = self.due_ms
-
-        def committed(promise: Promise[None]) -> None:
-            self._commits.popleft()
-            if promise.error is not None:
-                self._commit_failed(promise.error)
-            elif due_ms is not None:
-                self._timer_written(due_ms)
-
-        written.add_done_callback(committed)
-        if also is not None:
-            written.add_done_callback(also)
-        if confirmed:
-            self._output.hold(written)
-        return written
-
-    def _commit_failed(self, error: BaseException) -> None:
-        broken = ActorBroken(STORAGE_FAILED)
-        broken.__cause__ = error
-        self.abort(broken)
-
-    @property
-    def durable(self) -> bool:
-        return (self._turn is None or not self._turn.confirmed) and self._output.open
-
-    def when_durable(self) -> Promise[None]:
-        turn = self._turn
-        if turn is None or not turn.confirmed:
-            return self._output.wait()
-        promise: Promise[None] = Promise()
-
-        def pass_on(durable: Promise[None]) -> None:
-            if durable.error is not None:
-                promise.reject(durable.error)
-            else:
-                promise.resolve(None)
-
-        turn.durable.add_done_callback(pass_on)
-        return promise
-
-    async def wait_durable(self) -> None:
-        self.flush()
-        await self._output.wait()
+        """Begun and not answered."""
 
     def abort(self, error: BaseException) -> None:
-        if self._refusal is not None:
+        if self.refusal is not None:
             return
         self.closing = True
-        self._output.break_with(error)
+        self.output.break_with(error)
         self._fail_all(error)
-        self._refuse(error if isinstance(error, ActorBroken) else ActorBroken(str(error), retryable=False))
+        self.refuse(error if isinstance(error, ActorBroken) else ActorBroken(str(error), retryable=False))
         self._scope.cancel()
-
-    def _refuse(self, refusal: ActorBroken) -> None:
-        self._refusal = refusal
-        self.discard_turn()
-        self.closed.resolve(None)
 
     def _fail_all(self, error: BaseException) -> None:
         for delivery in (*self._open, *self.waiting):
@@ -242,16 +106,13 @@ class Activation:
         self._open.clear()
         self.waiting.clear()
 
-    # What the host does
-
     @property
     def idle(self) -> bool:
         return (
             not self._begin_pending
             and not self._open
             and not self.waiting
-            and not self._commits
-            and self._turn is None
+            and not self.unwritten
             and self._body is not None
             and self._body.idle
         )
@@ -261,19 +122,8 @@ class Activation:
         """Messages delivered and not answered."""
         return len(self.waiting) + len(self._open)
 
-    @property
-    def settling(self) -> bool:
-        """Batches of this activation are queued that the store has not settled yet."""
-        return bool(self._commits)
-
-    @property
-    def oldest_commit_s(self) -> float | None:
-        """When (monotonic) the oldest batch was queued that is not durable yet."""
-        return self._commits[0] if self._commits else None
-
     def deliver(self, delivery: Delivery, name: str | None) -> None:
-        if name is not None:
-            self._name = name
+        self.meet(name)
         if self._begin_pending or self.closing or self._nursery is None:
             self.waiting.append(delivery)
         else:
@@ -296,29 +146,23 @@ class Activation:
         finally:
             self.closing = True
             self._nursery = None
-            if self._refusal is None:
-                self._refuse(ActorBroken(CODE_UPDATED))
+            if self.refusal is None:
+                self.refuse(ActorBroken(CODE_UPDATED))
 
     async def _start(self) -> bool:
         """Make and start the body; whoever waits gets the error if that fails."""
         try:
-            self._read_record()
+            self.read_record()
             self._body = self._factory(self)
             await self._body.start()
         except trio.Cancelled:
             raise
         except BaseException as error:
             self._fail_all(error)
-            if self._refusal is None:
-                self._refuse(ActorBroken(f"the actor did not start: {error}"))
+            if self.refusal is None:
+                self.refuse(ActorBroken(f"the actor did not start: {error}"))
             return False
         return True
-
-    def _read_record(self) -> None:
-        data = self.store.get(Table.ACTORS, record_key(self.address))
-        self._record = None if data is None else decode_record(data)
-        if self._record is not None and self._name is None:
-            self._name = self._record.name
 
     def _begin_next(self) -> None:
         """Let the next message begin: called when the one before it is running, so it runs once that one yields."""
@@ -361,7 +205,7 @@ class Activation:
 
     def _cut(self, delivery: Delivery) -> None:
         """Whoever cancelled the tasks has answered, unless the whole host is cancelled."""
-        delivery.fail(self._refusal or ActorBroken(CODE_UPDATED))
+        delivery.fail(self.refusal or ActorBroken(CODE_UPDATED))
         self._open.discard(delivery)
 
     async def _timer(self, body: ActorBody, message: TimerMessage) -> bool:
@@ -369,15 +213,15 @@ class Activation:
 
         A failure breaks the actor, and so does a body that leaves its timer as it was: it would be called for ever.
         """
-        if not self._commits and self._turn is None:
-            self._read_record()
+        if not self.unwritten:
+            self.read_record()
         due_ms = self.due_ms
         if not message.woken and (due_ms is None or due_ms > self.clock.now_ms()):
             return False
-        self._timer_set = False
+        self.timer_set = False
         try:
             await body.timer()
-            if not message.woken and not self._timer_set:
+            if not message.woken and not self.timer_set:
                 raise RuntimeError(f"the timer of {self.address} is due and its body did not set another")
         except trio.Cancelled:
             raise
@@ -401,7 +245,7 @@ class Activation:
                 reply.resolve(result)
 
         self.flush()
-        self._output.wait().add_done_callback(send)
+        self.output.wait().add_done_callback(send)
 
     async def stop(self, refusal: ActorBroken) -> None:
         """End the activation in an orderly way; returns when the body has stopped and its writes are durable.
@@ -424,8 +268,8 @@ class Activation:
         for delivery in self._open:
             delivery.fail(refusal)
         self._open.clear()
-        if self._refusal is None:
-            self._refuse(refusal)
+        if self.refusal is None:
+            self.refuse(refusal)
         self._ended.set()
         if self._nursery is None:
             self._scope.cancel()
