@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -18,9 +18,6 @@ from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.instance import Poke, WorkflowDefinition, WorkflowFactory
 from edge_runtime.workflows.instances import Status
-
-if TYPE_CHECKING:
-    import click
 
 _SECTION: Final = "workflows"
 _IMPLICIT_FROM: Final = "2026-02-25"  # CF: python_workflows_implicit_dependencies
@@ -53,7 +50,6 @@ class WorkflowSpec(msgspec.Struct, frozen=True):
 class WorkflowsKind:
     name = "workflows"
     sections = (_SECTION,)
-    command_names = ("workflows",)
 
     def parse(self, sections: Mapping[str, object], worker: str, where: Where) -> Iterable[Binding]:
         if _SECTION not in sections:
@@ -128,11 +124,6 @@ class WorkflowsKind:
                 ]
             for id in left:
                 runtime.actors.deliver(instances.address_of(spec.worker, spec.workflow, id), Poke())
-
-    def commands(self) -> Sequence[click.Command]:
-        from bindings.workflows.cli import workflows
-
-        return (workflows,)
 
 
 def _wrong(where: Where, found: str, allowed: str) -> ConfigError:

@@ -4,12 +4,16 @@ the same each time."""
 from __future__ import annotations
 
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 from workflow_world import WORKER, WORKFLOW, CountingRandomness, TrioClock, World, open_world
 
+from bindings.workflows import KIND
+from bindings.workflows.kind import WorkflowSpec
+from edge_runtime.config.model import Binding
 from edge_runtime.errors import StoreFailed
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch, Table
@@ -180,6 +184,25 @@ async def test_sleep_that_became_due_while_down_ends_at_once(autojump_clock: obj
         start = trio.current_time()
         assert (await world.settled()).output == "awake"
         assert trio.current_time() - start < 1
+
+
+async def test_new_process_goes_on_at_once_with_what_ran_when_the_last_one_died(autojump_clock: object) -> None:
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> str:
+            await trio.sleep(3 if event.payload else 0)
+            return "done"
+
+    async with open_world(Flow) as world:
+        await world.create(params={"slow": True})
+        await trio.sleep(1)
+        assert (await world.status()).status == "running"
+    async with open_world(Flow, world.store.crash()) as world:
+        start = trio.current_time()
+        spec = WorkflowSpec(WORKER, WORKFLOW, "Flow", 100)
+        runtime: Any = SimpleNamespace(worker=SimpleNamespace(name=WORKER), store=world.store, actors=world.host)
+        await KIND.serve([Binding("workflows", "FLOW", spec)], runtime)
+        await world.settled()
+        assert trio.current_time() - start < 6
 
 
 async def test_attempt_cut_by_a_crash_counts_and_one_cut_by_a_stop_does_not(autojump_clock: object) -> None:
