@@ -51,7 +51,7 @@ class TerminalReport:
 
     def isolate_died(self, worker: str, pid: int, reason: str, restart_in_s: float) -> None:
         again = f"; next start in {restart_in_s:.1f} s at the earliest" if restart_in_s else ""
-        self._line("red", f"{worker}: isolate {pid} {reason}{again}")
+        self._line("red", f"{worker}: isolate {pid} ended: {reason}{again}")
 
     def notice(self, text: str) -> None:
         self._line(None, text)

@@ -17,6 +17,10 @@ from typing import Final, NoReturn
 EXIT_CRASHED: Final = 70
 """Our own code in the child failed; its traceback went to stderr. (EX_SOFTWARE of sysexits.h)"""
 
+_RETURNED: Final = (
+    "a process that the script forked returned to its handler's caller, which it has no event loop for, and was ended; "
+    "end such a process with os._exit(), or use subprocess\n"
+)
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -37,6 +41,7 @@ def fork(child: Callable[[], int], name: str) -> int:
 
 def _run_and_exit(child: Callable[[], int], name: str, parent: int) -> NoReturn:
     code = EXIT_CRASHED
+    own = os.getpid()
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
@@ -45,7 +50,10 @@ def _run_and_exit(child: Callable[[], int], name: str, parent: int) -> NoReturn:
         code = child()
     except BaseException:
         # SystemExit too: the stack below belongs to the parent's copy and must not be unwound into.
-        traceback.print_exc()
+        if os.getpid() == own:
+            traceback.print_exc()
+        else:
+            sys.stderr.write(_RETURNED)
     finally:
         _flush_output()
         os._exit(code)
