@@ -24,7 +24,10 @@ class EventHandler:
 
 
 def fetch_handler(script: LoadedScript) -> EventHandler | None:
-    """The default entrypoint's fetch; surplus arguments (env, ctx) are dropped by its signature."""
+    """The default entrypoint's fetch; surplus arguments (env, ctx) are dropped by its signature.
+
+    None for a worker of static assets alone. A script without one is served by a handler that fails, and says so.
+    """
     exports, env = script.exports, script.env
     on_fetch = exports.global_handlers.get("fetch")
     if on_fetch is not None:
@@ -34,9 +37,11 @@ def fetch_handler(script: LoadedScript) -> EventHandler | None:
             return on_fetch(*relaxed_call_args(on_fetch, (request, env, ctx)))
 
         return EventHandler(call_function, "on_fetch")
+    if script.module is None:
+        return None
     default = exports.default
     if default is None or not hasattr(default, "fetch"):
-        return None
+        return EventHandler(_no_fetch, "fetch")
 
     def call_method(request: Request) -> Any:
         ctx = ExecutionContext(require_event("fetch"))
@@ -44,6 +49,13 @@ def fetch_handler(script: LoadedScript) -> EventHandler | None:
         return fetch(*relaxed_call_args(fetch, (request, env, ctx)))
 
     return EventHandler(call_method, "Default.fetch")
+
+
+def _no_fetch(_: Request) -> Any:
+    raise TypeError(
+        "Handler does not export a fetch() function. The script answers requests with a class "
+        "Default(WorkerEntrypoint) that has one."
+    )
 
 
 def scheduled_handler(script: LoadedScript) -> EventHandler | None:

@@ -76,7 +76,8 @@ def _script_error(config: WorkerConfig, error: BaseException) -> ScriptError:
     own = error.with_traceback(_own_frames(error, config.main.parent))
     detail = script_traceback(own)
     if isinstance(error, SyntaxError):
-        return ScriptError(f"{what}: {error.msg} ({Path(error.filename or '?').name}, line {error.lineno})", detail)
+        place = f" ({Path(error.filename).name}, line {error.lineno})" if error.filename else ""
+        return ScriptError(f"{what}: {error.msg}{place}", detail)
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         hint = ""
         top, _, rest = error.name.partition(".")
