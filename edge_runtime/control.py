@@ -95,6 +95,19 @@ class Ping(msgspec.Struct, tag="ping", frozen=True):
     number: int
 
 
+class WorkerRoutes(msgspec.Struct, frozen=True):
+    """The routes of one worker: host, path, and whether the path is exact."""
+
+    worker: str
+    routes: tuple[tuple[str, str, bool], ...]
+
+
+class Routes(msgspec.Struct, tag="routes", frozen=True):
+    """All workers of the server, so that an isolate can tell which requests on its connections are another's."""
+
+    workers: tuple[WorkerRoutes, ...]
+
+
 class TimersChanged(msgspec.Struct, tag="timers_changed", frozen=True):
     """Another process wrote timers or messages for actors of this worker."""
 
@@ -158,7 +171,7 @@ class Log(msgspec.Struct, tag="log", frozen=True):
     lines: tuple[LogLine, ...]
 
 
-FromSupervisor = ForkIsolate | MakeTemplate | Connection | Ping | TimersChanged | Retire | RunScheduled
+FromSupervisor = ForkIsolate | MakeTemplate | Connection | Ping | Routes | TimersChanged | Retire | RunScheduled
 ToSupervisor = (
     TemplateForked
     | TemplateExited

@@ -108,6 +108,9 @@ WORKER_NAME_MAX: Final = 63  # CF: a label of its workers.dev host name
 SUBREQUESTS_MAX: Final = 10_000_000  # CF: `limits.subrequests`
 BLOCKED_MS_MIN: Final = 1_000  # ours: `[edge] blocked_ms`; below it, ordinary garbage collection looks like blocking
 BLOCKED_MS_MAX: Final = 3_600_000  # ours
+MEMORY_MB_DEFAULT: Final = 4096  # ours: `[edge] memory_mb`, private writable memory of an isolate (RLIMIT_DATA)
+MEMORY_MB_MIN: Final = 128  # CF: memory of an isolate there
+MEMORY_MB_MAX: Final = 1024 * 1024  # ours
 CONFIG_BYTES_MAX: Final = MIB  # ours: a configuration file
 CONFIG_DEPTH_MAX: Final = 64  # ours: nesting inside it
 
@@ -139,6 +142,7 @@ LEDGER_FLUSH_S: Final = 1.0  # ours: usage not yet written when a process is kil
 HEARTBEAT_S: Final = 0.5  # ours
 STARTUP_MS: Final = 60_000  # ours: import of a worker's script, wall time
 START_WAIT_S: Final = 60.0  # ours: a connection waits at most so long for its isolate to start
+MEMORY_REPLACE_SHARE: Final = 0.9  # ours: an isolate that uses more of its memory_mb is replaced, after its requests
 EXIT_GRACE_S: Final = 0.5  # ours: between the end of a drain's grace and SIGKILL
 CPU_KILL_SLACK_MS: Final = 500  # ours: above limits.cpu_ms, where the soft stop has failed, before SIGKILL
 INGRESS_PENDING_MAX: Final = 1024  # ours: connections that have not yet sent what chooses their worker

@@ -27,6 +27,7 @@ LEAVES = [
     "edge_runtime.metering.meter",
     "edge_runtime.config",
     "edge_runtime.routing",
+    "edge_runtime.socket_paths",
     "edge_runtime.tracebacks",
     "edge_runtime.seams",
     "edge_runtime.errors",

@@ -27,6 +27,9 @@ from edge_runtime.limits import (
     BLOCKED_MS_MIN,
     CPU_MS_DEFAULT,
     CPU_MS_MAX,
+    MEMORY_MB_DEFAULT,
+    MEMORY_MB_MAX,
+    MEMORY_MB_MIN,
     SUBREQUESTS_DEFAULT,
     SUBREQUESTS_MAX,
     WORKER_NAME_MAX,
@@ -50,6 +53,7 @@ class _Limits(msgspec.Struct, frozen=True):
 class _Edge(msgspec.Struct, frozen=True):
     flavour: Literal["trio", "asyncio"] | None = None
     blocked_ms: Annotated[int, msgspec.Meta(ge=BLOCKED_MS_MIN, le=BLOCKED_MS_MAX)] = BLOCKED_MS_DEFAULT
+    memory_mb: Annotated[int, msgspec.Meta(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX)] = MEMORY_MB_DEFAULT
 
 
 class _Triggers(msgspec.Struct, frozen=True):
@@ -93,7 +97,7 @@ def load_config(path: Path, kinds: Sequence[SectionReader], *, environment: str 
             bindings=bindings,
             crons=_crons(settings),
             routes=decode_routes(settings.values.get("route"), settings.values.get("routes"), settings.where),
-            limits=WorkerLimits(limits.cpu_ms, limits.subrequests, edge.blocked_ms),
+            limits=WorkerLimits(limits.cpu_ms, limits.subrequests, edge.blocked_ms, edge.memory_mb),
             requirements=read_requirements(file.parent),
             # Evaluated last: all of the above may warn.
             warnings=tuple(dict.fromkeys(warnings)),

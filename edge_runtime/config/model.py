@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from edge_runtime.limits import MEMORY_MB_DEFAULT
+
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
 
@@ -76,6 +78,8 @@ class WorkerLimits:
     subrequests: int
     blocked_ms: int
     """Ours (`[edge] blocked_ms`): how long the event loop may be blocked before the isolate is killed."""
+    memory_mb: int = MEMORY_MB_DEFAULT
+    """Ours (`[edge] memory_mb`): private memory of an isolate; beyond it allocations raise MemoryError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from edge_runtime.control import (
     Ping,
     Pong,
     Retire,
+    Routes,
     RunScheduled,
     TimersChanged,
 )
@@ -40,6 +40,7 @@ from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript, load_script
+from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import LEDGER_FLUSH_S, THREADS_MAX
@@ -48,6 +49,7 @@ from edge_runtime.metering.meter import ChildTaskMeter
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
 from edge_runtime.store.api import Store
 from edge_runtime.store.lmdb_store import open_store
+from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
 from edge_runtime.workers.environment import fill_env
 from edge_runtime.workers.http_net import HttpNet
@@ -87,6 +89,7 @@ class _Isolate:
         self._clock = SystemClock()
         self._exit_code = EXIT_DRAINED
         self._connections = Connections()
+        self._relay = Relay(config.name, Path(task.data_dir))
         self._store: Store
         self._ledger: Ledger
         self._events: IsolateEvents
@@ -115,8 +118,8 @@ class _Isolate:
 
     async def _fail(self, error: BaseException) -> None:
         self._exit_code = EXIT_FAILED
-        detail = error.detail if isinstance(error, ScriptError) else ""
-        await self._channel.send(IsolateFailed(str(error), detail or "".join(traceback.format_exception(error))))
+        detail = getattr(error, "detail", "") if isinstance(error, EdgeError) else script_traceback(error)
+        await self._channel.send(IsolateFailed(str(error), detail))
 
     async def _serve(self, script: LoadedScript, flavour: Flavour, net: Net, channel: Channel) -> None:
         """Build everything that hangs on the event nursery, then follow the supervisor's messages to the end."""
@@ -153,7 +156,7 @@ class _Isolate:
             except Exception as error:
                 await self._fail(error)
                 return
-            app = FetchHandler(fetch_handler(script), built.doors, events, development=task.development)
+            app = FetchHandler(fetch_handler(script), built.doors, self._relay, events, development=task.development)
             self._http = HypercornConnections(app, self._connections)
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
             background.start_soon(self._flush_ledger)
@@ -197,6 +200,8 @@ class _Isolate:
                             number, len(self._connections), self._events.open, self._host.active, self._host.next_due_ms
                         )
                     )
+                case Routes():
+                    self._relay.routes_changed(message)
                 case TimersChanged():
                     self._host.timers_changed()
                 case RunScheduled(cron=cron, scheduled_ms=scheduled_ms):

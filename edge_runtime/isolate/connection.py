@@ -29,6 +29,8 @@ class Exchange(Protocol):
     headers: RawHeaders
     """Names in lower case, in order of arrival."""
     http_version: str
+    relayed: bool
+    """It came through another isolate's connection (see `relay`)."""
     started: bool
     """Whether the head of the answer has gone out."""
 

@@ -13,6 +13,7 @@ from edge_runtime.event import EventKind, Outcome
 from edge_runtime.isolate.connection import BodyTooLarge, Exchange, RawHeaders
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.handlers import EventHandler
+from edge_runtime.isolate.relay import Relay
 from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_URL_MAX
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.js_views import JsResponse
@@ -38,14 +39,24 @@ class FetchHandler:
     """
 
     def __init__(
-        self, handler: EventHandler | None, doors: Sequence[FrontDoor], events: IsolateEvents, *, development: bool
+        self,
+        handler: EventHandler | None,
+        doors: Sequence[FrontDoor],
+        relay: Relay,
+        events: IsolateEvents,
+        *,
+        development: bool,
     ) -> None:
         self._handler = handler
         self._doors = doors
+        self._relay = relay
         self._events = events
         self._development = development
 
     async def __call__(self, exchange: Exchange) -> None:
+        if self._relay.wants(exchange):
+            await self._relay.pass_on(exchange)
+            return
         try:
             request = incoming_request(exchange)
         except BadRequest as refusal:
@@ -85,7 +96,7 @@ def incoming_request(exchange: Exchange) -> Request:
     The host becomes part of the URL, so it is checked strictly. A message with both Content-Length and
     Transfer-Encoding is refused: two parsers could disagree about where it ends.
     """
-    if exchange.method not in HTTPMethod.__members__:
+    if exchange.method not in HTTPMethod.__members__ or exchange.method == "CONNECT":
         raise BadRequest(501, f"Not Implemented: method {exchange.method}")
     target = exchange.target
     if len(target) > REQUEST_URL_MAX:
@@ -133,7 +144,10 @@ async def send_response(exchange: Exchange, response: object, on_stream: Callabl
     outgoing = response._outgoing()
     body = outgoing.body
     if isinstance(body, bytes):
-        await exchange.respond(outgoing.status, outgoing.headers, body)
+        headers: RawHeaders = outgoing.headers
+        if body or (exchange.method != "HEAD" and outgoing.status != 304):
+            headers = _with_true_length(headers, len(body))
+        await exchange.respond(outgoing.status, headers, body)
         return outgoing.status
     await exchange.start(outgoing.status, outgoing.headers)
     if on_stream is not None:
@@ -141,6 +155,14 @@ async def send_response(exchange: Exchange, response: object, on_stream: Callabl
     await body.write_to(exchange.send)
     await exchange.end()
     return outgoing.status
+
+
+def _with_true_length(headers: RawHeaders, length: int) -> RawHeaders:
+    """A content-length that the script has set gives way to the body's, as on Cloudflare."""
+    for name, value in headers:
+        if name == b"content-length" and value != b"%d" % length:
+            return [*(header for header in headers if header[0] != b"content-length"), (name, b"%d" % length)]
+    return headers
 
 
 async def _answer(exchange: Exchange, status: int, text: str, *, close: bool = False) -> None:

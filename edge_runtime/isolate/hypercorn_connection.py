@@ -8,6 +8,7 @@ in its trio worker: a handler's BaseException ended the server, a client that do
 from __future__ import annotations
 
 import logging
+import socket
 from collections import deque
 from math import inf
 from typing import Any
@@ -79,6 +80,8 @@ class _Connection:
         self._idle = True
         self._corked: list[bytes] | None = None
         self._closed = False
+        self._lingers = False
+        self.relayed = stream.socket.family == socket.AF_UNIX
         self._protocol: ProtocolWrapper
         self._nursery: trio.Nursery  # hypercorn's TaskGroup interface: read by its HTTP/2 and WebSocket parts
 
@@ -100,7 +103,8 @@ class _Connection:
                     await self._read()
                 await self._protocol.handle(Closed())
                 await self._close()
-            await self._linger()
+            if self._lingers:
+                await self._linger()
         finally:
             self._closed = True
             with trio.CancelScope(shield=True):
@@ -139,6 +143,7 @@ class _Connection:
         if isinstance(event, Updated):
             self._set_idle(event.idle)
         elif isinstance(event, Closed):
+            self._lingers = True
             await self._close()
             await self._protocol.handle(Closed())
 
@@ -153,11 +158,10 @@ class _Connection:
             await self._write(b"".join(corked))
 
     async def _write(self, data: bytes) -> None:
-        if self._closed:
-            # The read loop is about to cancel the handler that still sends; it needs a turn for that.
-            await trio.lowlevel.checkpoint()
-            return
         async with self._write_lock:
+            if self._closed:
+                # The read loop is about to cancel the handler that still sends; the lock gave it a turn for that.
+                return
             with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as scope:
                 try:
                     await self._stream.send_all(data)
@@ -175,14 +179,17 @@ class _Connection:
         if not self._closed:
             self._closed = True
             self._reading.cancel()
-            try:
-                await self._stream.send_eof()
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                return  # the other side closed first
+            if self._write_lock.locked():
+                return  # the client does not read; the end of the connection is all that it will see
+            async with self._write_lock:
+                try:
+                    await self._stream.send_eof()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return  # the other side closed first
 
     async def _linger(self) -> None:
-        """Take in what the client still sends: closing over unread bytes would reset the connection and could take
-        the answer with it."""
+        """Take in what the client still sends after we ended the connection: closing over unread bytes would reset it
+        and could take the answer along."""
         with trio.move_on_after(_LINGER_S):
             try:
                 while await self._stream.receive_some(_RECEIVE_BYTES):
@@ -231,6 +238,7 @@ class _Exchange:
         self.target: bytes = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
         self.headers: RawHeaders = scope["headers"]
         self.http_version: str = scope["http_version"]
+        self.relayed = connection.relayed
         self.started = False
 
     async def run(self, app: App) -> None:

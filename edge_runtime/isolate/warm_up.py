@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import socket
+from pathlib import Path
 
 import trio
 
@@ -18,6 +19,7 @@ from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript
+from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import SUBREQUESTS_DEFAULT
 from edge_runtime.metering.ledger import Ledger
@@ -61,7 +63,7 @@ async def _serve_requests(flavour: Flavour) -> None:
     async with trio.open_nursery() as nursery:
         ledger = Ledger(MemoryStore(), clock, "", "")
         events = IsolateEvents(nursery, flavour, clock, ledger, HttpNet(), SUBREQUESTS_DEFAULT)
-        app = FetchHandler(fetch_handler(script), (), events, development=False)
+        app = FetchHandler(fetch_handler(script), (), Relay("", Path()), events, development=False)
         server = HypercornConnections(app, Connections())
         nursery.start_soon(server.serve, _stream(theirs))
         client = _stream(ours)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_runtime.errors import ScriptError, UsageError
+from edge_runtime.socket_paths import socket_address
 from edge_runtime.supervisor.bundle import pack
-from edge_runtime.supervisor.data_dir import DataDirectory, socket_address
+from edge_runtime.supervisor.data_dir import DataDirectory
 
 _TIMEOUT_S: Final = 10.0
 _DEPLOY_TIMEOUT_S: Final = 600.0

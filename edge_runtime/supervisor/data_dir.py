@@ -7,11 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from edge_runtime.errors import DataDirectoryInUse, StoreError
-
-_SOCKET_PATH_MAX: Final = 107  # bytes in sockaddr_un, without the final zero
+from edge_runtime.socket_paths import ingress_socket
 
 
 class DataDirectory:
@@ -23,7 +21,7 @@ class DataDirectory:
         self.run = self.path / "run"
         self.deployments = self.path / "deployments"
         self.packages = self.path / "packages"
-        self.ingress_socket = self.run / "ingress.sock"
+        self.ingress_socket = ingress_socket(self.path)
         self.admin_socket = self.run / "admin.sock"
 
     @contextmanager
@@ -63,19 +61,3 @@ class DataDirectory:
 def _pid_in(descriptor: int) -> int:
     text = os.pread(descriptor, 32, 0).strip()
     return int(text) if text.isdigit() else 0
-
-
-@contextmanager
-def socket_address(path: Path) -> Iterator[str]:
-    """An address by which a Unix socket at `path` can be bound or connected to while the context lasts.
-
-    Paths of sockets are limited to 107 bytes; a longer one is reached through a descriptor of its folder.
-    """
-    if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
-        yield str(path)
-        return
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

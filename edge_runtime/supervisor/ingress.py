@@ -13,11 +13,12 @@ from typing import Final
 
 import trio
 
+from edge_runtime.control import Routes, WorkerRoutes
 from edge_runtime.limits import INGRESS_PENDING_MAX, PEEK_MAX, PEEK_TIMEOUT_S
+from edge_runtime.routing import RoutingTable
 from edge_runtime.supervisor.peek import Head, Peeked, look
 from edge_runtime.supervisor.refusal import plain_answer, refuse
 from edge_runtime.supervisor.report import Report
-from edge_runtime.supervisor.routing import RoutingTable
 from edge_runtime.supervisor.untouched import is_untouched
 from edge_runtime.supervisor.worker import Worker, WorkerUnavailable
 
@@ -42,8 +43,18 @@ class Ingress:
         self.table = RoutingTable({})
 
     def routes_changed(self) -> None:
-        """Read the routes of the workers again."""
+        """Read the routes of the workers again, and tell all of them."""
         self.table = RoutingTable({name: worker.version.config.routes for name, worker in self._workers.items()})
+        routes = Routes(
+            tuple(
+                WorkerRoutes(
+                    name, tuple((route.host, route.path, route.exact) for route in worker.version.config.routes)
+                )
+                for name, worker in self._workers.items()
+            )
+        )
+        for worker in self._workers.values():
+            worker.routes_changed(routes)
 
     async def serve(self, listeners: Sequence[socket.socket]) -> None:
         """Accept until cancelled; closes the listeners."""

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import deque
+from pathlib import Path
 from typing import Final, Protocol
 
 import trio
@@ -22,7 +23,7 @@ from edge_runtime.control import (
     Retire,
 )
 from edge_runtime.errors import WireError
-from edge_runtime.limits import EXIT_GRACE_S
+from edge_runtime.limits import EXIT_GRACE_S, MIB
 from edge_runtime.supervisor.heartbeat import Heartbeat
 from edge_runtime.wire import Channel
 
@@ -32,6 +33,7 @@ _LAST_WORDS_S: Final = 1.0
 """How long after its death an isolate's last messages and its exit status are waited for."""
 
 _TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 _CONFIRM_S: Final = 0.02
@@ -165,6 +167,14 @@ class IsolateHandle:
                 return self._cpu_ms
             self._cpu_ms = (int(fields[11]) + int(fields[12])) * _TICK_MS
         return self._cpu_ms
+
+    def memory_mb(self) -> int:
+        """Private writable memory, as its limit counts it; 0 once it is dead."""
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[5])
+        except (OSError, IndexError):
+            return 0
+        return pages * _PAGE // MIB
 
     def how_it_ended(self) -> str:
         """For the log, once it is dead."""

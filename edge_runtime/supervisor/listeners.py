@@ -11,7 +11,7 @@ from typing import Final
 
 from edge_runtime.errors import UsageError
 from edge_runtime.limits import WRITE_TIMEOUT_S
-from edge_runtime.supervisor.data_dir import socket_address
+from edge_runtime.socket_paths import socket_address
 
 _BACKLOG: Final = 1024
 _LOOPBACK: Final = ("127.0.0.1", "::1")

@@ -10,6 +10,7 @@ import gc
 import importlib
 import os
 import random
+import resource
 import socket
 import sys
 import time
@@ -29,11 +30,12 @@ from edge_runtime.control import (
     TemplateLoaded,
 )
 from edge_runtime.errors import EdgeError
-from edge_runtime.limits import ERROR_DETAIL_MAX
+from edge_runtime.limits import ERROR_DETAIL_MAX, MIB
 from edge_runtime.supervisor.process_tree import Children, fork
 from edge_runtime.wire import BlockingChannel
 
 EXIT_NOT_LOADED: Final = 3
+_OOM_SCORE: Final = "500"
 
 _SHARED_BY_FORK: Final = ("socket:", "pipe:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]")
 """Descriptors through which forked copies would disturb each other."""
@@ -137,6 +139,7 @@ class Template:
             self._channel.close()
             self._children.forget()
             _reseed()
+            _limit_memory(self._config.limits.memory_mb)
             return self._runtime.run_isolate(control, self._task, self._script, self._config)
 
         try:
@@ -171,6 +174,17 @@ def _why_unsafe(before: set[tuple[str, str]]) -> str | None:
     if opened:
         reasons.append(f"opened {opened} {'socket or pipe' if opened == 1 else 'sockets or pipes'}")
     return f"the import {' and '.join(reasons)}" if reasons else None
+
+
+def _limit_memory(megabytes: int) -> None:
+    """Let allocations fail beyond the limit; LMDB's map is shared and does not count. And if the machine runs out of
+    memory all the same, let the kernel choose an isolate, not the server."""
+    limit = megabytes * MIB
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write(_OOM_SCORE)
 
 
 def _reseed() -> None:

@@ -15,9 +15,9 @@ from typing import Final
 import trio
 
 from edge_runtime.config.model import WorkerConfig
-from edge_runtime.control import LogLine, MakeTemplate, Pong, RunScheduled, TimersChanged
+from edge_runtime.control import LogLine, MakeTemplate, Pong, Routes, RunScheduled, TimersChanged
 from edge_runtime.errors import EdgeError, ScriptError
-from edge_runtime.limits import CRASH_BACKOFF_MAX_S, ISOLATE_IDLE_S, START_WAIT_S, STARTUP_MS
+from edge_runtime.limits import CRASH_BACKOFF_MAX_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
 from edge_runtime.supervisor.backoff import CrashBackoff
 from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.report import Report
@@ -96,6 +96,7 @@ class Worker:
         self._stopping = False
         self._busy_at_s = 0.0
         self._number = 0
+        self._routes = Routes(())
         self._deploying = trio.Lock()
         self._nursery: trio.Nursery
 
@@ -190,6 +191,12 @@ class Worker:
         for isolate in self._isolates:
             isolate.kill("the server was told to end at once")
 
+    def routes_changed(self, routes: Routes) -> None:
+        """Tell the isolates, those to come as well, where requests for the server's workers belong."""
+        self._routes = routes
+        for isolate in self._isolates:
+            isolate.channel.send_soon(routes)
+
     def timers_changed(self) -> None:
         if self._current is not None:
             self._current.channel.send_soon(TimersChanged())
@@ -228,8 +235,16 @@ class Worker:
             self._report.log(self.name, line)
 
     def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None:
-        """Evict an isolate that has had nothing to do for `idle_s` and will not have soon."""
+        """Evict an isolate that has had nothing to do for `idle_s` and will not have soon, and one whose memory is
+        about to run out, before it fails in every request."""
         now_s = time.monotonic()
+        allowed_mb = self.version.config.limits.memory_mb
+        if isolate is self._current and (used_mb := isolate.memory_mb()) > allowed_mb * MEMORY_REPLACE_SHARE:
+            self._report.notice(
+                f"{self.name}: isolate {isolate.pid} is replaced: it uses {used_mb} of edge.memory_mb = {allowed_mb} MB"
+            )
+            self._retire(isolate)
+            return
         if pong.connections or pong.events or pong.actors:
             self._busy_at_s = now_s
             return
@@ -282,6 +297,7 @@ class Worker:
         self._number += 1
         isolate = await template.fork(self._number, blocked_ms=limits.blocked_ms, cpu_ms=limits.cpu_ms)
         self._isolates.add(isolate)
+        isolate.channel.send_soon(self._routes)
         self._nursery.start_soon(self._follow, isolate, template)
         with trio.move_on_after(STARTUP_MS / 1000):
             await _first_of(isolate.ready, isolate.dead)

@@ -75,7 +75,8 @@ async def test_pipelined_requests_are_answered_in_order():
         stream = await connect()
         await stream.send_all(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % i for i in range(10)))
         data = await read_until(stream, b"/9")
-        assert [data.index(b"\r\n\r\n/%d" % i) for i in range(10)] == sorted(data.index(b"\r\n\r\n/%d" % i) for i in range(10))
+        places = [data.index(b"\r\n\r\n/%d" % i) for i in range(10)]
+        assert places == sorted(places)
 
 
 async def test_streamed_body_arrives_chunked_and_request_body_streams_in():
@@ -124,10 +125,11 @@ async def test_body_over_the_limit_is_reported_to_the_handler(monkeypatch):
     monkeypatch.setattr(hypercorn_connection, "REQUEST_BODY_MAX", 1000)
 
     async def app(exchange):
-        with pytest.raises(BodyTooLarge):
+        try:
             while await exchange.receive() is not None:
                 pass
-        await exchange.respond(413, [(b"content-length", b"0"), (b"connection", b"close")], b"")
+        except BodyTooLarge:
+            await exchange.respond(413, [(b"content-length", b"0"), (b"connection", b"close")], b"")
 
     async with serving(app) as (connect, _):
         stream = await connect()

@@ -7,8 +7,9 @@ import pytest
 import trio
 from fake_isolates import HELLO, alive, write_worker
 
+from edge_runtime.socket_paths import socket_address
 from edge_runtime.supervisor import ingress, listeners
-from edge_runtime.supervisor.data_dir import DataDirectory, socket_address
+from edge_runtime.supervisor.data_dir import DataDirectory
 
 
 def named(name):

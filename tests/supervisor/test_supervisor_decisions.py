@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.config.model import Route
+from edge_runtime.routing import RoutingTable
 from edge_runtime.supervisor.backoff import CrashBackoff
 from edge_runtime.supervisor.heartbeat import Heartbeat
 from edge_runtime.supervisor.peek import Head, Peeked, look
-from edge_runtime.supervisor.routing import RoutingTable
 
 TABLE = RoutingTable(
     {
