@@ -17,6 +17,7 @@ _OWN = {
     "dev": ("edge_runtime.cli.dev:dev", "Serve the worker in a folder, reloading it as its files change."),
     "run": ("edge_runtime.cli.run:run", "Serve deployed workers, routed by host and path."),
     "deploy": ("edge_runtime.cli.deploy:deploy", "Send a worker to a running `edge run`."),
+    "workers": ("edge_runtime.cli.workers:workers", "Show the workers of a running server; fire cron triggers."),
     "usage": ("edge_runtime.cli.usage:usage", "Show events, CPU time and wall time by worker and handler."),
     "init": ("edge_runtime.cli.init:init", "Write a new worker to start from."),
     "doctor": ("edge_runtime.cli.doctor:doctor", "Check this machine and, if given, a data directory."),

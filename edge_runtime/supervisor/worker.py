@@ -16,7 +16,7 @@ import trio
 
 from edge_runtime.config.model import WorkerConfig
 from edge_runtime.control import LogLine, MakeTemplate, Pong, Routes, RunScheduled, TimersChanged
-from edge_runtime.errors import EdgeError, ScriptError
+from edge_runtime.errors import EdgeError, ScriptError, UsageError
 from edge_runtime.limits import CRASH_BACKOFF_MAX_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
 from edge_runtime.supervisor.backoff import CrashBackoff
 from edge_runtime.supervisor.isolate import IsolateHandle
@@ -202,7 +202,11 @@ class Worker:
             self._current.channel.send_soon(TimersChanged())
 
     async def run_scheduled(self, cron: str, scheduled_ms: int) -> None:
-        """Have a cron trigger fired. Raises WorkerUnavailable."""
+        """Have a cron trigger fired. Raises UsageError if the worker has no such trigger, WorkerUnavailable."""
+        crons = self.version.config.crons
+        if cron not in crons:
+            allowed = ", ".join(map(repr, crons)) or "none"
+            raise UsageError(f"worker {self.name} has no trigger {cron!r}; allowed: {allowed}")
         isolate = await self.isolate()
         await isolate.channel.send(RunScheduled(cron, scheduled_ms))
 
