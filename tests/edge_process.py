@@ -93,7 +93,7 @@ class EdgeProcess:
 
     def kill(self) -> None:
         """SIGKILL for the whole family at once, as when the machine loses power."""
-        for pid in self.family():
+        for pid in self.family() if self.process.poll() is None else ():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
