@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPMethod
+from urllib.parse import quote
 
 import trio
 
@@ -19,6 +21,12 @@ from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import FetchResponse, Response
+from edge_runtime.workers.url import normalize_url
+
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+_UNUSUAL_TARGET = re.compile(rb"[^!$%&()*+,\-./0-9:;=?@A-Z_a-z~]|/\.|%2[Ee]")
+"""What normalising may change; most targets have nothing of it and are spared."""
+_UNUSUAL_HOST = re.compile(rb"[A-Z]|:(80|443)?$")
 
 _PLAIN: RawHeaders = ((b"content-type", b"text/plain;charset=UTF-8"),)
 
@@ -123,14 +131,23 @@ def incoming_request(exchange: Exchange) -> Request:
         host = b"localhost"
     if not host.isascii() or any(byte in host for byte in b" /?#@\\<>\"'"):
         raise BadRequest(400, "Bad Request: the Host header is not a host")
-    if target.startswith(b"/"):
-        url = f"{exchange.scheme}://{host.decode()}{target.decode('latin-1')}"
-    elif target.startswith((b"http://", b"https://")):
-        url = target.decode("latin-1")
+    if not target.startswith(b"/"):
+        absolute = target.startswith((b"http://", b"https://"))
+        url = _normalized(target if absolute else b"%s://%s/" % (exchange.scheme.encode(), host))
     else:
-        url = f"{exchange.scheme}://{host.decode()}/"
+        url = f"{exchange.scheme}://{host.decode()}{target.decode('latin-1')}"
+        if _UNUSUAL_TARGET.search(target) or _UNUSUAL_HOST.search(host):
+            url = _normalized(url.encode("latin-1"))
     has_body = chunked or (length is not None and length != b"0")
     return Request._incoming(exchange.method, url, exchange.headers, exchange.receive if has_body else None)
+
+
+def _normalized(url: bytes) -> str:
+    """The URL as scripts expect it: without dot segments, bytes outside of ASCII percent-encoded as they came."""
+    try:
+        return normalize_url(quote(url, safe=_ASCII))
+    except TypeError as error:
+        raise BadRequest(400, f"Bad Request: {error}") from None
 
 
 async def send_response(exchange: Exchange, response: object, on_stream: Callable[[], None] | None = None) -> int:

@@ -90,7 +90,7 @@ def _host(host: str, text: str) -> str:
 
 
 def _without_dots(path: str) -> str:
-    if "." not in path:
+    if "." not in path and "%2e" not in path.lower():
         return path
     kept: list[str] = []
     segments = path.split("/")[1:]

@@ -13,6 +13,7 @@ from edge_runtime.workers.url import URL, URLSearchParams, normalize_url
         ("http://[::1]:80/", "http://[::1]/"),
         (" http://a/b%20c\n", "http://a/b%20c"),
         ("http://a/x/..", "http://a/"),
+        ("http://a/x/%2E%2e/y", "http://a/y"),
         ("data:text/plain,hi", "data:text/plain,hi"),
     ],
 )
