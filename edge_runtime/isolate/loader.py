@@ -80,8 +80,8 @@ def _script_error(config: WorkerConfig, error: BaseException) -> ScriptError:
         return ScriptError(f"{what}: {error.msg}{place}", detail)
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         hint = ""
-        top, _, rest = error.name.partition(".")
-        if top == config.main.parent.name and rest:
+        top = error.name.partition(".")[0]
+        if error.name == config.main.parent.name:
             hint = f"; the folder of main is the root of imports: drop '{top}.'"
         elif not (config.main.parent / top).exists():
             hint = "; name its package under [project] dependencies in the worker's pyproject.toml"
