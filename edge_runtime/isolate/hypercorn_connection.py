@@ -33,6 +33,7 @@ _log = logging.getLogger("edge.http")
 _RECEIVE_BYTES = 64 * 1024
 _BODY_PIECES_QUEUED = 4
 _LINGER_S = 1.0
+_UNREAD_BODY_MAX = 256 * 1024
 
 
 def hypercorn_config() -> Config:
@@ -228,10 +229,15 @@ class _Exchange:
         self._reader: trio.lowlevel.Task | None = None
         self._writer: trio.lowlevel.Task | None = None
         self._received = 0
+        self._dropped = 0
+        self._complete = False
+        self._rest: trio.Event | None = None
+        """Set once the rest of the body needs no more waiting: it is complete, too much, or the client is gone."""
         self._over = False
         self._gone = False
         if scope["type"] != "http":
             self._pieces.append(None)
+            self._complete = True
         self.method: str = scope.get("method", "GET")
         self.scheme: str = scope["scheme"].replace("ws", "http")
         query = scope["query_string"]
@@ -261,11 +267,18 @@ class _Exchange:
                     await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
                 if not self._over:
                     self._pieces.append(message["body"])
+                else:
+                    self._dropped += len(message["body"])
             if not message["more_body"]:
+                self._complete = True
                 self._pieces.append(None)
+            if self._rest is not None and (self._complete or self._dropped > _UNREAD_BODY_MAX):
+                self._rest.set()
             self._wake_reader()
         elif kind.endswith(".disconnect"):
             self._gone = True
+            if self._rest is not None:
+                self._rest.set()
             if not self._over:
                 self._scope.cancel()
 
@@ -275,6 +288,8 @@ class _Exchange:
             await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
         piece = self._pieces[0]
         if piece is None:
+            if self._dropped:
+                raise OSError("Can't read from request stream after the response has been sent.")
             return None
         self._pieces.popleft()
         self._wake_writer()
@@ -301,7 +316,27 @@ class _Exchange:
             task, self._writer = self._writer, None
             trio.lowlevel.reschedule(task)
 
+    async def _take_in_rest(self) -> bool:
+        """Take in what the handler left unread of the body, within bounds; whether that was all of it.
+
+        Only then can the connection serve another request. One that is closed instead must say so with the answer, or
+        the client's next request on it fails.
+        """
+        self._over = True
+        if self._complete or self._gone or self.http_version not in ("1.0", "1.1"):
+            return True
+        length = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
+        if length - self._received > _UNREAD_BODY_MAX:
+            return False
+        self._rest = trio.Event()
+        self._wake_writer()
+        with trio.move_on_after(_LINGER_S):
+            await self._rest.wait()
+        return self._complete
+
     async def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        if not self._complete and (b"connection", b"close") not in headers and not await self._take_in_rest():
+            headers = [*headers, (b"connection", b"close")]
         self._connection.cork()
         await self.start(status, headers)
         self._over = True
@@ -316,5 +351,5 @@ class _Exchange:
         await self._send_message({"type": f"{self._prefix}.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:
-        self._over = True
+        await self._take_in_rest()
         await self._send_message({"type": f"{self._prefix}.body", "body": b"", "more_body": False})

@@ -121,6 +121,55 @@ async def test_body_nobody_reads_does_not_hold_the_answer():
             await server.connections.wait_empty()
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_connection_serves_on_after_a_body_that_arrives_late_and_unread(streamed):
+    async def app(exchange):
+        if streamed:
+            await exchange.start(200, [(b"content-length", b"5")])
+            await exchange.send(b"early")
+            await exchange.end()
+        else:
+            await exchange.respond(200, [(b"content-length", b"5")], b"early")
+
+    async with serving(app) as (connect, _):
+        stream = await connect()
+        with trio.fail_after(5):
+            for _ in range(2):
+                await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+                await trio.testing.wait_all_tasks_blocked()
+                await stream.send_all(b"x" * 100_000)
+                await read_until(stream, b"early")
+
+
+async def test_connection_that_will_not_serve_on_says_so():
+    async with serving(respond_with(b"early")) as (connect, _):
+        stream = await connect()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
+        with trio.fail_after(5):
+            assert b"connection: close" in await read_all(stream)
+
+
+async def test_rest_of_a_body_is_not_taken_for_its_end_after_the_answer():
+    found = []
+
+    async def app(exchange):
+        await exchange.respond(200, [(b"content-length", b"5")], b"early")
+        with pytest.raises(OSError, match="after the response has been sent"):
+            found.append(await exchange.receive())
+        found.append("refused")
+
+    async with serving(app) as (connect, _):
+        stream = await connect()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.send_all(b"x" * 10)
+        with trio.fail_after(5):
+            await read_until(stream, b"early")
+            while not found:
+                await trio.sleep(0.01)
+    assert found == ["refused"]
+
+
 async def test_body_over_the_limit_is_reported_to_the_handler(monkeypatch):
     monkeypatch.setattr(hypercorn_connection, "REQUEST_BODY_MAX", 1000)
 
