@@ -213,11 +213,7 @@ def test_requests_that_scripts_make(client):
 
 
 def test_wrong_responses_are_refused_with_cloudflares_errors(client):
-    found = {
-        what: client.get(f"/wrong/{what}").json()
-        for what in ("tuple dict status null_body redirect_status headers js_and_status not_json unknown").split()
-    }
-    assert {what: error[0] for what, error in found.items()} == {
+    kinds = {
         "tuple": "TypeError",
         "dict": "TypeError",
         "status": "ValueError",
@@ -228,5 +224,7 @@ def test_wrong_responses_are_refused_with_cloudflares_errors(client):
         "not_json": "TypeError",
         "unknown": "AttributeError",
     }
+    found = {what: client.get(f"/wrong/{what}").json() for what in kinds}
+    assert {what: error[0] for what, error in found.items()} == kinds
     assert found["tuple"][1] == "Unsupported type in Response: tuple"
     assert found["not_json"][1] == "Object of type set is not JSON serializable"
