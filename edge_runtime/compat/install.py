@@ -11,6 +11,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
+from edge_runtime.compat.trio_threads import meter_trio_threads
+
 _PACKAGE: Final = "edge_runtime.workers"
 
 _STANDS_FOR: Final = {
@@ -64,10 +66,12 @@ class StandIns(MetaPathFinder, Loader):
 
 
 def install_modules() -> None:
-    """Let `import workers` and the other names work in this process. Calling it again changes nothing.
+    """Let `import workers` and the other names work in this process, and scripts' threads be metered. Calling it again
+    changes nothing.
 
     They win over installed packages of the same names: a vendored workers-runtime-sdk is for Pyodide.
     """
     if not any(isinstance(finder, StandIns) for finder in sys.meta_path):
         sys.meta_path.insert(0, StandIns())
     sys.modules["workers"] = importlib.import_module(_PACKAGE)
+    meter_trio_threads()

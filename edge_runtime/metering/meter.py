@@ -9,6 +9,7 @@ threads. Nested measurement is exclusive: what an inner meter is charged, the ou
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from time import monotonic_ns, thread_time_ns
 from typing import Any, TypeVar
@@ -119,13 +120,27 @@ class ChildTaskMeter(trio.abc.Instrument):
             task.coro = MeteredCoroutine(task.coro, meter)  # type: ignore[assignment]
 
 
+class _Thread(threading.local):
+    charged: Meter | None = None
+
+
+_thread = _Thread()
+
+
 def measure_call(meter: Meter, fn: Callable[..., T], *args: object) -> T:
     """Call `fn(*args)` in a worker thread and charge the thread's CPU time of it."""
+    outer = _thread.charged
+    _thread.charged = meter
     before = thread_time_ns()
     try:
         return fn(*args)
     finally:
-        meter.cpu_ns += thread_time_ns() - before
+        # A local first: between reading the meter and writing it back no other thread gets a turn then.
+        used = thread_time_ns() - before
+        meter.cpu_ns += used
+        if outer is not None:
+            outer.cpu_ns -= used
+        _thread.charged = outer
 
 
 def measure_inline(meter: Meter, fn: Callable[..., T], *args: object) -> T:
