@@ -87,6 +87,7 @@ class AsyncioFlavour:
                 await trio.lowlevel.wait_task_rescheduled(crossing.abort)
                 if crossing.raise_cancel is not None and task.cancelled():
                     crossing.raise_cancel()
+                del crossing  # as the task below
             return task.result()
         finally:
             del task  # it holds the error, whose traceback holds this frame

@@ -62,14 +62,17 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
         local = sniffio.thread_local
         outer, local.name = local.name, "asyncio"
         try:
-            for step in steps:
-                step()
+            while steps:
+                steps.pop()()
         except (SystemExit, KeyboardInterrupt):
             if not task.done():
                 raise
         finally:
             local.name = outer
-        return task
+        try:
+            return task
+        finally:
+            del task  # it holds its error, whose traceback reaches this frame
 
     # Scheduling
 
@@ -207,8 +210,10 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
                     raise
                 except (SystemExit, KeyboardInterrupt) as error:
                     self._contain(handle, error)
+                    handle.cancel()  # it holds the task, which holds the error, whose traceback holds it
                 finally:
                     local.name = outer
+        del handle
         if runnable and not no_wait:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
