@@ -1,4 +1,4 @@
-"""The bill against what the scripts' own clocks say: CPU time of handlers and whatever they start, and none of waiting."""
+"""The bill against the scripts' own clocks: CPU time of handlers and of whatever they start, and none of waiting."""
 
 import json
 from pathlib import Path
