@@ -21,6 +21,8 @@ from edge_runtime.socket_paths import ingress_socket, socket_address
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"}
 )
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
+_TRIES = 3
 _RECEIVE_BYTES = 64 * 1024
 
 
@@ -47,17 +49,26 @@ class Relay:
         return table.choose(host.decode("latin-1"), exchange.target.decode("latin-1")) != self._worker
 
     async def pass_on(self, exchange: Exchange) -> None:
-        """Relay one exchange; 502 if the other worker's answer cannot be had."""
-        failed = False
+        """Relay one exchange; 502 if the other worker's answer cannot be had.
+
+        A request that may be repeated is sent again if the isolate that got it died before it answered.
+        """
+        bodiless = not any(name in (b"content-length", b"transfer-encoding") for name, _ in exchange.headers)
+        for _ in range(_TRIES if bodiless and exchange.method in _REPEATABLE else 1):
+            if await self._try(exchange):
+                return
+        await exchange.respond(502, [(b"content-length", b"0")], b"")
+
+    async def _try(self, exchange: Exchange) -> bool:
+        """Whether the exchange is over: answered, or failed in the middle of its answer."""
         try:
             with socket_address(self._ingress_socket) as address:
                 stream = await trio.open_unix_socket(address)
             async with stream:
                 await _Relayed(stream, exchange).run()
         except* (OSError, trio.BrokenResourceError, h11.RemoteProtocolError):
-            failed = True
-        if failed and not exchange.started:
-            await exchange.respond(502, [(b"content-length", b"0")], b"")
+            pass  # whether the answer had begun says what is to be done
+        return exchange.started
 
 
 class _Relayed:
