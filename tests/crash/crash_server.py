@@ -107,14 +107,13 @@ def still_running(pids: list[int]) -> list[int]:
     return running
 
 
-class KillAtSync:
-    """Has the kernel kill a process on its way into its k-th fdatasync from now, so that this commit is never made."""
+class InjectedSyncs:
+    """Tampers with the fdatasync calls of a process, in terms of strace's inject, while the context lasts."""
 
-    def __init__(self, pid: int, k: int) -> None:
+    def __init__(self, pid: int, what: str) -> None:
         self._pidfd = os.pidfd_open(pid)
-        inject = f"inject=fdatasync:signal=KILL:when={k}"
         self._strace = subprocess.Popen(
-            ["strace", "-f", "-p", str(pid), "-e", "trace=fdatasync", "-e", inject],
+            ["strace", "-f", "-p", str(pid), "-e", "trace=fdatasync", "-e", f"inject=fdatasync:{what}"],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -122,11 +121,11 @@ class KillAtSync:
         said = self._strace.stderr.readline()
         assert "attached" in said, f"strace said {said!r}"
 
-    def wait(self, timeout_s: float) -> bool:
-        """Whether the process died within the time."""
-        return bool(select.select([self._pidfd], [], [], timeout_s)[0])
+    def killed(self, within_s: float) -> bool:
+        """Whether the process dies within the time."""
+        return bool(select.select([self._pidfd], [], [], within_s)[0])
 
-    def __enter__(self) -> KillAtSync:
+    def __enter__(self) -> InjectedSyncs:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,3 +134,12 @@ class KillAtSync:
             if self._strace.stderr is not None:
                 self._strace.stderr.read()
         os.close(self._pidfd)
+
+
+def kill_at_sync(pid: int, k: int) -> InjectedSyncs:
+    """The process dies on its way into its k-th sync from now, so that this commit is never made."""
+    return InjectedSyncs(pid, f"signal=KILL:when={k}")
+
+
+def slow_syncs(pid: int, delay_s: float) -> InjectedSyncs:
+    return InjectedSyncs(pid, f"delay_enter={int(delay_s * 1e6)}")

@@ -10,7 +10,7 @@ from random import Random
 
 import httpx2
 import pytest
-from crash_server import WORKERS, CrashServer, KillAtSync, process_named
+from crash_server import WORKERS, CrashServer, kill_at_sync, process_named
 from crash_store import assert_sound
 from edge_process import eventually
 
@@ -110,9 +110,9 @@ def test_no_acknowledged_write_is_lost_when_an_isolate_dies_holding_the_write_lo
     edge = clients.server.start()
 
     def kill() -> None:
-        assert tracer.wait(30)
+        assert sync.killed(30)
 
-    with KillAtSync(process_named(edge, "edge-isolate"), k) as tracer:
+    with kill_at_sync(process_named(edge, "edge-isolate"), k) as sync:
         clients.write_until(kill)
     eventually(clients.answers)
     clients.assert_nothing_lost()

@@ -13,7 +13,7 @@ from random import Random
 
 import httpx2
 import pytest
-from crash_server import CrashServer, KillAtSync, ModelServer, process_named
+from crash_server import CrashServer, ModelServer, kill_at_sync, process_named
 from crash_store import CommitWatch, Instance, assert_sound, read_instances
 from edge_process import APPS, EdgeProcess, eventually
 
@@ -24,7 +24,7 @@ SESSION = "s1"
 COMMITS_MIN = 10
 COMMITS_MAX = 40
 STATES_MIN = 6
-RANDOM_ROUNDS = 32
+RANDOM_ROUNDS = 28
 AFTER_RUN_S = 1.2  # the usage of a run is written up to a second later
 
 
@@ -84,6 +84,8 @@ class Asks:
         self._before = read_instances(self.server.data)
         calls = self.model.calls()
         for id, instance in self._before.items():
+            if calls[prompt_of(instance)]:
+                assert "check prompt-1" in instance.recorded, "the model was asked before the check was recorded"
             if "ask model-1" in instance.recorded:
                 self._calls_when_recorded.setdefault(id, calls[prompt_of(instance)])
             else:
@@ -210,8 +212,8 @@ def killed_after_commit(asks: Asks, k: int) -> bool:
 
 def killed_before_sync(asks: Asks, k: int) -> bool:
     family = asks.server.edge.family()
-    with KillAtSync(process_named(asks.server.edge, "edge-isolate"), k) as tracer, asks.asking() as over:
-        while not tracer.wait(0.05):
+    with kill_at_sync(process_named(asks.server.edge, "edge-isolate"), k) as sync, asks.asking() as over:
+        while not sync.killed(0.05):
             if over():
                 return False
         asks.server.kill(family)

@@ -1,7 +1,7 @@
 """Workflows that sleep and objects that set alarms; both note what they do in a file outside of the store, too.
 
-POST /naps/ID?ms=N starts a workflow that sleeps N ms between two steps. POST /bells/NAME?ms=N&work=M sets an alarm in
-N ms whose handler takes M ms. GET /bells/NAME lists when it fired. GET /pid gives the isolate's process.
+POST /naps/ID?ms=N starts a workflow of two steps with N ms of sleep between. POST /bells/NAME?ms=N&work=M sets an
+alarm in N ms whose handler takes M ms. GET /bells/NAME lists when it fired. GET /pid gives the isolate's process.
 """
 
 import json
@@ -33,7 +33,8 @@ class Nap(WorkflowEntrypoint):
             return f"{name} {given['id']}"
 
         before = await step.do("before", lambda: work("before"))
-        await step.sleep("nap", given["ms"])
+        if given["ms"]:
+            await step.sleep("nap", given["ms"])
         return [before, await step.do("after", lambda: work("after"))]
 
 
