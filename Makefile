@@ -20,8 +20,8 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check
-	$(BIN)/pytest
+test: check # two at a time, as on a machine of two cores
+	$(BIN)/pytest -n 2
 
 bench: $(READY)
 	$(BIN)/python -m bench
