@@ -125,6 +125,7 @@ STORE_SWEEP_GROUPS: Final = 1000  # ours: the same, in commits, under traffic
 MAP_SIZE: Final = 64 * 1024 * MIB  # ours: sparse; doubled by the committer when it is full
 VALUE_DEPTH_MAX: Final = 256  # ours: nesting of stored values, see store.values
 COMMIT_BATCHES_MAX: Final = 4096  # ours: batches merged into one transaction
+COMMIT_GATHER_S: Final = 0.01  # ours: how long a busy event loop gathers batches before it hands them to the committer
 
 # Scripts of asyncio's flavour, and WSGI apps
 ASYNCIO_THREADS_MAX: Final = 32  # asyncio: its default executor on large machines

@@ -241,4 +241,4 @@ def test_killed_at_random_moments_every_run_completes_and_repeats_nothing(asks):
     print(f"{asks.server.kills} kills, {asks.sent} asks, {len(asks.acknowledged)} acknowledged")
     asks.server.kill()
     assert_sound(asks.server.data)
-    assert len(asks.acknowledged) > RANDOM_ROUNDS
+    assert len(asks.acknowledged) > RANDOM_ROUNDS // 2
