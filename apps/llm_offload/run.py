@@ -30,10 +30,11 @@ def main() -> int:
         assert model.stdout is not None
         base_url = model.stdout.readline().strip().rpartition(" ")[2] + "/v1"
     command += ["--var", f"OPENAI_BASE_URL:{base_url}"]
-    # Secrets travel by environment of this one child, never on its command line.
+    key = "none needed" if model is not None else f"OPENAI_API_KEY=... in {HERE / '.dev.vars'}"
     url = f"http://localhost:{options.port}"
     print(
         f"model: {base_url}\n"
+        f"key:   {key}\n"
         f"try:   open {url}\n"
         f'       curl -d \'{{"session": "s1", "prompt": "What is an actor?"}}\' {url}/ask\n'
         f"       curl {url}/answers/ID        (the id that /ask answered)\n"
