@@ -86,15 +86,14 @@ def create(
     if len(new.params) > EVENT_PAYLOAD_MAX:
         raise WorkflowError("instance.invalid_params", _too_large("params", len(new.params)))
     now_ms = clock.now_ms()
-    stored, digest = journal.encode(
-        Created(seq=1, at_ms=now_ms, params=new.params, trigger=new.trigger), journal.FIRST_DIGEST
+    stored, _ = journal.encode(
+        [Created(seq=1, at_ms=now_ms, params=new.params, trigger=new.trigger)], journal.FIRST_DIGEST
     )
     record = InstanceRecord(
         status=Status.QUEUED,
         created_ms=now_ms,
         updated_ms=now_ms,
         seq=1,
-        digest=digest,
         version=version,
         success_retention_ms=new.success_retention_ms,
         error_retention_ms=new.error_retention_ms,

@@ -1,8 +1,11 @@
 """The driver: commits what the engine appends and performs its other effects.
 
-What one input of the engine appends, sets and consumes goes into one batch together with the instance's record. A
-result reaches the script once the entry that records it is durable; an attempt begins without waiting for its entry,
-unless the step runs at most once. When a commit is refused the activation is over: nothing is started any more.
+What one input of the engine appends, sets and consumes goes into one batch, with the instance's record where that
+changes. A result reaches the script once the entry that records it is durable. The start of an attempt waits for the
+batch of the next entry, at most START_HELD_MS: a quick step takes one commit. It is durable before the attempt begins
+where the step runs at most once, and for the first attempts of an activation: so a body that kills the process is
+counted, at the latest when it is run for the second time. When a commit is refused the activation is over: nothing is
+started any more.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext
-from edge_runtime.limits import REPLAY_STALL_MS
+from edge_runtime.limits import REPLAY_STALL_MS, START_HELD_MS
 from edge_runtime.promise import Promise
+from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workflows import instances, journal, payloads
@@ -51,7 +55,7 @@ from edge_runtime.workflows.effects import (
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import error_of
 from edge_runtime.workflows.instances import FINAL, InstanceRecord, Status
-from edge_runtime.workflows.journal import StepKey
+from edge_runtime.workflows.journal import Entry, StepKey
 from edge_runtime.workflows.requests import Request
 
 _log = logging.getLogger("edge.workflows")
@@ -77,6 +81,7 @@ class Driver:
         context: ActorContext,
         record: InstanceRecord,
         engine: Engine,
+        digest: bytes,
         event: EventContext,
         on_end: Callable[[Ended], None],
     ) -> None:
@@ -88,8 +93,13 @@ class Driver:
         self._on_end = on_end
         self._attempts = Attempts(context, event, self.put_in)
         self._promises: dict[StepKey, Promise[object]] = {}
-        self._digest = record.digest
-        self._durable_seq = record.seq
+        self._digest = digest
+        self._journal_key = journal.key_prefix(self._address)
+        self._held: list[Entry] = []
+        """Appended and not queued yet, together with nothing else."""
+        self._held_watched = False
+        self._committed_any = False
+        self._durable_seq = engine.seq
         self._last_commit: Promise[None] = Promise.resolved(None)
         self._unsettled: deque[Resolve] = deque()
         self._breathing = False
@@ -168,13 +178,13 @@ class Driver:
         finish: Finish | None = None
         fault = ""
         later: list[Effect] = []
+        entries = self._held
+        may_wait = self._committed_any
         for effect in effects:
             match effect:
                 case Append(entry):
-                    stored, self._digest = journal.encode(entry, self._digest)
-                    address = self._address
-                    key = journal.key(address.worker, address.namespace, address.id, entry.seq)
-                    batch.put(Table.JOURNAL, key, stored)
+                    entries.append(entry)
+                    may_wait = may_wait and journal.may_wait(entry)
                 case Consume(inbox_key):
                     batch.delete(Table.INBOX, inbox_key)
                 case SetTimer(due_ms):
@@ -185,38 +195,51 @@ class Driver:
                     fault = difference
                 case _:
                     later.append(effect)
-        self._write_record(batch, finish)
-        if batch and not self._commit(batch):
-            return
+        status = Status.WAITING if self._engine.waiting else Status.RUNNING
+        if finish is not None or batch or status is not self._record.status:
+            self._write_record(batch, status, finish)
+        if batch or (entries and not may_wait):
+            if not self._commit(batch):
+                return
+        elif entries and not self._held_watched:
+            self._held_watched = True
+            self._event.start(self._watch_held)
         for effect in later:
             self._perform_later(effect)
         if finish is not None:
             self.close()
             self._on_end(Ended(finish, fault))
 
-    def _write_record(self, batch: Batch, finish: Finish | None) -> None:
-        old, seq = self._record, self._engine.seq
+    def _write_record(self, batch: Batch, status: Status, finish: Finish | None) -> None:
+        old, now_ms = self._record, self.now_ms
         if finish is None:
-            status = Status.WAITING if self._engine.waiting else Status.RUNNING
-            if seq == old.seq and status is old.status:
-                return
-            self._record = msgspec.structs.replace(old, status=status)
+            record = msgspec.structs.replace(old, status=status)
         else:
-            self._record = finished_record(old, finish, self.now_ms)
+            record = finished_record(old, finish, now_ms)
             batch.delete_range(Table.INBOX, *instances.inbox_range(self._address))
-            self._context.set_timer(batch, retained_until_ms(self._record))
-        now_ms = self.now_ms
+            self._context.set_timer(batch, retained_until_ms(record))
         self._record = msgspec.structs.replace(
-            self._record,
-            seq=seq,
-            digest=self._digest,
+            record,
+            seq=self._engine.seq,
             updated_ms=now_ms,
             started_ms=now_ms if old.started_ms is None else old.started_ms,
         )
         instances.write(batch, self._address, old, self._record)
 
+    async def _watch_held(self) -> None:
+        while self._held and not self.closed:
+            first = self._held[0]
+            await trio.sleep(START_HELD_MS / 1000)
+            if self._held and self._held[0] is first and not self.closed:
+                self._commit(Batch())
+        self._held_watched = False
+
     def _commit(self, batch: Batch) -> bool:
-        """Queue the batch; False if this actor may not write any more."""
+        """Queue the batch with the entries that wait; False if this actor may not write any more."""
+        entries, self._held = self._held, []
+        if entries:
+            stored, self._digest = journal.encode(entries, self._digest)
+            batch.put(Table.JOURNAL, self._journal_key + keys.encode(entries[0].seq), stored)
         committed = self._last_commit = self._context.commit(batch)
         if committed.settled and committed.error is not None:
             self.close()
@@ -229,6 +252,7 @@ class Driver:
             # The host breaks the actor; a new activation replays what is durable.
             self.close()
             return
+        self._committed_any = True
         self._durable_seq = max(self._durable_seq, seq)
         while self._unsettled and self._unsettled[0].seq <= self._durable_seq:
             self._settle(self._unsettled.popleft())
@@ -243,7 +267,7 @@ class Driver:
             case Refuse(key, error):
                 self._promises.pop(key).reject(error_of(error))
             case StartAttempt():
-                if effect.after_commit:
+                if effect.after_commit or not self._committed_any:
                     self._last_commit.add_done_callback(partial(self._start_committed, effect))
                 else:
                     self._attempts.start(effect)

@@ -46,7 +46,14 @@ def record_of(error: BaseException) -> ErrorRecord:
     elif isinstance(error, KeyError) and len(error.args) == 1:
         # The text of a KeyError is the repr of its key; made again from that it would be quoted twice.
         message = str(error.args[0])
-    return ErrorRecord(name, message[:ERROR_TEXT_MAX], record.traceback[-ERROR_TEXT_MAX:])
+    return ErrorRecord(
+        _writable(name), _writable(message[:ERROR_TEXT_MAX]), _writable(record.traceback[-ERROR_TEXT_MAX:])
+    )
+
+
+def _writable(text: str) -> str:
+    """With lone surrogates, as names of files may have them, spelled out."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def error_of(record: ErrorRecord) -> Exception:

@@ -84,14 +84,14 @@ class WorkflowInstance:
             if record is None or record.finished:
                 return
             try:
-                entries, _ = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq)
+                entries, digest = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq)
             except JournalBroken as error:
                 self._end_broken(record, error)
                 return
             events = instances.read_inbox(snapshot, address)
         engine = Engine(entries, events, due_ms=context.due_ms, steps_max=self._definition.steps_max)
         event = context.events.begin(EventKind.WORKFLOW, address.namespace, actor=context)
-        self._driver = driver = Driver(context, record, engine, event, self._on_end)
+        self._driver = driver = Driver(context, record, engine, digest, event, self._on_end)
         running = event.spawn(self._run, event, driver, _created(entries))
         running.add_done_callback(lambda _: self._run_over(event))
 

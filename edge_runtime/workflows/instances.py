@@ -2,7 +2,7 @@
 
 Keys of Table.INSTANCES:
 
-    ("record", worker, workflow, id)                       InstanceRecord, as `store.values`
+    ("record", worker, workflow, id)                       InstanceRecord, as `store.records`
     ("newest", worker, workflow, -created_ms, id)          empty: all instances, newest first
     ("status", worker, workflow, status, -created_ms, id)  empty: those of one status, newest first
 
@@ -24,6 +24,7 @@ from edge_runtime.errors import StoreCorrupt
 from edge_runtime.limits import INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_NAME_MAX
 from edge_runtime.store import keys, values
 from edge_runtime.store.api import Batch, Snapshot, Table
+from edge_runtime.store.records import RecordCodec
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import journal
 from edge_runtime.workflows.effects import EventArrived
@@ -50,13 +51,15 @@ UNFINISHED: Final = tuple(status for status in Status if status not in FINAL)
 
 
 class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Invariant: the journal holds exactly the entries 1 to `seq`, the last of which has `digest`."""
+    """Written when something in it changes, which is not with every step.
+
+    Invariant: the journal holds at least the entries 1 to `seq`; of a finished instance exactly these.
+    """
 
     status: Status
     created_ms: int
     updated_ms: int
     seq: int
-    digest: bytes
     version: str = ""
     """Of the worker that created it."""
     started_ms: int | None = None
@@ -69,6 +72,9 @@ class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def finished(self) -> bool:
         return self.status in FINAL
+
+
+_RECORD: Final[RecordCodec[InstanceRecord]] = RecordCodec(InstanceRecord)
 
 
 def is_instance_id(value: object) -> bool:
@@ -93,15 +99,13 @@ def read(snapshot: Snapshot, address: ActorAddress) -> InstanceRecord | None:
 
 
 def decode(stored: bytes) -> InstanceRecord:
-    try:
-        return msgspec.convert(values.decode(stored), InstanceRecord)
-    except msgspec.ValidationError as error:
-        raise StoreCorrupt(f"an instance's record does not read back: {error}") from error
+    """Raises StoreCorrupt."""
+    return _RECORD.decode(stored)
 
 
 def write(batch: Batch, address: ActorAddress, old: InstanceRecord | None, new: InstanceRecord) -> None:
     """Put the record, and move it in the index if it is new or its status has changed."""
-    batch.put(Table.INSTANCES, record_key(address), values.encode(msgspec.to_builtins(new, builtin_types=(bytes,))))
+    batch.put(Table.INSTANCES, record_key(address), _RECORD.encode(new))
     if old is None:
         batch.put(Table.INSTANCES, _newest_key(address, new), b"")
     elif old.status is new.status:

@@ -18,7 +18,9 @@ def encode(value: Any) -> bytes:
 
 
 def encode_result(value: Any) -> bytes:
-    """The result of a step, where a tuple counts as a list."""
+    """The result of a step, where a tuple counts as a list; b"" for None."""
+    if value is None:
+        return b""
     return values.encode(to_wire(_without_tuples(value)))
 
 

@@ -256,8 +256,8 @@ def _is_blocking(function: Callable[..., Any]) -> bool:
     return getattr(function, "__name__", "") != "<lambda>"
 
 
-def _call_plain(function: Callable[..., Any], ctx: Any) -> Any:
-    """Call with `ctx` a function that asks for it: by that name, or with a parameter that has no default.
+def _call_plain(function: Callable[..., Any], make_ctx: Callable[[], Any]) -> Any:
+    """Call with the step's ctx a function that asks for it: by that name, or with a parameter that has no default.
 
     A parameter with a default is left alone: `lambda item=item: ...` is how loops bind their variable.
     """
@@ -265,13 +265,13 @@ def _call_plain(function: Callable[..., Any], ctx: Any) -> Any:
     if code is None:
         parameters = _parameters(function)
         if "ctx" in parameters:
-            return function(ctx=ctx)
-        return function(ctx) if any(needed for needed in parameters.values()) else function()
+            return function(ctx=make_ctx())
+        return function(make_ctx()) if any(needed for needed in parameters.values()) else function()
     given = 1 if inspect.ismethod(function) else 0
     if "ctx" in code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]:
-        return function(ctx=ctx)
+        return function(ctx=make_ctx())
     needed = code.co_argcount - given - len(getattr(function, "__defaults__", None) or ())
-    return function(ctx) if needed > 0 else function()
+    return function(make_ctx()) if needed > 0 else function()
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, bool]:
