@@ -29,6 +29,8 @@ from edge_runtime.workflows.effects import (
     Input,
     RunRaised,
     StartAttempt,
+    Undo,
+    Value,
 )
 from edge_runtime.workflows.errors import FATAL, INTERNAL, TIMEOUT, error_of, is_non_retryable, record_of
 from edge_runtime.workflows.journal import StepKey
@@ -47,6 +49,8 @@ class Call:
     """A plain function: it runs in a thread."""
     delay: DelayFunction | None
     shown_config: Mapping[str, Any]
+    undo: Call | None = None
+    """The step's rollback handler."""
 
 
 class Attempts:
@@ -62,6 +66,7 @@ class Attempts:
         self._put_in = put_in
         self._scopes: set[trio.CancelScope] = set()
         self._cancelled = False
+        self._all_left = trio.Event()
         self.calls: dict[StepKey, Call] = {}
 
     @property
@@ -72,6 +77,16 @@ class Attempts:
         self._cancelled = True
         for scope in self._scopes:
             scope.cancel()
+
+    async def wait_ended(self) -> None:
+        """After `cancel`: return when no callback runs any more, as far as it can be ended at all."""
+        if self._scopes:
+            await self._all_left.wait()
+
+    def _leave(self, scope: trio.CancelScope) -> None:
+        self._scopes.discard(scope)
+        if self._cancelled and not self._scopes:
+            self._all_left.set()
 
     def start(self, effect: StartAttempt) -> None:
         self._begin(effect, self._attempt, effect.config.timeout_ms)
@@ -95,23 +110,23 @@ class Attempts:
             with scope:
                 result = await work(event, call, effect)
         except trio.Cancelled:
-            self._scopes.discard(scope)
+            self._leave(scope)
             self._end(event, effect, Outcome.CANCELED)
             raise
         except BaseExceptionGroup as group:
             cancelled, error = group.split(trio.Cancelled)
             if cancelled is not None:
-                self._scopes.discard(scope)
+                self._leave(scope)
                 self._end(event, effect, Outcome.CANCELED)
                 raise cancelled from None
         except BaseException as raised:
             error = raised
-        self._scopes.discard(scope)
+        self._leave(scope)
         if self._cancelled:
             self._end(event, effect, Outcome.CANCELED)
             return
         if isinstance(effect, StartAttempt):
-            input, text = _judge(effect, result, error, timed_out=scope.cancel_called)
+            input, text = _judge(effect, result, error, event.meter.cpu_us, timed_out=scope.cancel_called)
         else:
             input, text = _judge_delay(effect, result, error, timed_out=scope.cancel_called)
         self._end(event, effect, Outcome.EXCEPTION if text else Outcome.OK, text)
@@ -143,30 +158,49 @@ class Attempts:
 
 
 def _ctx(call: Call, effect: StartAttempt | AskDelay) -> Any:
+    if isinstance(effect, StartAttempt) and effect.undo is not None:
+        return _undo_ctx(call, effect.undo)
     key = effect.key
     return from_wire(
         {"step": {"name": key.name, "count": key.occurrence}, "attempt": effect.attempt, "config": call.shown_config}
     )
 
 
-def _judge(effect: StartAttempt, result: Any, error: BaseException | None, *, timed_out: bool) -> tuple[Input, str]:
+def _undo_ctx(call: Call, undo: Undo) -> Any:
+    """What a rollback handler is given: the step as it was, its result, and why it is undone."""
+    key, result = undo.key, undo.result
+    step = {"name": key.name, "count": key.occurrence}
+    return JsDict(
+        ctx=from_wire({"step": step, "attempt": undo.attempt, "config": call.shown_config}),
+        error=error_of(undo.error),
+        output=payloads.decode(result.encoded) if isinstance(result, Value) and result.encoded is not None else None,
+        stepName=f"{key.name}-{key.occurrence}",
+    )
+
+
+def _judge(
+    effect: StartAttempt, result: Any, error: BaseException | None, cpu_us: int, *, timed_out: bool
+) -> tuple[Input, str]:
     """The engine's input and the error's text for the log."""
     key, attempt = effect.key, effect.attempt
     if timed_out:
         record = ErrorRecord(TIMEOUT, f"Execution timed out after {effect.config.timeout_ms}ms")
-        return AttemptRaised(key, attempt, record), record.message
+        return AttemptRaised(key, attempt, record, cpu_us=cpu_us), record.message
     if error is not None:
         record = record_of(error)
-        return AttemptRaised(key, attempt, record, not is_non_retryable(error)), record.traceback or record.message
+        raised = AttemptRaised(key, attempt, record, not is_non_retryable(error), cpu_us)
+        return raised, record.traceback or record.message
+    if effect.undo is not None:
+        return AttemptSucceeded(key, attempt, b"", cpu_us), ""
     try:
         encoded = payloads.encode_result(result)
     except Exception as refusal:
         text = f'Step "{key}" returned a value which is not serialisable: {refusal}'
-        return RunRaised(ErrorRecord(FATAL, text)), text
+        return RunRaised(ErrorRecord(FATAL, text), rollback=False), text
     if len(encoded) > STEP_RESULT_MAX:
         text = f"Step {key} output is too large. Maximum allowed size is 1MiB."
-        return AttemptRaised(key, attempt, ErrorRecord(INTERNAL, text), retryable=False), text
-    return AttemptSucceeded(key, attempt, encoded), ""
+        return AttemptRaised(key, attempt, ErrorRecord(INTERNAL, text), retryable=False, cpu_us=cpu_us), text
+    return AttemptSucceeded(key, attempt, encoded, cpu_us), ""
 
 
 def _judge_delay(effect: AskDelay, result: Any, error: BaseException | None, *, timed_out: bool) -> tuple[Input, str]:

@@ -27,7 +27,7 @@ from edge_runtime.promise import Promise
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.workers.conversion import from_wire
-from edge_runtime.workflows import instances, journal, payloads
+from edge_runtime.workflows import inbox, instances, journal, payloads
 from edge_runtime.workflows.attempts import Attempts, Call
 from edge_runtime.workflows.effects import (
     Append,
@@ -43,19 +43,24 @@ from edge_runtime.workflows.effects import (
     Input,
     Received,
     Refuse,
+    Relaunch,
     Resolve,
     Result,
+    RunStopped,
     SetTimer,
     Stalled,
     StartAttempt,
     Stopped,
+    StopRun,
+    Suspend,
     TimerFired,
     Value,
 )
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import error_of
+from edge_runtime.workflows.inbox import DeleteAsked, RestartAsked
 from edge_runtime.workflows.instances import FINAL, InstanceRecord, Status
-from edge_runtime.workflows.journal import Entry, StepKey
+from edge_runtime.workflows.journal import ROLLBACK, Entry, StepKey, rollback_key
 from edge_runtime.workflows.requests import Request
 
 _log = logging.getLogger("edge.workflows")
@@ -67,10 +72,12 @@ _BREATH_TURNS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the instance ended; `fault` tells the difference that ended it."""
+    """How the engine ended. `finish` is None where the instance has not: it is paused, or begins another activation
+    (`relaunch`). `fault` tells the difference that ended it."""
 
-    finish: Finish
+    finish: Finish | None = None
     fault: str = ""
+    relaunch: bool = False
 
 
 class Driver:
@@ -106,6 +113,11 @@ class Driver:
         self._stall_watched = False
         self._inputs = 0
         self.closed = False
+        self.stop_run: Callable[[], Promise[None]] = lambda: Promise.resolved(None)
+        """Cancels the run; resolves once it has ended."""
+        self.rested: Callable[[], None] = lambda: None
+        """Called when it is durable that the instance waits."""
+        self.on_close: Callable[[], None] = lambda: None
         self.last_active_s = context.clock.monotonic_s()
 
     # For the steps
@@ -123,6 +135,8 @@ class Driver:
         self._promises[request.key] = promise
         if call is not None:
             self._attempts.calls[request.key] = call
+            if call.undo is not None:
+                self._attempts.calls[rollback_key(request.key)] = call.undo
         self.put_in(request)
         return promise
 
@@ -133,11 +147,37 @@ class Driver:
         """Something runs or is being written that eviction would cut short."""
         return not self._engine.waiting or self._attempts.running or not self._last_commit.settled
 
-    def read_inbox(self) -> None:
+    @property
+    def waiting(self) -> bool:
+        return self._engine.waiting
+
+    @property
+    def undoing(self) -> bool:
+        return self._engine.undoing
+
+    def read_inbox(self, *, commands_only: bool = False) -> None:
         with self._context.store.snapshot() as snapshot:
-            arrived = instances.read_inbox(snapshot, self._address)
-        for event in arrived:
-            self.put_in(event)
+            arrived = inbox.read(snapshot, self._address)
+        for item in arrived:
+            if not commands_only or not isinstance(item, EventArrived):
+                self.take(item)
+
+    def take(self, item: inbox.Item) -> None:
+        """Put in an event or a command. A restart and a deletion are not the engine's: they end it."""
+        if self.closed:
+            return
+        if isinstance(item, RestartAsked | DeleteAsked):
+            self._on_end(Ended(relaunch=True))
+            self.stop()
+        else:
+            self.put_in(item)
+
+    def queue(self, due_ms: int) -> None:
+        """Show the instance as queued, and look again at `due_ms`: it may go on, and others run."""
+        batch = Batch()
+        self._context.set_timer(batch, due_ms)
+        self._write_record(batch, Status.QUEUED, None)
+        self._commit(batch)
 
     def timer_fired(self) -> None:
         self.put_in(TimerFired())
@@ -150,8 +190,10 @@ class Driver:
 
     def close(self) -> None:
         """Cancel the attempts; whatever they and the script still do has no effect."""
-        self.closed = True
-        self._attempts.cancel()
+        if not self.closed:
+            self.closed = True
+            self._attempts.cancel()
+            self.on_close()
 
     # Inputs and effects
 
@@ -177,6 +219,7 @@ class Driver:
         batch = Batch()
         finish: Finish | None = None
         fault = ""
+        ended: Ended | None = None
         later: list[Effect] = []
         entries = self._held
         may_wait = self._committed_any
@@ -193,9 +236,13 @@ class Driver:
                     finish = effect
                 case Fault(difference):
                     fault = difference
+                case Suspend():
+                    ended = Ended()
+                case Relaunch():
+                    ended = Ended(relaunch=True)
                 case _:
                     later.append(effect)
-        status = Status.WAITING if self._engine.waiting else Status.RUNNING
+        status = self._status
         if finish is not None or batch or status is not self._record.status:
             self._write_record(batch, status, finish)
         if batch or (entries and not may_wait):
@@ -207,8 +254,21 @@ class Driver:
         for effect in later:
             self._perform_later(effect)
         if finish is not None:
+            ended = Ended(finish, fault)
+        if ended is not None:
+            self._on_end(ended)
             self.close()
-            self._on_end(Ended(finish, fault))
+
+    @property
+    def _status(self) -> Status:
+        engine = self._engine
+        if engine.paused:
+            return Status.PAUSED
+        if engine.pausing:
+            return Status.WAITING_FOR_PAUSE
+        if not engine.live:
+            return Status.QUEUED
+        return Status.WAITING if engine.waiting else Status.RUNNING
 
     def _write_record(self, batch: Batch, status: Status, finish: Finish | None) -> None:
         old, now_ms = self._record, self.now_ms
@@ -216,13 +276,15 @@ class Driver:
             record = msgspec.structs.replace(old, status=status)
         else:
             record = finished_record(old, finish, now_ms)
-            batch.delete_range(Table.INBOX, *instances.inbox_range(self._address))
+            # Only what is known: a command may have arrived that nobody has read yet.
+            for inbox_key in self._engine.unread:
+                batch.delete(Table.INBOX, inbox_key)
             self._context.set_timer(batch, retained_until_ms(record))
         self._record = msgspec.structs.replace(
             record,
             seq=self._engine.seq,
             updated_ms=now_ms,
-            started_ms=now_ms if old.started_ms is None else old.started_ms,
+            started_ms=now_ms if old.started_ms is None and self._engine.live else old.started_ms,
         )
         instances.write(batch, self._address, old, self._record)
 
@@ -254,6 +316,8 @@ class Driver:
             return
         self._committed_any = True
         self._durable_seq = max(self._durable_seq, seq)
+        if self._record.status is Status.WAITING:
+            self.rested()
         while self._unsettled and self._unsettled[0].seq <= self._durable_seq:
             self._settle(self._unsettled.popleft())
 
@@ -277,10 +341,29 @@ class Driver:
                 if not self._breathing:
                     self._breathing = True
                     self._event.spawn(self._breathe)
-            case Append() | Consume() | SetTimer() | Finish() | Fault():
+            case StopRun():
+                self._event.start(self._stop_run, self._replace_attempts())
+            case Append() | Consume() | SetTimer() | Finish() | Fault() | Suspend() | Relaunch():
                 raise AssertionError("committed before")
             case _:
                 assert_never(effect)
+
+    def _replace_attempts(self) -> Attempts:
+        """Cancel what runs, and keep the rollback handlers for the attempts that follow; returns the old ones."""
+        old = self._attempts
+        self._attempts = Attempts(self._context, self._event, self.put_in)
+        self._attempts.calls.update(item for item in old.calls.items() if item[0].path[:1] == (ROLLBACK,))
+        old.cancel()
+        return old
+
+    async def _stop_run(self, attempts: Attempts) -> None:
+        try:
+            await self.stop_run()
+            await attempts.wait_ended()
+        except trio.Cancelled:
+            self.close()
+            raise
+        self.put_in(RunStopped())
 
     def _start_committed(self, effect: StartAttempt, committed: Promise[None]) -> None:
         if committed.error is None and not self.closed:

@@ -44,6 +44,8 @@ class StepRequested(msgspec.Struct, frozen=True):
     config: StepConfig
     condition: bool = True
     at_most_once: bool = False
+    rollback: StepConfig | None = None
+    """The step has a rollback handler, to be run with this configuration."""
 
 
 class SleepRequested(msgspec.Struct, frozen=True):
@@ -67,6 +69,7 @@ class AttemptSucceeded(msgspec.Struct, frozen=True):
     key: StepKey
     attempt: int
     value: bytes
+    cpu_us: int = 0
 
 
 class AttemptRaised(msgspec.Struct, frozen=True):
@@ -74,6 +77,7 @@ class AttemptRaised(msgspec.Struct, frozen=True):
     attempt: int
     error: ErrorRecord
     retryable: bool = True
+    cpu_us: int = 0
 
 
 class DelayComputed(msgspec.Struct, frozen=True):
@@ -98,12 +102,40 @@ class EventArrived(msgspec.Struct, frozen=True):
     sent_ms: int
 
 
+class PauseAsked(msgspec.Struct, frozen=True):
+    """As every command: `inbox_key` is where it is stored until consumed, `sent_ms` when it was sent."""
+
+    inbox_key: bytes
+    sent_ms: int
+
+
+class ResumeAsked(msgspec.Struct, frozen=True):
+    inbox_key: bytes
+    sent_ms: int
+
+
+class TerminateAsked(msgspec.Struct, frozen=True):
+    inbox_key: bytes
+    sent_ms: int
+    rollback: bool = False
+
+
 class RunReturned(msgspec.Struct, frozen=True):
     output: bytes
 
 
 class RunRaised(msgspec.Struct, frozen=True):
     error: ErrorRecord
+    rollback: bool = True
+    """False: the instance ends at once, nothing is undone."""
+
+
+class RunStopped(msgspec.Struct, frozen=True):
+    """The answer to `StopRun`."""
+
+
+class Woken(msgspec.Struct, frozen=True):
+    """The activation begins: go on with what needs no script."""
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -127,8 +159,13 @@ Input = (
     | DelayComputed
     | TimerFired
     | EventArrived
+    | PauseAsked
+    | ResumeAsked
+    | TerminateAsked
     | RunReturned
     | RunRaised
+    | RunStopped
+    | Woken
     | Delivered
     | Stalled
     | Stopped
@@ -148,7 +185,18 @@ class Consume(msgspec.Struct, frozen=True):
 
 
 class SetTimer(msgspec.Struct, frozen=True):
-    due_ms: int
+    """None: the instance waits for no time."""
+
+    due_ms: int | None
+
+
+class Undo(msgspec.Struct, frozen=True):
+    """`key`, `attempt` and `result` are those of the step to be undone; the result is None if it has none."""
+
+    key: StepKey
+    attempt: int
+    result: Result | None
+    error: ErrorRecord
 
 
 class StartAttempt(msgspec.Struct, frozen=True):
@@ -158,6 +206,8 @@ class StartAttempt(msgspec.Struct, frozen=True):
     attempt: int
     config: StepConfig
     after_commit: bool = False
+    undo: Undo | None = None
+    """Set for the rollback of a step: the handler's arguments."""
 
 
 class AskDelay(msgspec.Struct, frozen=True):
@@ -193,12 +243,38 @@ class Fault(msgspec.Struct, frozen=True):
     difference: str
 
 
+class StopRun(msgspec.Struct, frozen=True):
+    """Cancel the run and the attempts; put in `RunStopped` once all of them have ended."""
+
+
+class Suspend(msgspec.Struct, frozen=True):
+    """The instance is paused: cancel the run. No input has an effect any more, except in another activation."""
+
+
+class Relaunch(msgspec.Struct, frozen=True):
+    """The engine is over: begin another from the journal at once."""
+
+
 class Finish(msgspec.Struct, frozen=True):
-    """The instance is over: `status` is "complete" (then with output) or "errored" (then with error)."""
+    """The instance is over: "complete" (then with output), "errored" (then with error) or "terminated"."""
 
     status: str
     output: bytes | None = None
     error: ErrorRecord | None = None
 
 
-Effect = Append | Consume | SetTimer | StartAttempt | AskDelay | Resolve | Refuse | Breathe | Fault | Finish
+Effect = (
+    Append
+    | Consume
+    | SetTimer
+    | StartAttempt
+    | AskDelay
+    | Resolve
+    | Refuse
+    | Breathe
+    | StopRun
+    | Suspend
+    | Relaunch
+    | Fault
+    | Finish
+)

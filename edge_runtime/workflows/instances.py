@@ -5,9 +5,6 @@ Keys of Table.INSTANCES:
     ("record", worker, workflow, id)                       InstanceRecord, as `store.records`
     ("newest", worker, workflow, -created_ms, id)          empty: all instances, newest first
     ("status", worker, workflow, status, -created_ms, id)  empty: those of one status, newest first
-
-Key of Table.INBOX: (worker, workflow, id, ordered id) -> [kind, event type, payload, sent_ms]: what others have left
-for the instance, in the order of sending, until the entry that records its delivery is committed.
 """
 
 from __future__ import annotations
@@ -22,15 +19,13 @@ import msgspec
 from edge_runtime.actors.api import ActorAddress, ActorKind
 from edge_runtime.errors import StoreCorrupt
 from edge_runtime.limits import INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_NAME_MAX
-from edge_runtime.store import keys, values
+from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.store.records import RecordCodec
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import journal
-from edge_runtime.workflows.effects import EventArrived
+from edge_runtime.workflows import inbox, journal
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9-_]*")
-_EVENT: Final = "event"
 
 
 class Status(StrEnum):
@@ -62,6 +57,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     seq: int
     version: str = ""
     """Of the worker that created it."""
+    not_before_ms: int = 0
+    """A delayed start."""
     started_ms: int | None = None
     ended_ms: int | None = None
     output: bytes | None = None
@@ -121,7 +118,7 @@ def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
     batch.delete(Table.INSTANCES, _newest_key(address, record))
     batch.delete(Table.INSTANCES, _status_key(address, record))
     batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
-    batch.delete_range(Table.INBOX, *inbox_range(address))
+    batch.delete_range(Table.INBOX, *inbox.key_range(address))
 
 
 def scan(
@@ -162,26 +159,3 @@ def _newest_key(address: ActorAddress, record: InstanceRecord) -> bytes:
 
 def _status_key(address: ActorAddress, record: InstanceRecord) -> bytes:
     return keys.encode("status", address.worker, address.namespace, record.status.value, -record.created_ms, address.id)
-
-
-def inbox_range(address: ActorAddress) -> tuple[bytes, bytes]:
-    return keys.prefix_range(address.worker, address.namespace, address.id)
-
-
-def put_event(
-    batch: Batch, address: ActorAddress, ordered_id: str, event_type: str, payload: bytes, sent_ms: int
-) -> None:
-    key = keys.encode(address.worker, address.namespace, address.id, ordered_id)
-    batch.put(Table.INBOX, key, values.encode([_EVENT, event_type, payload, sent_ms]))
-
-
-def read_inbox(snapshot: Snapshot, address: ActorAddress) -> list[EventArrived]:
-    """The events that wait, in the order of sending."""
-    found = []
-    for key, stored in snapshot.scan(Table.INBOX, *inbox_range(address)):
-        match values.decode(stored):
-            case [str(kind), str(event_type), bytes(payload), int(sent_ms)] if kind == _EVENT:
-                found.append(EventArrived(key, event_type, payload, sent_ms))
-            case _:
-                raise StoreCorrupt(f"the inbox of instance {address.id} holds what is no event")
-    return found

@@ -43,6 +43,15 @@ class StepKey(NamedTuple):
         return "/".join((*self.path, f"{self.name}-{self.occurrence}"))
 
 
+ROLLBACK: Final = "rollback:"
+"""The context of the steps that undo others. No other context can have this name: those have no colon."""
+
+
+def rollback_key(key: StepKey) -> StepKey:
+    """The step that undoes the step of this key."""
+    return StepKey((ROLLBACK, *key.path), key.name, key.occurrence)
+
+
 class StepKind(StrEnum):
     """Kind and subtype of a step. Values are stored."""
 
@@ -50,6 +59,7 @@ class StepKind(StrEnum):
     SLEEP = "sleep"
     SLEEP_UNTIL = "sleepUntil"
     WAIT = "waitForEvent"
+    ROLLBACK = "rollback"
 
 
 class Backoff(StrEnum):
@@ -82,6 +92,9 @@ class Created(_Entry, frozen=True, kw_only=True, tag="created"):
 
     params: bytes
     trigger: str = "binding"
+    """binding, api, or cron; then with the expression and the time (ms) it stood for."""
+    cron: str = ""
+    scheduled_ms: int | None = None
 
 
 class StepStarted(_Entry, frozen=True, kw_only=True, tag="step"):
@@ -100,6 +113,8 @@ class StepStarted(_Entry, frozen=True, kw_only=True, tag="step"):
     due_ms: int | None = None
     """When a sleep ends or a wait times out."""
     event_type: str = ""
+    rollback: StepConfig | None = None
+    """The step has a rollback handler, run with this configuration."""
 
 
 class AttemptStarted(_Entry, frozen=True, kw_only=True, tag="attempt"):
@@ -116,6 +131,8 @@ class AttemptFailed(_Entry, frozen=True, kw_only=True, tag="attempt_failed"):
     attempt: int
     error: ErrorRecord
     retry_at_ms: int
+    cpu_us: int = 0
+    """Of the attempt; 0 where a crash took the measure with it."""
 
 
 class AttemptReleased(_Entry, frozen=True, kw_only=True, tag="attempt_released"):
@@ -130,6 +147,8 @@ class StepSucceeded(_Entry, frozen=True, kw_only=True, tag="succeeded"):
 
     key: StepKey
     value: bytes = b""
+    cpu_us: int = 0
+    """Of the last attempt."""
 
 
 class EventReceived(_Entry, frozen=True, kw_only=True, tag="event"):
@@ -146,6 +165,8 @@ class StepFailed(_Entry, frozen=True, kw_only=True, tag="failed"):
 
     key: StepKey
     error: ErrorRecord
+    cpu_us: int = 0
+    """Of the last attempt."""
 
 
 class Drifted(_Entry, frozen=True, kw_only=True, tag="drift"):
@@ -153,6 +174,47 @@ class Drifted(_Entry, frozen=True, kw_only=True, tag="drift"):
 
     difference: str
     key: StepKey | None = None
+
+
+class PauseRequested(_Entry, frozen=True, kw_only=True, tag="pause"):
+    """Nothing begins any more and no time passes for what waits; what runs may end."""
+
+    since_ms: int
+    """When it was asked for."""
+
+
+class Paused(_Entry, frozen=True, kw_only=True, tag="paused"):
+    """Nothing runs any more."""
+
+
+class Resumed(_Entry, frozen=True, kw_only=True, tag="resumed"):
+    """The pause is over: what waits for a time waits longer by as much of the pause as it had been waiting."""
+
+    until_ms: int
+    """When it was asked for."""
+
+
+class Restarted(_Entry, frozen=True, kw_only=True, tag="restarted"):
+    """The instance begins anew; the entries of the steps from `origin` on have been removed, of all steps without."""
+
+    origin: StepKey | None = None
+
+
+class RollbackStarted(_Entry, frozen=True, kw_only=True, tag="rollback"):
+    """Steps are undone, in the reverse order of their starts; then the instance ends with `status`."""
+
+    status: str
+    error: ErrorRecord
+    """Why: what the handlers see."""
+    total: int
+    """How many steps have a handler."""
+
+
+class RollbackEnded(_Entry, frozen=True, kw_only=True, tag="rollback_ended"):
+    """`completed` steps were undone; fewer than all if one could not be."""
+
+    completed: int
+    total: int
 
 
 class Finished(_Entry, frozen=True, kw_only=True, tag="finished"):
@@ -171,6 +233,12 @@ Entry = (
     | EventReceived
     | StepFailed
     | Drifted
+    | PauseRequested
+    | Paused
+    | Resumed
+    | Restarted
+    | RollbackStarted
+    | RollbackEnded
     | Finished
 )
 

@@ -21,6 +21,7 @@ def start_entry(request: Request, seq: int, now_ms: int) -> StepStarted:
                 config=request.config,
                 at_most_once=request.at_most_once,
                 skipped=not request.condition,
+                rollback=request.rollback if request.condition else None,
             )
         case SleepRequested():
             return StepStarted(

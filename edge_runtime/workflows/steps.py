@@ -1,6 +1,6 @@
 """`step`, as `run` gets it: Cloudflare's Python step API, with plain calls and conditions as ours.
 
-Three forms of `step.do`:
+Three forms of `step.do`, each with `rollback=` and `rollback_config=` where wanted:
 
     @step.do("name", depends=[other], concurrent=True, config={...})     scripts before 2026-02-25
     @step.do("name", concurrent=True, config={...})                      parameters name the steps to wait for
@@ -25,6 +25,7 @@ from edge_runtime.workflows.branches import current_path
 from edge_runtime.workflows.dependencies import DecoratedStep, parameter_plan
 from edge_runtime.workflows.driver import Driver
 from edge_runtime.workflows.effects import SleepRequested, StepRequested, WaitRequested
+from edge_runtime.workflows.handlers import Handler
 from edge_runtime.workflows.journal import StepKind
 from edge_runtime.workflows.step_config import (
     read_config,
@@ -54,6 +55,8 @@ class WorkflowStep:
         *args: Any,
         when: Condition = True,
         at_most_once: bool = False,
+        rollback: Callable[..., Any] | None = None,
+        rollback_config: object = None,
         **options: Any,
     ) -> Any:
         """Declare or run a step; its result is recorded once and returned at every replay.
@@ -66,6 +69,10 @@ class WorkflowStep:
         come out as before. `at_most_once` (ours): the attempt is durable before it begins, there is no second one, and
         if it is cut short the step fails with StepInterrupted.
 
+        `rollback` (or Cloudflare's trailing {"rollback": fn, "rollbackConfig": {...}}): called if the instance fails or
+        is terminated with rollback after this step has begun, last begun step first; with retries and a timeout of its
+        own. It is given {ctx, error, output, stepName}, or those of them that it names as parameters.
+
         Errors of a step reach the caller once no attempt is left. NonRetryableError ends the attempts.
         """
         if "name" in options:
@@ -74,9 +81,11 @@ class WorkflowStep:
             name = options.pop("name")
         function = next((arg for arg in args if callable(arg)), None)
         if function is not None:
-            config = self._plain_config(args, options)
+            config, undo_options = self._plain_arguments(args, options)
+            handler = Handler(rollback, rollback_config, undo_options)
             call = partial(_call_plain, function)
-            return self._run(name or function.__name__, call, _is_blocking(function), config, when, at_most_once)
+            blocking = _is_blocking(function)
+            return self._run(name or function.__name__, call, blocking, config, when, at_most_once, handler)
         depends, concurrent, config = self._decorator_options(args, options)
 
         def decorate(function: Callable[..., Any]) -> DecoratedStep:
@@ -89,7 +98,12 @@ class WorkflowStep:
                 blocking=_is_blocking(function),
                 reserve=partial(self._reserve, step_name, when),
                 path=current_path(),
-                run=partial(self._run_reserved, config=config, at_most_once=at_most_once),
+                run=partial(
+                    self._run_reserved,
+                    config=config,
+                    at_most_once=at_most_once,
+                    handler=Handler(rollback, rollback_config),
+                ),
             )
             self._declared[step_name] = declared
             return declared
@@ -174,11 +188,17 @@ class WorkflowStep:
         config: object,
         when: Condition,
         at_most_once: bool,
+        handler: Handler,
     ) -> Promise[Any]:
         def request() -> Promise[Any]:
             read_config(config)
             return self._run_reserved(
-                self._reserve(name, when, current_path()), call, blocking, config=config, at_most_once=at_most_once
+                self._reserve(name, when, current_path()),
+                call,
+                blocking,
+                config=config,
+                at_most_once=at_most_once,
+                handler=handler,
             )
 
         return _or_rejected(request)
@@ -191,21 +211,29 @@ class WorkflowStep:
         *,
         config: object,
         at_most_once: bool,
+        handler: Handler,
     ) -> Promise[Any]:
         key, position, condition = reserved
         read = read_config(config)
-        request = StepRequested(key, position, read.config, condition, at_most_once)
-        return self._driver.ask(request, Call(call, blocking, read.delay, read.shown))
+        rollback, undo = handler.read(key.name, read.shown, _is_blocking)
+        request = StepRequested(key, position, read.config, condition, at_most_once, rollback)
+        return self._driver.ask(request, Call(call, blocking, read.delay, read.shown, undo))
 
     # Arguments
 
-    def _plain_config(self, args: tuple[Any, ...], options: dict[str, Any]) -> object:
+    def _plain_arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[object, object]:
+        """The config and the rollback options of a plain call: what stands before the function and what after."""
         config = options.pop("config", None)
-        given = [arg for arg in args if not callable(arg)]
-        if options or len(given) > 1 or len(args) - len(given) > 1 or (given and config is not None):
+        at = next(index for index, arg in enumerate(args) if callable(arg))
+        before, after = args[:at], args[at + 1 :]
+        if after and isinstance(after[0], Mapping) and "rollback" not in after[0] and not before:
+            before, after = after[:1], after[1:]
+        if options or len(before) > 1 or len(after) > 1 or (before and config is not None):
             unknown = f"; unknown here: {', '.join(options)}" if options else ""
-            raise TypeError(f"step.do() takes a name, a config and one function{unknown}")
-        return given[0] if given else config
+            raise TypeError(f"step.do() takes a name, a config, one function and rollback options{unknown}")
+        if after and callable(after[0]):
+            raise TypeError("step.do() takes one function; give that which undoes the step as rollback=")
+        return before[0] if before else config, after[0] if after else None
 
     def _decorator_options(
         self, args: tuple[Any, ...], options: dict[str, Any]

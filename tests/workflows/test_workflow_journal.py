@@ -7,7 +7,7 @@ import pytest
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows import inbox, instances, journal
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.journal import (
     AttemptFailed,
@@ -137,7 +137,7 @@ async def test_deleting_an_instance_leaves_nothing_of_it() -> None:
     address, record = instances.address_of("w", "f", "i"), InstanceRecord(Status.COMPLETE, 1, 1, 1)
     instances.write(batch, address, None, record)
     batch.put(Table.JOURNAL, journal.key("w", "f", "i", 1), b"entry")
-    instances.put_event(batch, address, "1", "paid", b"", 0)
+    inbox.put_event(batch, address, "1", "paid", b"", 0)
     instances.delete(batch, address, record)
     store.commit(batch)
     store.commit_group()
