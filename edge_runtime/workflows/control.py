@@ -52,6 +52,13 @@ def check_id(id: object) -> str:
     return id
 
 
+def check_address(id: object) -> str:
+    """The id of an instance that may exist: those that schedules create are of a wider form. Raises WorkflowError."""
+    if not instances.is_addressable(id):
+        raise WorkflowError("instance.invalid_id", "Instance ID is invalid")
+    return str(id)
+
+
 def read_retention(given: object) -> tuple[int, int]:
     """(success, error) in milliseconds of `retention`; what is not given is the default."""
     if given is None:
@@ -131,7 +138,10 @@ def find(snapshot: Snapshot, address: ActorAddress) -> InstanceRecord:
     """The record of an instance. Raises WorkflowError "instance.not_found"."""
     record = instances.read(snapshot, address)
     if record is None:
-        raise WorkflowError("instance.not_found", f"workflow {address.namespace} has no instance {address.id!r}")
+        raise WorkflowError(
+            "instance.not_found",
+            f"Instance does not exist: workflow {address.namespace} has no instance {address.id!r}",
+        )
     return record
 
 

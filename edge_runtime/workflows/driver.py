@@ -22,7 +22,7 @@ import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext
-from edge_runtime.limits import REPLAY_STALL_MS, START_HELD_MS
+from edge_runtime.limits import AWAITED_SHOWN_MAX, REPLAY_STALL_MS, START_HELD_MS
 from edge_runtime.promise import Promise
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
@@ -59,8 +59,9 @@ from edge_runtime.workflows.effects import (
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import error_of
 from edge_runtime.workflows.inbox import DeleteAsked, RestartAsked
-from edge_runtime.workflows.instances import FINAL, InstanceRecord, Status
+from edge_runtime.workflows.instances import FINAL, Awaited, InstanceRecord, Status
 from edge_runtime.workflows.journal import ROLLBACK, Entry, StepKey, rollback_key
+from edge_runtime.workflows.operation import Phase
 from edge_runtime.workflows.requests import Request
 
 _log = logging.getLogger("edge.workflows")
@@ -273,7 +274,7 @@ class Driver:
     def _write_record(self, batch: Batch, status: Status, finish: Finish | None) -> None:
         old, now_ms = self._record, self.now_ms
         if finish is None:
-            record = msgspec.structs.replace(old, status=status)
+            record = msgspec.structs.replace(old, status=status, awaited=self._awaited(status))
         else:
             record = finished_record(old, finish, now_ms)
             # Only what is known: a command may have arrived that nobody has read yet.
@@ -287,6 +288,19 @@ class Driver:
             started_ms=now_ms if old.started_ms is None and self._engine.live else old.started_ms,
         )
         instances.write(batch, self._address, old, self._record)
+
+    def _awaited(self, status: Status) -> tuple[Awaited, ...]:
+        if status is not Status.WAITING:
+            return ()
+        return tuple(
+            Awaited(
+                str(op.key),
+                "retry" if op.phase is Phase.RETRYING else op.started.step,
+                op.due_ms or 0,
+                op.started.event_type,
+            )
+            for op in self._engine.awaited(AWAITED_SHOWN_MAX)
+        )
 
     async def _watch_held(self) -> None:
         while self._held and not self.closed:
@@ -418,7 +432,7 @@ def finished_record(record: InstanceRecord, finish: Finish, now_ms: int) -> Inst
     status = Status(finish.status)
     assert status in FINAL, "an instance ends with a final status"
     return msgspec.structs.replace(
-        record, status=status, output=finish.output, error=finish.error, ended_ms=now_ms, updated_ms=now_ms
+        record, status=status, awaited=(), output=finish.output, error=finish.error, ended_ms=now_ms, updated_ms=now_ms
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 from typing import Final, assert_never
 
 from edge_runtime.limits import SLEEP_MAX_MS, STEPS_DEFAULT, WORKFLOW_RESUME_MS
@@ -142,6 +143,10 @@ class Engine:
     def pausing(self) -> bool:
         """A pause was asked for, and perhaps is there already."""
         return self._pausing_ms is not None
+
+    def awaited(self, limit: int) -> list[Operation]:
+        """What the script waits for, soonest first."""
+        return nsmallest(limit, self._timed.values(), key=lambda op: (op.due_ms or 0, op.started.seq))
 
     @property
     def undoing(self) -> bool:

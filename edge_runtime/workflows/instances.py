@@ -17,8 +17,7 @@ from typing import Final
 import msgspec
 
 from edge_runtime.actors.api import ActorAddress, ActorKind
-from edge_runtime.errors import StoreCorrupt
-from edge_runtime.limits import INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_NAME_MAX
+from edge_runtime.limits import ADDRESSED_ID_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_NAME_MAX
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.store.records import RecordCodec
@@ -26,6 +25,7 @@ from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import inbox, journal
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9-_]*")
+_ADDRESSED: Final = re.compile(r"[a-zA-Z0-9, */#_-]+")
 
 
 class Status(StrEnum):
@@ -45,6 +45,15 @@ FINAL: Final = frozenset({Status.COMPLETE, Status.ERRORED, Status.TERMINATED})
 UNFINISHED: Final = tuple(status for status in Status if status not in FINAL)
 
 
+class Awaited(msgspec.Struct, frozen=True, array_like=True):
+    """What an instance waits for."""
+
+    step: str
+    kind: str
+    due_ms: int
+    event_type: str = ""
+
+
 class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Written when something in it changes, which is not with every step.
 
@@ -61,6 +70,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """A delayed start."""
     started_ms: int | None = None
     ended_ms: int | None = None
+    awaited: tuple[Awaited, ...] = ()
+    """While it is waiting: for what, soonest first, as far as it is shown."""
     output: bytes | None = None
     error: ErrorRecord | None = None
     success_retention_ms: int = INSTANCE_RETENTION_MS
@@ -76,6 +87,10 @@ _RECORD: Final[RecordCodec[InstanceRecord]] = RecordCodec(InstanceRecord)
 
 def is_instance_id(value: object) -> bool:
     return isinstance(value, str) and len(value) <= INSTANCE_ID_MAX and _ID.fullmatch(value) is not None
+
+
+def is_addressable(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= ADDRESSED_ID_MAX and _ADDRESSED.fullmatch(value) is not None
 
 
 def is_workflow_name(value: object) -> bool:
