@@ -102,6 +102,7 @@ INSTANCES_PER_PAGE: Final = 25  # CF: listed at once by default
 WORKFLOW_RESUME_MS: Final = 10_000  # ours: a running instance whose process died is resumed no later than this
 START_HELD_MS: Final = 50  # ours: so long the start of an attempt may wait to be written together with its result
 THREAD_INTERRUPT_MS: Final = 1_000  # ours: for a blocking callback to end once its time is over
+RUNNING_INSTANCES_MAX: Final = 1_000_000  # ours: `concurrency.limit`
 QUEUED_LOOK_MS: Final = 10 * 60_000  # ours: between two looks of an instance whose turn has not come
 REPLAY_STALL_MS: Final = 1_000  # ours: a result is held back no longer for a step that a changed script left out
 ERROR_TEXT_MAX: Final = 16 * KIB  # ours: characters stored of an error's message, and of its traceback

@@ -22,6 +22,7 @@ class ActorKind(StrEnum):
     OBJECT = "object"
     WORKFLOW = "workflow"
     CRON = "cron"
+    SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class ActorAddress:
 
     `worker` is the worker whose script holds the class. `namespace` is the class name of a Durable Object, the
     name of a workflow, the expression of a cron trigger. `id` is 64 hex digits for objects, the instance id for
-    workflows, "" for cron.
+    workflows, "" for cron. A workflow's schedule has the workflow's name and the cron expression.
     """
 
     worker: str

@@ -341,7 +341,9 @@ class WorkflowInstance:
 
     def _ran(self, driver: Driver) -> None:
         self._run_over.resolve(None)
-        if not driver.undoing:
+        if not driver.closed and not driver.undoing:
+            # Whoever cancelled the run cancels everything: nobody is to take its place.
+            self._slots = None
             driver.close()
         self._end_event()
 

@@ -68,7 +68,11 @@ class Slots:
             while len(self._taken) < self._limit and (id := self._next()) is not None:
                 self._going_on.pop(id, None)
                 self._taken.add(id)
-                self._wake(id).add_done_callback(partial(self._woken, id))
+                woken = self._wake(id)
+                woken.add_done_callback(partial(self._woken, id))
+                if woken.settled and woken.error is not None:
+                    # The actors are being released, or something is wrong with all of them.
+                    break
         finally:
             self._filling = False
 
@@ -85,4 +89,5 @@ class Slots:
 
     def _woken(self, id: str, reply: Promise[object]) -> None:
         if reply.error is not None:
-            self.release(id)
+            # Nobody else is woken for it: its own timer is the next attempt.
+            self._taken.discard(id)

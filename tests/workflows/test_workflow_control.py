@@ -356,7 +356,7 @@ async def test_instance_controls_itself(autojump_clock: object) -> None:
         await trio.sleep(5)
         assert await status(world, "t") == "terminated"
         assert await status(world, "p") == "paused"
-        with pytest.raises(WorkflowError, match="instance.not_found"):
+        with pytest.raises(WorkflowError, match=r"instance\.not_found"):
             await status(world, "d")
         assert after == []
         await call(world, "resume", id="p")
@@ -396,7 +396,7 @@ async def test_finished_instances_are_deleted_when_their_retention_is_over(autoj
         await trio.sleep(3590)
         assert await status(world, "good") == "complete"
         await trio.sleep(20)
-        with pytest.raises(WorkflowError, match="instance.not_found"):
+        with pytest.raises(WorkflowError, match=r"instance\.not_found"):
             await status(world, "good")
         assert await status(world, "bad") == "errored"
     async with open_world(flow(run), world.store.crash(), clock=TrioClock(HOUR_MS)) as world:
