@@ -33,6 +33,7 @@ from edge_runtime.workflows.effects import (
     Value,
 )
 from edge_runtime.workflows.errors import FATAL, INTERNAL, TIMEOUT, error_of, is_non_retryable, record_of
+from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import StepKey
 from edge_runtime.workflows.step_config import DelayFunction
 
@@ -60,8 +61,15 @@ class Attempts:
     attempt's own.
     """
 
-    def __init__(self, context: ActorContext, run_event: EventContext, put_in: Callable[[Input], None]) -> None:
+    def __init__(
+        self,
+        context: ActorContext,
+        run_event: EventContext,
+        put_in: Callable[[Input], None],
+        interceptor: Interceptor | None = None,
+    ) -> None:
         self._context = context
+        self._interceptor = interceptor
         self._run_event = run_event
         self._put_in = put_in
         self._scopes: set[trio.CancelScope] = set()
@@ -89,7 +97,8 @@ class Attempts:
             self._all_left.set()
 
     def start(self, effect: StartAttempt) -> None:
-        self._begin(effect, self._attempt, effect.config.timeout_ms)
+        work = self._attempt if self._interceptor is None else self._intercepted
+        self._begin(effect, work, effect.config.timeout_ms)
 
     def ask_delay(self, effect: AskDelay) -> None:
         self._begin(effect, self._ask_delay, RETRY_DELAY_ANSWER_MS)
@@ -147,6 +156,12 @@ class Attempts:
         finally:
             current_event.reset(outer)
         return await event.run(_same, result) if inspect.isawaitable(result) else result
+
+    async def _intercepted(self, event: EventContext, call: Call, effect: StartAttempt | AskDelay) -> Any:
+        assert isinstance(effect, StartAttempt), "the effect that this is called for"
+        assert self._interceptor is not None, "what this is called for"
+        run = partial(self._attempt, event, call, effect)
+        return await self._interceptor.attempt(self._context.address, event, effect, run)
 
     async def _ask_delay(self, event: EventContext, call: Call, effect: StartAttempt | AskDelay) -> int:
         """Ask the script's delay function."""

@@ -60,6 +60,7 @@ from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import error_of
 from edge_runtime.workflows.inbox import DeleteAsked, RestartAsked
 from edge_runtime.workflows.instances import FINAL, Awaited, InstanceRecord, Status
+from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import ROLLBACK, Entry, StepKey, rollback_key
 from edge_runtime.workflows.operation import Phase
 from edge_runtime.workflows.requests import Request
@@ -92,6 +93,7 @@ class Driver:
         digest: bytes,
         event: EventContext,
         on_end: Callable[[Ended], None],
+        interceptor: Interceptor | None = None,
     ) -> None:
         self._context = context
         self._address = context.address
@@ -99,7 +101,8 @@ class Driver:
         self._engine = engine
         self._event = event
         self._on_end = on_end
-        self._attempts = Attempts(context, event, self.put_in)
+        self._interceptor = interceptor
+        self._attempts = Attempts(context, event, self.put_in, interceptor)
         self._promises: dict[StepKey, Promise[object]] = {}
         self._digest = digest
         self._journal_key = journal.key_prefix(self._address)
@@ -132,6 +135,8 @@ class Driver:
 
     def ask(self, request: Request, call: Call | None = None) -> Promise[object]:
         """Ask the engine for a step; the promise is settled already where the journal has the result."""
+        if self._interceptor is not None:
+            request = self._interceptor.request(self._address, request)
         promise: Promise[object] = Promise()
         self._promises[request.key] = promise
         if call is not None:
@@ -365,7 +370,7 @@ class Driver:
     def _replace_attempts(self) -> Attempts:
         """Cancel what runs, and keep the rollback handlers for the attempts that follow; returns the old ones."""
         old = self._attempts
-        self._attempts = Attempts(self._context, self._event, self.put_in)
+        self._attempts = Attempts(self._context, self._event, self.put_in, self._interceptor)
         self._attempts.calls.update(item for item in old.calls.items() if item[0].path[:1] == (ROLLBACK,))
         old.cancel()
         return old

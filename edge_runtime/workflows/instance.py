@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +34,7 @@ from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import fatal, record_of
 from edge_runtime.workflows.inbox import DeleteAsked, Item, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status
+from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import Created, Entry, JournalBroken
 from edge_runtime.workflows.restart import restarted
 from edge_runtime.workflows.slots import Slots
@@ -53,6 +54,7 @@ class WorkflowDefinition:
     env: Any
     implicit_dependencies: bool = True
     steps_max: int = STEPS_DEFAULT
+    interceptor: Interceptor | None = None
 
 
 class WorkflowFactory:
@@ -65,6 +67,10 @@ class WorkflowFactory:
         self._definition = definition
         self.idle_ms = idle_ms
         self._slots = slots
+
+    def intercepted(self, interceptor: Interceptor, idle_ms: int) -> WorkflowFactory:
+        """The same workflow with an interceptor, and another time in memory."""
+        return WorkflowFactory(replace(self._definition, interceptor=interceptor), idle_ms, self._slots)
 
     def __call__(self, context: ActorContext) -> WorkflowInstance:
         return WorkflowInstance(context, self._definition, self.idle_ms, self._slots)
@@ -217,7 +223,9 @@ class WorkflowInstance:
         event = context.events.begin(EventKind.WORKFLOW, address.namespace, actor=context)
         self._ended = None
         self._event = event
-        self._driver = driver = Driver(context, record, engine, digest, event, self._on_end)
+        self._driver = driver = Driver(
+            context, record, engine, digest, event, self._on_end, self._definition.interceptor
+        )
         driver.on_close = self._end_event
         if engine.pausing and not engine.paused:
             driver.put_in(Woken())
