@@ -100,3 +100,16 @@ def restarted(entries: Sequence[Entry], origin: Origin | None, now_ms: int) -> l
         if attempt > 0 and cut not in once
     ]
     return [msgspec.structs.replace(entry, seq=number) for number, entry in enumerate(kept, 1)]
+
+
+def origin_of(entries: Sequence[Entry], shown: str) -> Origin | None:
+    """The step that is shown by this name, or the first `do` step, or step, of it."""
+    counts: dict[tuple[str, str], int] = {}
+    found: list[tuple[bool, bool, Origin]] = []
+    for entry in entries:
+        if isinstance(entry, StepStarted) and (kind := _TYPE_OF.get(entry.step)) is not None:
+            name = entry.key.name
+            count = counts[name, kind] = counts.get((name, kind), 0) + 1
+            if shown in (name, str(entry.key)):
+                found.append((shown != str(entry.key), kind != "do", Origin(name, count, kind)))
+    return min(found, key=lambda item: item[:2])[2] if found else None
