@@ -83,6 +83,9 @@ class ActorContext(Protocol):
     def discard_turn(self) -> None:
         """Drop the present turn's batch."""
 
+    def timers_changed(self) -> None:
+        """A timer of another actor was written: have the host look."""
+
     def commit(self, batch: Batch) -> Promise[None]:
         """Queue a batch of this actor; the output gate stays closed until it is durable.
 
@@ -158,8 +161,15 @@ class ActorHost(Protocol):
     def register(self, worker: str, kind: ActorKind, namespace: str, factory: BodyFactory) -> None:
         """Make a namespace reachable; before `run`."""
 
-    def deliver(self, address: ActorAddress, message: object, *, name: str | None = None) -> Promise[object]:
+    def deliver(
+        self, address: ActorAddress, message: object, *, name: str | None = None, identity: bytes | None = None
+    ) -> Promise[object]:
         """Send a message; activates the actor if it is not in memory.
+
+        `identity` (a key of Table.ANSWERS) is that of a call which may be repeated, after a crash too: the reply is
+        stored together with what the body writes for it, and a repetition gets that reply. Whoever repeats the call
+        no more deletes the record. A body that waits for its own writes to be durable before it returns has them
+        committed without the reply.
 
         Messages sent to one address by one caller are delivered in the order of these calls. The reply is held by the
         actor's output gate. Rejects with the body's error, with ActorBroken if the actor was reset, with UsageError if

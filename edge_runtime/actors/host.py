@@ -90,7 +90,9 @@ class LocalActorHost:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    def deliver(self, address: ActorAddress, message: object, *, name: str | None = None) -> Promise[object]:
+    def deliver(
+        self, address: ActorAddress, message: object, *, name: str | None = None, identity: bytes | None = None
+    ) -> Promise[object]:
         if (address.worker, address.kind, address.namespace) not in self._factories:
             return Promise.rejected(
                 UsageError(f"worker {address.worker} has no {address.kind} namespace {address.namespace!r}")
@@ -98,7 +100,7 @@ class LocalActorHost:
         activation = self._activations.get(address)
         if activation is not None and activation.undone >= ACTOR_QUEUE_MAX:
             return Promise.rejected(ActorBroken(OVERLOADED, retryable=False, overloaded=True, reset=False))
-        return self._deliver(address, Delivery(message), name)
+        return self._deliver(address, Delivery(message, identity), name)
 
     def _deliver(self, address: ActorAddress, delivery: Delivery, name: str | None) -> Promise[object]:
         activation = self._activations.get(address)

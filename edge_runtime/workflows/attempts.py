@@ -15,10 +15,11 @@ from edge_runtime.config.durations import parse_duration_ms
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event
 from edge_runtime.limits import RETRY_DELAY_ANSWER_MS, STEP_RESULT_MAX
 from edge_runtime.metering.meter import measure_call
+from edge_runtime.store.transaction import Transaction
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.js_values import JsDict
-from edge_runtime.workflows import payloads
+from edge_runtime.workflows import journal, payloads
 from edge_runtime.workflows.blocking import run_interruptible
 from edge_runtime.workflows.branches import current_branch
 from edge_runtime.workflows.effects import (
@@ -37,6 +38,7 @@ from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import StepKey
 from edge_runtime.workflows.step_config import DelayFunction
 
+PutIn = Callable[[Input, Transaction | None], None]
 Work = Callable[[EventContext, "Call", StartAttempt | AskDelay], Awaitable[Any]]
 
 
@@ -52,6 +54,8 @@ class Call:
     shown_config: Mapping[str, Any]
     undo: Call | None = None
     """The step's rollback handler."""
+    transactional: bool = False
+    """What it writes through bindings is committed with its result."""
 
 
 class Attempts:
@@ -65,7 +69,7 @@ class Attempts:
         self,
         context: ActorContext,
         run_event: EventContext,
-        put_in: Callable[[Input], None],
+        put_in: PutIn,
         interceptor: Interceptor | None = None,
     ) -> None:
         self._context = context
@@ -139,7 +143,9 @@ class Attempts:
         else:
             input, text = _judge_delay(effect, result, error, timed_out=scope.cancel_called)
         self._end(event, effect, Outcome.EXCEPTION if text else Outcome.OK, text)
-        self._put_in(input)
+        if event.transaction is not None:
+            event.transaction.closed = True
+        self._put_in(input, event.transaction)
 
     def _end(self, event: EventContext, effect: StartAttempt | AskDelay, outcome: Outcome, error: str = "") -> None:
         detail = f"{self._context.address.id} {effect.key} attempt {effect.attempt}"
@@ -148,6 +154,8 @@ class Attempts:
     async def _attempt(self, event: EventContext, call: Call, effect: StartAttempt | AskDelay) -> Any:
         """Run the callback once."""
         ctx = partial(_ctx, call, effect)
+        if call.transactional:
+            event.transaction = Transaction(journal.answers_key(self._context.address, effect.key))
         if not call.blocking:
             return await event.run(call.run, ctx)
         outer = current_event.set(event)

@@ -26,6 +26,7 @@ from edge_runtime.limits import AWAITED_SHOWN_MAX, REPLAY_STALL_MS, START_HELD_M
 from edge_runtime.promise import Promise
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
+from edge_runtime.store.transaction import Transaction
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workflows import inbox, instances, journal, payloads
 from edge_runtime.workflows.attempts import Attempts, Call
@@ -61,7 +62,7 @@ from edge_runtime.workflows.errors import error_of
 from edge_runtime.workflows.inbox import DeleteAsked, RestartAsked
 from edge_runtime.workflows.instances import FINAL, Awaited, InstanceRecord, Status
 from edge_runtime.workflows.interception import Interceptor
-from edge_runtime.workflows.journal import ROLLBACK, Entry, StepKey, rollback_key
+from edge_runtime.workflows.journal import ROLLBACK, Entry, StepFailed, StepKey, StepSucceeded, rollback_key
 from edge_runtime.workflows.operation import Phase
 from edge_runtime.workflows.requests import Request
 
@@ -104,6 +105,7 @@ class Driver:
         self._interceptor = interceptor
         self._attempts = Attempts(context, event, self.put_in, interceptor)
         self._promises: dict[StepKey, Promise[object]] = {}
+        self._transactional: set[StepKey] = set()
         self._digest = digest
         self._journal_key = journal.key_prefix(self._address)
         self._held: list[Entry] = []
@@ -141,6 +143,8 @@ class Driver:
         self._promises[request.key] = promise
         if call is not None:
             self._attempts.calls[request.key] = call
+            if call.transactional:
+                self._transactional.add(request.key)
             if call.undo is not None:
                 self._attempts.calls[rollback_key(request.key)] = call.undo
         self.put_in(request)
@@ -203,14 +207,15 @@ class Driver:
 
     # Inputs and effects
 
-    def put_in(self, input: Input) -> None:
+    def put_in(self, input: Input, writes: Transaction | None = None) -> None:
+        """`writes` become durable with the result that `input` brings, if the engine takes that."""
         if self.closed:
             return
         self._inputs += 1
         if not isinstance(input, TimerFired | EventArrived):
             self.last_active_s = self._context.clock.monotonic_s()
         try:
-            self._perform(self._engine.apply(input, self.now_ms))
+            self._perform(self._engine.apply(input, self.now_ms), writes)
         except Exception as error:
             # A fault of ours must not reach the script nor the task that happened to bring the input.
             _log.exception("workflow %s, instance %s broke", self._address.namespace, self._address.id)
@@ -221,7 +226,7 @@ class Driver:
             self._stall_watched = True
             self._event.spawn(self._watch_stall)
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[Effect], writes: Transaction | None) -> None:
         batch = Batch()
         finish: Finish | None = None
         fault = ""
@@ -232,6 +237,8 @@ class Driver:
         for effect in effects:
             match effect:
                 case Append(entry):
+                    if self._transactional and isinstance(entry, StepSucceeded | StepFailed):
+                        self._end_transaction(batch, entry, writes)
                     entries.append(entry)
                     may_wait = may_wait and journal.may_wait(entry)
                 case Consume(inbox_key):
@@ -254,6 +261,9 @@ class Driver:
         if batch or (entries and not may_wait):
             if not self._commit(batch):
                 return
+            if writes is not None:
+                # There may be wake-ups among them.
+                self._last_commit.add_done_callback(lambda _: self._context.timers_changed())
         elif entries and not self._held_watched:
             self._held_watched = True
             self._event.start(self._watch_held)
@@ -306,6 +316,13 @@ class Driver:
             )
             for op in self._engine.awaited(AWAITED_SHOWN_MAX)
         )
+
+    def _end_transaction(self, batch: Batch, entry: StepSucceeded | StepFailed, writes: Transaction | None) -> None:
+        if entry.key in self._transactional:
+            self._transactional.remove(entry.key)
+            if writes is not None and isinstance(entry, StepSucceeded):
+                batch.extend(writes.batch)
+            instances.forget_answers(batch, self._address, entry.key)
 
     async def _watch_held(self) -> None:
         while self._held and not self.closed:

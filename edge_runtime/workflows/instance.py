@@ -269,6 +269,7 @@ class WorkflowInstance:
             if isinstance(item, RestartAsked):
                 entries = restarted(entries, item.origin, now_ms)
         batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
+        instances.forget_answers(batch, address)
         stored, _ = journal.encode(entries, journal.FIRST_DIGEST)
         batch.put(Table.JOURNAL, journal.key(address.worker, address.namespace, address.id, 1), stored)
         anew = msgspec.structs.replace(

@@ -23,6 +23,7 @@ from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.store.records import RecordCodec
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import inbox, journal
+from edge_runtime.workflows.journal import StepKey
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9-_]*")
 _ADDRESSED: Final = re.compile(r"[a-zA-Z0-9, */#_-]+")
@@ -134,6 +135,13 @@ def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
     batch.delete(Table.INSTANCES, _status_key(address, record))
     batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
     batch.delete_range(Table.INBOX, *inbox.key_range(address))
+    forget_answers(batch, address)
+
+
+def forget_answers(batch: Batch, address: ActorAddress, key: StepKey | None = None) -> None:
+    """Delete the recorded replies to calls of a step that is over, or of all steps."""
+    start = journal.answers_key(address, key)
+    batch.delete_range(Table.ANSWERS, start, start + b"\xff")
 
 
 def scan(

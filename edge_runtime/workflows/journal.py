@@ -289,6 +289,12 @@ def key_prefix(address: ActorAddress) -> bytes:
     return keys.encode(address.worker, address.namespace, address.id)
 
 
+def answers_key(address: ActorAddress, key: StepKey | None = None) -> bytes:
+    """Where the replies to calls of a step, or of all steps of an instance, begin in Table.ANSWERS."""
+    prefix = key_prefix(address)
+    return prefix if key is None else prefix + keys.encode(str(key))
+
+
 def key_range(worker: str, workflow: str, instance: str) -> tuple[bytes, bytes]:
     """(start, end) of all entries of an instance."""
     return keys.prefix_range(worker, workflow, instance)

@@ -110,6 +110,30 @@ class WorkflowStep:
 
         return decorate
 
+    def txn(self, name: str, *args: Any, when: Condition = True) -> Promise[Any]:
+        """Run a step whose effects on this data directory happen exactly once (ours): `step.txn(name, fn)`, or with a
+        config before the function.
+
+        What the function writes to KV, the instances it creates and the events it sends become durable in the same
+        transaction as the step's result; until then only the function itself reads them. Calls of methods of Durable
+        Objects are made at once, and the object stores the reply together with its own writes, so that a repetition
+        gets the same reply and does nothing; that holds for methods that send nothing out before they return. A
+        function that is not async runs on the event loop.
+        """
+
+        def request() -> Promise[Any]:
+            function = next((arg for arg in args if callable(arg)), None)
+            if function is None:
+                raise TypeError("step.txn() takes a name, a config and one function")
+            config, undo_options = self._plain_arguments(args, {})
+            read = read_config(config)
+            key, position, condition = self._reserve(name, when, current_path())
+            rollback, undo = Handler(None, None, undo_options).read(key.name, read.shown, _is_blocking)
+            call = Call(partial(_call_plain, function), False, read.delay, read.shown, undo, transactional=True)
+            return self._driver.ask(StepRequested(key, position, read.config, condition, False, rollback), call)
+
+        return _or_rejected(request)
+
     def sleep(self, name: str, duration: int | float | str) -> Promise[None]:
         """Do nothing for a duration: a number of milliseconds or text such as "1 day"; at most 365 days.
 
