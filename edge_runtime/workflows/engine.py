@@ -231,7 +231,8 @@ class Engine:
         if self._rollback is not None:
             self._roll_back(self._rollback)
         elif self._pausing_ms is not None:
-            self._settle_pause()
+            if not self.paused:
+                self._settle_pause()
         else:
             self._deliver()
         if not self.finished:

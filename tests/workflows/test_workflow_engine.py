@@ -25,6 +25,7 @@ from edge_runtime.workflows.effects import (
     Input,
     Received,
     Refuse,
+    Relaunch,
     Resolve,
     RunRaised,
     RunReturned,
@@ -34,6 +35,8 @@ from edge_runtime.workflows.effects import (
     StartAttempt,
     StepRequested,
     Stopped,
+    StopRun,
+    Suspend,
     TimerFired,
     Value,
     WaitRequested,
@@ -46,6 +49,11 @@ from edge_runtime.workflows.journal import (
     Drifted,
     Entry,
     Finished,
+    Paused,
+    PauseRequested,
+    Resumed,
+    RollbackEnded,
+    RollbackStarted,
     StepConfig,
     StepFailed,
     StepKey,
@@ -69,8 +77,15 @@ def show(effect: Effect) -> str:
             return f"resolve {key} event {event_type} {payload!r} from {seq}"
         case Resolve(key, Error(record), seq):
             return f"resolve {key} {record.name} from {seq}"
-        case StartAttempt(key, attempt, _, after_commit):
-            return f"start {key} attempt {attempt}{' after commit' if after_commit else ''}"
+        case StartAttempt(key, attempt, _, after_commit, undo):
+            result = "" if undo is None else f" undo {undo.key} {undo.result.encoded if undo.result else None!r}"
+            return f"start {key} attempt {attempt}{' after commit' if after_commit else ''}{result}"
+        case StopRun():
+            return "stop run"
+        case Suspend():
+            return "suspend"
+        case Relaunch():
+            return "relaunch"
         case AskDelay(key, attempt, _):
             return f"ask delay {key} after attempt {attempt}"
         case SetTimer(due_ms):
@@ -100,7 +115,9 @@ def _entry(entry: Entry) -> str:
             return f"{kind} {entry.key} {entry.error.name}"
         case Finished():
             return f"{kind} {entry.status}"
-        case Created():
+        case RollbackEnded():
+            return f"{kind} {entry.completed} of {entry.total}"
+        case Created() | PauseRequested() | Paused() | Resumed() | RollbackStarted():
             return str(kind)
         case _:
             return f"{kind} {entry.key}"
