@@ -104,6 +104,7 @@ START_HELD_MS: Final = 50  # ours: so long the start of an attempt may wait to b
 THREAD_INTERRUPT_MS: Final = 1_000  # ours: for a blocking callback to end once its time is over
 RUNNING_INSTANCES_MAX: Final = 1_000_000  # ours: `concurrency.limit`
 QUEUED_LOOK_MS: Final = 10 * 60_000  # ours: between two looks of an instance whose turn has not come
+ROLLBACK_STALL_MS: Final = 30_000  # ours: for a script that replays to name its next rollback handler
 REPLAY_STALL_MS: Final = 1_000  # ours: a result is held back no longer for a step that a changed script left out
 ERROR_TEXT_MAX: Final = 16 * KIB  # ours: characters stored of an error's message, and of its traceback
 RETRY_DELAY_ANSWER_MS: Final = 5_000  # CF: for a delay function to answer

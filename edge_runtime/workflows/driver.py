@@ -22,7 +22,7 @@ import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext
-from edge_runtime.limits import AWAITED_SHOWN_MAX, REPLAY_STALL_MS, START_HELD_MS
+from edge_runtime.limits import AWAITED_SHOWN_MAX, REPLAY_STALL_MS, ROLLBACK_STALL_MS, START_HELD_MS
 from edge_runtime.promise import Promise
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
@@ -427,7 +427,8 @@ class Driver:
         """Release what is held back once the script has asked for nothing new for a while."""
         while self._engine.holding and not self.closed:
             inputs = self._inputs
-            await self._context.clock.sleep_until_ms(self.now_ms + REPLAY_STALL_MS)
+            stall_ms = ROLLBACK_STALL_MS if self._engine.undoing else REPLAY_STALL_MS
+            await self._context.clock.sleep_until_ms(self.now_ms + stall_ms)
             if self._inputs == inputs and self._engine.holding:
                 self.put_in(Stalled())
         self._stall_watched = False

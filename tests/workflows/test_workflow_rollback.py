@@ -276,6 +276,24 @@ async def test_handler_that_a_changed_script_does_not_name_ends_the_rollback(aut
         assert moments(world)[-2:] == ["rollback failed: 0 of 1 steps undone", "terminated"]
 
 
+async def test_script_that_takes_its_time_between_steps_still_names_its_handlers(autojump_clock: object) -> None:
+    undos = Undos()
+
+    async def run(event: Any, step: Any) -> None:
+        await step.do("a", one, undos())
+        await trio.sleep(10)
+        await step.do("b", one, undos())
+        await step.sleep("long", "1 day")
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+    async with open_world(flow(run), world.store.crash()) as world:
+        await terminate(world)
+        assert (await world.settled()).status == "terminated"
+    assert undos.names == ["b-1", "a-1"]
+
+
 async def test_handlers_cannot_execute_steps(autojump_clock: object) -> None:
     errors: list[str] = []
 
