@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -46,6 +46,8 @@ class WorkflowSection(msgspec.Struct, frozen=True):
     limits: LimitsSection = LimitsSection()
     concurrency: ConcurrencySection | None = None
     schedules: str | list[str] | None = None
+    drift: Literal["strict", "lenient"] | None = None
+    """Ours: of this workflow, where it is not that of `[edge]`."""
     remote: bool | None = None
 
 
@@ -58,6 +60,7 @@ class WorkflowSpec(msgspec.Struct, frozen=True):
     running_max: int | None = None
     """How many instances run at once; None: any number."""
     crons: tuple[str, ...] = ()
+    drift: Literal["strict", "lenient"] | None = None
 
 
 class WorkflowsKind:
@@ -95,7 +98,7 @@ class WorkflowsKind:
             yield Binding(
                 self.name,
                 item.binding,
-                WorkflowSpec(owner, item.name, item.class_name, item.limits.steps, running_max, crons),
+                WorkflowSpec(owner, item.name, item.class_name, item.limits.steps, running_max, crons, item.drift),
             )
 
     def build(self, binding: Binding, runtime: BindingRuntime) -> WorkflowNamespace:
@@ -129,6 +132,8 @@ class WorkflowsKind:
                 "python_workflows_implicit_dependencies", _IMPLICIT_FROM, "no_python_workflows_implicit_dependencies"
             ),
             steps_max=spec.steps_max,
+            strict=(spec.drift or runtime.worker.drift) == "strict",
+            version=runtime.version,
         )
         slots = None if spec.running_max is None else _slots(spec, spec.running_max, runtime)
         factory = WorkflowFactory(definition, slots=slots)
@@ -152,7 +157,8 @@ class WorkflowsKind:
 
 
 def _interrupted(spec: WorkflowSpec, runtime: BindingRuntime) -> list[str]:
-    """The instances to go on with, in their order: what ran, what was to go on, what had not begun. Where their number
+    """The instances to go on with, in their order: what ran, what was to go on or was stopped for its drift by another
+    version, what had not begun. Where their number
     is limited, no more of the last than may run; the others follow when those are done."""
     now_ms = runtime.clock.now_ms()
     with runtime.store.snapshot() as snapshot:
@@ -167,6 +173,9 @@ def _interrupted(spec: WorkflowSpec, runtime: BindingRuntime) -> list[str]:
                 found.append(id)
             elif record.not_before_ms <= now_ms and (spec.running_max is None or len(fresh) < spec.running_max):
                 fresh.append(id)
+        for id, record in instances.scan(snapshot, spec.worker, spec.workflow, Status.PAUSED, reverse=True):
+            if record.stopped_version not in (None, runtime.version):
+                found.append(id)
     return found + fresh
 
 

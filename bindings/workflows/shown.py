@@ -23,7 +23,9 @@ _WORDS: Final = {
     Status.WAITING: "Waiting",
     Status.WAITING_FOR_PAUSE: "Waiting for Pause",
 }
-_TYPES: Final = {StepKind.DO: "step", StepKind.WAIT: "waitForEvent", StepKind.ROLLBACK: "rollback"}
+_TYPES: Final = {StepKind.DO: "step", StepKind.WAIT: "waitForEvent", StepKind.ROLLBACK: "rollback"} | {
+    kind: kind.value for kind in (StepKind.NOW, StepKind.RANDOM, StepKind.UUID4)
+}
 
 
 def status_word(status: Status) -> str:

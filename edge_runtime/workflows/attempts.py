@@ -33,7 +33,15 @@ from edge_runtime.workflows.effects import (
     Undo,
     Value,
 )
-from edge_runtime.workflows.errors import FATAL, INTERNAL, TIMEOUT, error_of, is_non_retryable, record_of
+from edge_runtime.workflows.errors import (
+    FATAL,
+    INTERNAL,
+    TIMEOUT,
+    error_of,
+    is_non_retryable,
+    record_of,
+    retry_after_ms,
+)
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import StepKey
 from edge_runtime.workflows.step_config import DelayFunction
@@ -211,7 +219,8 @@ def _judge(
         return AttemptRaised(key, attempt, record, cpu_us=cpu_us), record.message
     if error is not None:
         record = record_of(error)
-        raised = AttemptRaised(key, attempt, record, not is_non_retryable(error), cpu_us)
+        after_ms = retry_after_ms(error)
+        raised = AttemptRaised(key, attempt, record, not is_non_retryable(error), cpu_us, after_ms)
         return raised, record.traceback or record.message
     if effect.undo is not None:
         return AttemptSucceeded(key, attempt, b"", cpu_us), ""

@@ -24,9 +24,11 @@ from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext
 from edge_runtime.limits import AWAITED_SHOWN_MAX, REPLAY_STALL_MS, ROLLBACK_STALL_MS, START_HELD_MS
 from edge_runtime.promise import Promise
+from edge_runtime.seams import Randomness
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.transaction import Transaction
+from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workflows import inbox, instances, journal, payloads
 from edge_runtime.workflows.attempts import Attempts, Call
@@ -58,7 +60,7 @@ from edge_runtime.workflows.effects import (
     Value,
 )
 from edge_runtime.workflows.engine import Engine
-from edge_runtime.workflows.errors import error_of
+from edge_runtime.workflows.errors import DRIFT, error_of
 from edge_runtime.workflows.inbox import DeleteAsked, RestartAsked
 from edge_runtime.workflows.instances import FINAL, Awaited, InstanceRecord, Status
 from edge_runtime.workflows.interception import Interceptor
@@ -68,6 +70,10 @@ from edge_runtime.workflows.requests import Request
 
 _log = logging.getLogger("edge.workflows")
 
+_DRIFT_TEXT: Final = (
+    "The script does something else than before at {}. The instance is stopped; it goes on with the next version of "
+    "the script that fits, or when it is resumed."
+)
 # How often other tasks get their turn before a script counts as having reacted to a result. A result passes through a
 # few tasks at most: a gather, a task group, the two loops of the asyncio flavour.
 _BREATH_TURNS: Final = 8
@@ -76,7 +82,7 @@ _BREATH_TURNS: Final = 8
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How the engine ended. `finish` is None where the instance has not: it is paused, or begins another activation
-    (`relaunch`). `fault` tells the difference that ended it."""
+    (`relaunch`), or is stopped; then `fault` tells the difference."""
 
     finish: Finish | None = None
     fault: str = ""
@@ -94,6 +100,7 @@ class Driver:
         digest: bytes,
         event: EventContext,
         on_end: Callable[[Ended], None],
+        version: str = "",
         interceptor: Interceptor | None = None,
     ) -> None:
         self._context = context
@@ -102,6 +109,7 @@ class Driver:
         self._engine = engine
         self._event = event
         self._on_end = on_end
+        self._version = version
         self._interceptor = interceptor
         self._attempts = Attempts(context, event, self.put_in, interceptor)
         self._promises: dict[StepKey, Promise[object]] = {}
@@ -134,6 +142,10 @@ class Driver:
     @property
     def now_ms(self) -> int:
         return self._context.clock.now_ms()
+
+    @property
+    def random(self) -> Randomness:
+        return self._context.random
 
     def ask(self, request: Request, call: Call | None = None) -> Promise[object]:
         """Ask the engine for a step; the promise is settled already where the journal has the result."""
@@ -255,9 +267,9 @@ class Driver:
                     ended = Ended(relaunch=True)
                 case _:
                     later.append(effect)
-        status = self._status
+        status = Status.PAUSED if fault else self._status
         if finish is not None or batch or status is not self._record.status:
-            self._write_record(batch, status, finish)
+            self._write_record(batch, status, finish, fault)
         if batch or (entries and not may_wait):
             if not self._commit(batch):
                 return
@@ -269,8 +281,11 @@ class Driver:
             self._event.start(self._watch_held)
         for effect in later:
             self._perform_later(effect)
+        if fault:
+            _log.error("workflow %s, instance %s was stopped: %s", self._address.namespace, self._address.id, fault)
+            ended = Ended(fault=fault)
         if finish is not None:
-            ended = Ended(finish, fault)
+            ended = Ended(finish)
         if ended is not None:
             self._on_end(ended)
             self.close()
@@ -286,10 +301,14 @@ class Driver:
             return Status.QUEUED
         return Status.WAITING if engine.waiting else Status.RUNNING
 
-    def _write_record(self, batch: Batch, status: Status, finish: Finish | None) -> None:
+    def _write_record(self, batch: Batch, status: Status, finish: Finish | None, fault: str = "") -> None:
         old, now_ms = self._record, self.now_ms
         if finish is None:
-            record = msgspec.structs.replace(old, status=status, awaited=self._awaited(status))
+            error = ErrorRecord(DRIFT, _DRIFT_TEXT.format(fault)) if fault else None
+            stopped_version = self._version if fault else None
+            record = msgspec.structs.replace(
+                old, status=status, awaited=self._awaited(status), error=error, stopped_version=stopped_version
+            )
         else:
             record = finished_record(old, finish, now_ms)
             # Only what is known: a command may have arrived that nobody has read yet.

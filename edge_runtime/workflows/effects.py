@@ -65,6 +65,16 @@ class WaitRequested(msgspec.Struct, frozen=True):
     timeout_ms: int
 
 
+class ValueRequested(msgspec.Struct, frozen=True):
+    """The script asked for a value that is not the same each time, such as the present time. `value` (encoded) is what
+    it gets if none is recorded."""
+
+    key: StepKey
+    position: int
+    step: StepKind
+    value: bytes
+
+
 class AttemptSucceeded(msgspec.Struct, frozen=True):
     key: StepKey
     attempt: int
@@ -78,6 +88,8 @@ class AttemptRaised(msgspec.Struct, frozen=True):
     error: ErrorRecord
     retryable: bool = True
     cpu_us: int = 0
+    retry_after_ms: int | None = None
+    """What the error itself says of when to try again."""
 
 
 class DelayComputed(msgspec.Struct, frozen=True):
@@ -154,6 +166,7 @@ Input = (
     StepRequested
     | SleepRequested
     | WaitRequested
+    | ValueRequested
     | AttemptSucceeded
     | AttemptRaised
     | DelayComputed
@@ -238,7 +251,8 @@ class Breathe(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """The replay left the journal in a way that must not be followed: cancel the run. A `Finish` follows."""
+    """The replay left the journal in a way that must not be followed: stop, until another version of the script goes
+    on. This activation of the engine is over."""
 
     difference: str
 

@@ -7,9 +7,10 @@ Order of results: at replay results are given in the order of their entries, one
 until every step that had been asked for before it has been asked for again. In live execution, too, results are given
 one at a time in the order of their entries. So a race between steps has the same winner each time.
 
-Drift: a step that is found under its key with another kind, other arguments or another condition is a `Fault`: the
-instance ends with NondeterminismError. What Cloudflare allows to change under a running instance (a step's
-configuration, steps of other names added or left out) is followed, and recorded as `Drifted` to be shown.
+Drift: a script that asks for something else than the journal has is stopped (`Fault`) before it begins anything new:
+where a step is found under its key with another kind, other arguments or another condition, where a step is new in a
+part that ran before, or a recorded one is left out. Not `strict`, as on Cloudflare, all but another kind is followed,
+what is recorded stays in force, and it is noted as `Drifted` to be shown. A changed configuration is noted either way.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from edge_runtime.workflows.effects import (
     Suspend,
     TerminateAsked,
     TimerFired,
+    ValueRequested,
     WaitRequested,
     Woken,
 )
@@ -79,7 +81,7 @@ from edge_runtime.workflows.journal import (
     rollback_key,
 )
 from edge_runtime.workflows.operation import Operation, Phase, retry_delay_ms
-from edge_runtime.workflows.requests import Request, difference, start_entry
+from edge_runtime.workflows.requests import Request, difference, is_of_kind, start_entry
 from edge_runtime.workflows.rollback import MISSING, REFUSED, TERMINATED, Rollback, RollbackPhase, undoable
 
 _AT_REST: Final = frozenset({Phase.SLEEPING, Phase.WAITING, Phase.RETRYING})
@@ -98,6 +100,7 @@ class Engine:
         *,
         due_ms: int | None = None,
         steps_max: int = STEPS_DEFAULT,
+        strict: bool = True,
     ) -> None:
         self._operations: dict[StepKey, Operation] = {}
         self._starts: deque[Operation] = deque()  # stored before, by seq; those asked for leave at the front
@@ -111,6 +114,9 @@ class Engine:
         self._known_events: set[bytes] = set()
         self._noted: set[tuple[StepKey | None, str]] = set()
         self._steps_max = steps_max
+        self._strict = strict
+        self._passed: list[Operation] = []  # left out, as far as the script has gone
+        self._faulty = False
         self._do_steps = 0
         self._pausing_ms: int | None = None  # since when, from the request until the end of the pause
         self._deferred: list[Request] = []  # asked for while that was so
@@ -178,7 +184,7 @@ class Engine:
             return []
         self._effects, self._now_ms = [], now_ms
         match input:
-            case StepRequested() | SleepRequested() | WaitRequested():
+            case StepRequested() | SleepRequested() | WaitRequested() | ValueRequested():
                 self._delivering = False  # the script has moved on, so it has reacted
                 self._request(input)
             case AttemptSucceeded():
@@ -193,7 +199,7 @@ class Engine:
                 op = self._operations[input.key]
                 if op.in_flight and op.attempt == input.attempt:
                     op.in_flight, op.cpu_us = False, input.cpu_us
-                    self._attempt_failed(op, input.error, input.retryable)
+                    self._attempt_failed(op, input.error, input.retryable, input.retry_after_ms)
             case DelayComputed():
                 self._delay_computed(input)
             case TimerFired():
@@ -223,7 +229,7 @@ class Engine:
                 self._release()
             case _:
                 assert_never(input)
-        if not self.finished:
+        if not self.finished and not self._faulty:
             self._go_on()
         return self._effects
 
@@ -316,8 +322,10 @@ class Engine:
         assert not op.requested, "a key is reserved once"
         found = difference(op.started, request)
         if found is not None:
-            self._fault(f"step {request.key} (entry {op.started.seq}): {found}")
-            return
+            if self._strict or not is_of_kind(op.started, request):
+                self._fault(op, found)
+                return
+            self._note(request.key, f"{found}; what is recorded stays in force")
         if isinstance(request, StepRequested) and op.started.config not in (None, request.config):
             self._note(request.key, "its configuration has changed; the recorded one stays in force")
         if not self._found(op):
@@ -356,13 +364,15 @@ class Engine:
             )
             self._effects.append(Refuse(request.key, ErrorRecord("WorkflowFatalError", text)))
             return
-        if self._starts and any(op.done_seq > self._starts[0].started.seq for op in self._stored_undelivered()):
-            first = self._starts[0].key
-            self._note(request.key, f"the journal does not have it; step {first} came next when this part ran before")
+        if not self._is_new_rightly(request):
+            return
         self._append(start_entry(request, self._next, self._now_ms))
         op = self._operations[request.key]
         op.requested = True
         self._file(op)
+        if isinstance(request, ValueRequested):
+            self._append(StepSucceeded(seq=self._next, at_ms=self._now_ms, key=op.key, value=request.value))
+            return
         if op.phase is Phase.DONE:
             self._held += 1
             return
@@ -372,6 +382,25 @@ class Engine:
         else:
             self._match_events()
             self._expire()
+
+    def _is_new_rightly(self, request: Request) -> bool:
+        """Whether a step that the journal does not have may begin."""
+        if self._strict and (left := self._left_out) is not None:
+            self._fault(left, f"the script has gone on to step {request.key} without asking for it")
+            return False
+        if self._starts and any(op.done_seq > self._starts[0].started.seq for op in self._stored_undelivered()):
+            first = self._starts[0]
+            if self._strict:
+                self._fault(first, f"step {request.key}, which the journal does not have, is asked for before it")
+                return False
+            text = f"the journal does not have it; step {first.key} came next when this part ran before"
+            self._note(request.key, text)
+        return True
+
+    @property
+    def _left_out(self) -> Operation | None:
+        """A recorded step that the script has gone on without."""
+        return next((op for op in self._passed if not op.requested), None)
 
     def _stored_undelivered(self) -> Iterable[Operation]:
         return (op for op in self._undelivered if op.done_seq <= self._loaded_seq)
@@ -519,9 +548,13 @@ class Engine:
         op.in_flight = True
         self._effects.append(self._start(op))
 
-    def _attempt_failed(self, op: Operation, error: ErrorRecord, retryable: bool) -> None:
+    def _attempt_failed(
+        self, op: Operation, error: ErrorRecord, retryable: bool, retry_after_ms: int | None = None
+    ) -> None:
         if not retryable or not op.may_retry:
             self._append(StepFailed(seq=self._next, at_ms=self._now_ms, key=op.key, error=error, cpu_us=op.cpu_us))
+        elif retry_after_ms is not None:
+            self._retry_after(op, error, min(retry_after_ms, SLEEP_MAX_MS))
         elif op.config.delay_ms is None:
             op.phase, op.pending_error = Phase.ASKING, error
             self._effects.append(AskDelay(op.key, op.attempt, error))
@@ -676,10 +709,12 @@ class Engine:
     def _pass_over(self) -> None:
         """Hold nothing back any longer for the steps before the first result that the script has asked for."""
         while not self._undelivered[0].requested:
-            self._undelivered.popleft().left_out = True
+            self._undelivered[0].left_out = True
+            self._passed.append(self._undelivered.popleft())
         while self._starts and self._starts[0].started.seq < self._undelivered[0].done_seq:
             op = self._starts.popleft()
             op.left_out = not op.requested
+            self._passed.append(op)
 
     # Drift and end
 
@@ -687,6 +722,8 @@ class Engine:
         if self._rollback is not None:
             if self._gathering:
                 self._stop_run(self._rollback)
+        elif self._strict and (left := self._left_out) is not None:
+            self._fault(left, "the script has ended without asking for it")
         elif isinstance(ended, RunReturned):
             self._note_left_out()
             self._finish(Finish("complete", output=ended.output))
@@ -706,10 +743,12 @@ class Engine:
             if not op.requested:
                 self._note(op.key, "the journal has it and the script did not ask for it again")
 
-    def _fault(self, difference: str) -> None:
-        self._effects.append(Fault(difference))
-        text = f"The script did something else than before at {difference}. What a running instance has done must stay."
-        self._finish(Finish("errored", error=ErrorRecord("NondeterminismError", text)))
+    def _fault(self, op: Operation, difference: str) -> None:
+        self._release()
+        self._faulty = self._over = True
+        self._effects.append(Fault(f"step {op.key} (entry {op.started.seq}): {difference}"))
+        if self._due_ms is not None:
+            self._effects.append(SetTimer(None))
 
     def _finish(self, finish: Finish) -> None:
         self._append(Finished(seq=self._next, at_ms=self._now_ms, status=finish.status))

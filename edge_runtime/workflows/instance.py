@@ -31,7 +31,7 @@ from edge_runtime.workflows.branches import Branch, current_branch, observe_task
 from edge_runtime.workflows.driver import Driver, Ended, finished_record, retained_until_ms
 from edge_runtime.workflows.effects import EventArrived, Finish, RunRaised, RunReturned, Woken
 from edge_runtime.workflows.engine import Engine
-from edge_runtime.workflows.errors import fatal, record_of
+from edge_runtime.workflows.errors import DRIFT, fatal, record_of
 from edge_runtime.workflows.inbox import DeleteAsked, Item, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.interception import Interceptor
@@ -54,6 +54,10 @@ class WorkflowDefinition:
     env: Any
     implicit_dependencies: bool = True
     steps_max: int = STEPS_DEFAULT
+    strict: bool = True
+    """Instances whose script drifts from their journal are stopped."""
+    version: str = ""
+    """Of the script."""
     interceptor: Interceptor | None = None
 
 
@@ -214,17 +218,21 @@ class WorkflowInstance:
         context, address = self._context, self._context.address
         commands = [item for item in items if not isinstance(item, EventArrived)]
         due = record.not_before_ms <= context.clock.now_ms()
-        runnable = record.status is not Status.PAUSED and due
+        # What stopped for its drift goes on with another version.
+        mended = record.stopped_version is not None and record.stopped_version != self._definition.version
+        runnable = due and (record.status is not Status.PAUSED or mended)
         if not commands and not (runnable and self._take_slot(resuming=record.started_ms is not None)):
             return True
         events = [item for item in items if isinstance(item, EventArrived)]
-        engine = Engine(entries, events, due_ms=context.due_ms, steps_max=self._definition.steps_max)
+        engine = Engine(
+            entries, events, due_ms=context.due_ms, steps_max=self._definition.steps_max, strict=self._definition.strict
+        )
         engine.live = False
         event = context.events.begin(EventKind.WORKFLOW, address.namespace, actor=context)
         self._ended = None
         self._event = event
         self._driver = driver = Driver(
-            context, record, engine, digest, event, self._on_end, self._definition.interceptor
+            context, record, engine, digest, event, self._on_end, self._definition.version, self._definition.interceptor
         )
         driver.on_close = self._end_event
         if engine.pausing and not engine.paused:
@@ -365,6 +373,9 @@ class WorkflowInstance:
         address = self._context.address
         if self._slots is not None:
             self._slots.release(address.id)
+        if ended is not None and ended.fault:
+            self._context.events.end(event, Outcome.EXCEPTION, f"{address.id} stopped", f"{DRIFT}: {ended.fault}\n")
+            return
         if ended is None or ended.finish is None:
             self._context.events.end(event, Outcome.OK, f"{address.id} {_SUSPENDED}")
             return

@@ -75,6 +75,9 @@ class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """While it is waiting: for what, soonest first, as far as it is shown."""
     output: bytes | None = None
     error: ErrorRecord | None = None
+    """Why it failed or, while it is paused, was stopped."""
+    stopped_version: str | None = None
+    """The script of this version was stopped because it drifted from the journal; another goes on."""
     success_retention_ms: int = INSTANCE_RETENTION_MS
     error_retention_ms: int = INSTANCE_RETENTION_MS
 

@@ -59,6 +59,9 @@ class StepKind(StrEnum):
     SLEEP = "sleep"
     SLEEP_UNTIL = "sleepUntil"
     WAIT = "waitForEvent"
+    NOW = "now"
+    RANDOM = "random"
+    UUID4 = "uuid4"
     ROLLBACK = "rollback"
 
 

@@ -85,6 +85,8 @@ class Operation:
         if started.skipped:
             return cls(started, Phase.DONE, 0, None, Value(None), started.seq)
         match started.step:
+            case StepKind.NOW | StepKind.RANDOM | StepKind.UUID4:
+                return cls(started, Phase.RUNNING, 0, None)
             case StepKind.DO | StepKind.ROLLBACK:
                 return cls(started, Phase.RUNNING, 1, None)
             case StepKind.SLEEP | StepKind.SLEEP_UNTIL:

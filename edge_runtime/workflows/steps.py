@@ -17,14 +17,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 from edge_runtime.event import require_event
 from edge_runtime.promise import Promise
+from edge_runtime.store import values
+from edge_runtime.workflows import payloads
 from edge_runtime.workflows.attempts import Call
 from edge_runtime.workflows.branches import current_path
 from edge_runtime.workflows.dependencies import DecoratedStep, parameter_plan
 from edge_runtime.workflows.driver import Driver
-from edge_runtime.workflows.effects import SleepRequested, StepRequested, WaitRequested
+from edge_runtime.workflows.effects import SleepRequested, StepRequested, ValueRequested, WaitRequested
 from edge_runtime.workflows.handlers import Handler
 from edge_runtime.workflows.journal import StepKind
 from edge_runtime.workflows.step_config import (
@@ -189,6 +192,25 @@ class WorkflowStep:
             timeout_ms = read_duration_ms("timeout", _DEFAULT_WAIT if allowed is None else allowed)
             key, position = self._driver.reserve(current_path(), name)
             return self._driver.ask(WaitRequested(key, position, wanted, timeout_ms))
+
+        return _or_rejected(request)
+
+    def now(self) -> Promise[datetime]:
+        """The present time, as scripts get times (UTC, naive), the same at every replay (ours)."""
+        return self._value(StepKind.NOW, lambda: payloads.instant(self._driver.now_ms))
+
+    def random(self) -> Promise[float]:
+        """A number from 0 up to 1, the same at every replay (ours)."""
+        return self._value(StepKind.RANDOM, lambda: int.from_bytes(self._driver.random.bytes(7), "big") / 2**56)
+
+    def uuid4(self) -> Promise[UUID]:
+        """A random UUID, the same at every replay (ours)."""
+        return self._value(StepKind.UUID4, lambda: UUID(self._driver.random.uuid()))
+
+    def _value(self, kind: StepKind, make: Callable[[], object]) -> Promise[Any]:
+        def request() -> Promise[Any]:
+            key, position = self._driver.reserve(current_path(), f"{kind}()")
+            return self._driver.ask(ValueRequested(key, position, kind, values.encode(make())))
 
         return _or_rejected(request)
 

@@ -39,6 +39,7 @@ from edge_runtime.workflows.effects import (
     Suspend,
     TimerFired,
     Value,
+    ValueRequested,
     WaitRequested,
 )
 from edge_runtime.workflows.engine import Engine
@@ -153,9 +154,9 @@ class Script:
     def done(self, name: str, value: bytes = b"v", attempt: int = 1, at_ms: int | None = None) -> list[str]:
         return self.put(AttemptSucceeded(key(name), attempt, value), at_ms)
 
-    def again(self) -> Script:
+    def again(self, **options) -> Script:
         """The next activation, from what this one appended."""
-        next_one = Script(self.entries)
+        next_one = Script(self.entries, **options)
         next_one.now_ms = self.now_ms
         return next_one
 
@@ -344,7 +345,7 @@ def test_results_that_end_together_are_given_one_after_the_other_in_live_executi
 
 
 def test_result_held_for_a_step_that_was_removed_is_given_after_a_stall() -> None:
-    replay = concurrent().again()
+    replay = concurrent().again(strict=False)
     replay.do("a")
     assert replay.put(Stalled()) == ["resolve a-1 b'v' from 6"]
     assert replay.put(RunReturned(b"")) == [
@@ -355,11 +356,49 @@ def test_result_held_for_a_step_that_was_removed_is_given_after_a_stall() -> Non
     ]
 
 
-def test_inserted_step_is_followed_and_noted() -> None:
+@pytest.mark.parametrize("end", [RunReturned(b""), RunRaised(OOPS)])
+def test_removed_step_stops_a_strict_instance_at_its_end(end) -> None:
+    replay = concurrent().again()
+    replay.do("a")
+    replay.put(Stalled())
+    assert replay.put(end) == ["fault step b-1 (entry 3): the script has ended without asking for it", "timer None"]
+
+
+def test_removed_step_stops_a_strict_instance_before_anything_new_begins() -> None:
+    replay = concurrent().again()
+    replay.do("a")
+    replay.put(Stalled())
+    assert replay.do("new")[0] == (
+        "fault step b-1 (entry 3): the script has gone on to step new-1 without asking for it"
+    )
+    assert replay.put(RunReturned(b"")) == []
+
+
+def test_inserted_step_stops_a_strict_instance() -> None:
     script = Script()
     script.do("a")
     script.done("a")
-    replay = script.again()
+    assert script.again().do("new") == [
+        "fault step a-1 (entry 2): step new-1, which the journal does not have, is asked for before it"
+    ]
+
+
+def test_lenient_instance_keeps_what_is_recorded_where_arguments_change_but_not_where_the_kind_does() -> None:
+    script = Script()
+    script.sleep("x", 5_000)
+    replay = script.again(strict=False)
+    assert replay.sleep("x", 9_000)[0] == (
+        "append 3 drift x-1 its argument was 5000 ms and is 9000 ms now; what is recorded stays in force"
+    )
+    assert replay.put(TimerFired(), at_ms=5_000)[0] == "append 4 succeeded x-1"
+    assert script.again(strict=False).do("x") == ["fault step x-1 (entry 2): it was a sleep and is a do now"]
+
+
+def test_inserted_step_is_followed_and_noted_where_drift_is_allowed() -> None:
+    script = Script()
+    script.do("a")
+    script.done("a")
+    replay = script.again(strict=False)
     assert replay.do("new")[0] == (
         "append 4 drift new-1 the journal does not have it; step a-1 came next when this part ran before"
     )
@@ -395,16 +434,34 @@ def test_changed_config_is_followed_as_recorded_and_noted_once() -> None:
         ),
     ],
 )
-def test_drift_that_must_not_be_followed_ends_the_instance(before, after, difference) -> None:
+def test_drift_that_must_not_be_followed_stops_the_instance(before, after, difference) -> None:
     script = Script()
     before(script)
     replay = script.again()
     assert after(replay) == [
         f"fault step x-1 (entry 2): {difference}",
-        "append 3 finished errored",
-        "finish errored NondeterminismError",
     ]
     assert replay.do("y") == []
+
+
+def test_value_is_recorded_when_it_is_asked_for_first() -> None:
+    script = Script()
+    key, position = script.engine.reserve((), "now()")
+    assert script.put(ValueRequested(key, position, StepKind.NOW, b"1"))[:3] == [
+        "append 2 now now()-1",
+        "append 3 succeeded now()-1",
+        "resolve now()-1 b'1' from 3",
+    ]
+    replay = script.again()
+    replay.engine.reserve((), "now()")
+    assert "resolve now()-1 b'1' from 3" in replay.put(ValueRequested(key, position, StepKind.NOW, b"2"))
+
+
+def test_error_that_says_when_to_try_again_is_believed() -> None:
+    script = Script()
+    script.do("a")
+    effects = script.put(AttemptRaised(key("a"), 1, OOPS, retry_after_ms=77_000))
+    assert effects[0] == "append 3 attempt_failed a-1 attempt 1 retry at 77000"
 
 
 def test_instant_of_a_sleep_until_may_be_computed_from_the_present_time() -> None:
