@@ -26,7 +26,7 @@ class WorkflowInstanceHandle:
         """{"status", "output", "error"}: output is what `run` returned or None, error {"name", "message"} or None.
 
         While the status is "waiting" there is `waitingFor` (ours) too, soonest first, at most ten:
-        [{"name", "type", "until", "eventType"}].
+        [{"name", "type", "until", "eventType"}], `until` in ISO 8601.
         """
 
         def begin() -> Promise[Any]:
@@ -39,7 +39,7 @@ class WorkflowInstanceHandle:
                     {
                         "name": awaited.step,
                         "type": awaited.kind,
-                        "until": payloads.instant(awaited.due_ms),
+                        "until": payloads.instant(awaited.due_ms).isoformat(timespec="milliseconds"),
                         "eventType": awaited.event_type or None,
                     }
                     for awaited in record.awaited
