@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.figure import Figure
 
-QUESTIONS = ("hello", "flavour", "kv_get", "kv_put", "isolate_start", "idle_memory")
+QUESTIONS = ("hello", "flavour", "kv_get", "kv_put", "isolate_start", "idle_memory", "workflow_steps", "workflow_sleepers")
 
 
 def main() -> int:
