@@ -344,10 +344,11 @@ class Driver:
             instances.forget_answers(batch, self._address, entry.key)
 
     async def _watch_held(self) -> None:
-        while self._held and not self.closed:
-            first = self._held[0]
+        """Write what waits too long. As long as the script runs: beginning anew takes as much as a step."""
+        while not self.closed and not self._engine.waiting:
+            first = self._held[0] if self._held else None
             await trio.sleep(START_HELD_MS / 1000)
-            if self._held and self._held[0] is first and not self.closed:
+            if first is not None and self._held and self._held[0] is first and not self.closed:
                 self._commit(Batch())
         self._held_watched = False
 

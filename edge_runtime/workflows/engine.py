@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from heapq import nsmallest
+from heapq import heappop, heappush, nsmallest
 from typing import Final, assert_never
 
 from edge_runtime.limits import SLEEP_MAX_MS, STEPS_DEFAULT, WORKFLOW_RESUME_MS
@@ -108,6 +108,8 @@ class Engine:
         self._held = 0  # how many of those the script has asked for
         self._open: dict[StepKey, Operation] = {}  # asked for and not done
         self._timed: dict[StepKey, Operation] = {}  # the open ones that wait for a time or an event
+        self._dues: list[tuple[int, int, StepKey]] = []  # a heap: when those are due; also what is so no more
+        self._waits: dict[str, dict[StepKey, Operation]] = {}  # those that wait for an event, by its type
         self._occurrences: dict[tuple[tuple[str, ...], str], int] = {}
         self._positions: dict[tuple[str, ...], int] = {}
         self._events: dict[str, deque[EventArrived]] = {}
@@ -275,6 +277,7 @@ class Engine:
             case Resumed():
                 for op in self._operations.values():
                     op.shift(self._pausing_ms or 0, entry.until_ms)
+                    self._file(op)
                 self._pausing_ms, self.paused = None, False
                 return
             case RollbackStarted():
@@ -303,8 +306,14 @@ class Engine:
             self._open[op.key] = op
         if op.phase in _AT_REST:
             self._timed[op.key] = op
+            if op.due_ms is not None:
+                heappush(self._dues, (op.due_ms, op.started.seq, op.key))
+            if op.phase is Phase.WAITING:
+                self._waits.setdefault(op.started.event_type, {})[op.key] = op
         else:
             self._timed.pop(op.key, None)
+            if (waits := self._waits.get(op.started.event_type)) is not None:
+                waits.pop(op.key, None)
 
     # Requests
 
@@ -477,6 +486,7 @@ class Engine:
             op.in_flight = False
         self._open.clear()
         self._timed.clear()
+        self._waits.clear()
         self._undelivered.clear()
         self._starts.clear()
         self._held, self._delivering = 0, False
@@ -611,9 +621,8 @@ class Engine:
         """End the sleeps and waits that are due and begin the attempts that are."""
         if self._pausing_ms is not None:
             return
-        due = [op for op in self._timed.values() if op.due_ms is not None and op.due_ms <= self._now_ms]
-        due.sort(key=lambda op: (op.due_ms or 0, op.started.seq))
-        for op in due:
+        while (op := self._soonest) is not None and (op.due_ms or 0) <= self._now_ms:
+            heappop(self._dues)
             if op.phase is Phase.SLEEPING:
                 self._append(StepSucceeded(seq=self._next, at_ms=self._now_ms, key=op.key))
             elif op.phase is Phase.WAITING:
@@ -622,6 +631,17 @@ class Engine:
                 self._append(StepFailed(seq=self._next, at_ms=self._now_ms, key=op.key, error=error))
             elif op.phase is Phase.RETRYING:
                 self._start_attempt(op, op.attempt + 1)
+
+    @property
+    def _soonest(self) -> Operation | None:
+        """What is due next of all that waits."""
+        while self._dues:
+            due_ms, _, key = self._dues[0]
+            op = self._timed.get(key)
+            if op is not None and op.due_ms == due_ms:
+                return op
+            heappop(self._dues)
+        return None
 
     def _buffer(self, event: EventArrived) -> bool:
         if event.inbox_key in self._known_events:
@@ -634,7 +654,9 @@ class Engine:
         """Give buffered events to the waits of their type, oldest to oldest; a wait takes none sent after its end."""
         if self._pausing_ms is not None:
             return
-        waits = [op for op in self._timed.values() if op.phase is Phase.WAITING]
+        if not self._waits or not self._events:
+            return
+        waits = [op for event_type in self._events for op in self._waits.get(event_type, {}).values()]
         waits.sort(key=lambda op: op.started.seq)
         for op in waits:
             buffered = self._events.get(op.started.event_type)
@@ -644,6 +666,8 @@ class Engine:
             if op.due_ms is not None and event.sent_ms > op.due_ms and self._now_ms >= op.due_ms:
                 continue
             buffered.popleft()
+            if not buffered:
+                del self._events[op.started.event_type]
             self._append(
                 EventReceived(
                     seq=self._next,
@@ -666,8 +690,8 @@ class Engine:
                 self._due_ms = None
                 self._effects.append(SetTimer(None))
             return
-        dues = [op.due_ms for op in self._timed.values() if op.due_ms is not None]
-        wanted_ms = None if self._pausing_ms is not None else min(dues, default=None)
+        soonest = None if self._pausing_ms is not None else self._soonest
+        wanted_ms = None if soonest is None else soonest.due_ms
         if not self.waiting or wanted_ms is None:
             resume_ms = self._now_ms + WORKFLOW_RESUME_MS
             if wanted_ms is None or wanted_ms > resume_ms:
@@ -696,6 +720,9 @@ class Engine:
         assert op.result is not None, "a step that is done has a result"
         self._delivering = True
         self._effects.append(Resolve(op.key, op.result, op.done_seq))
+        if op.started.rollback is None:
+            # Nobody needs it any more, and results may be large and many.
+            op.result = None
         if self._held:
             self._effects.append(Breathe())
 

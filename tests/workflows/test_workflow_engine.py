@@ -509,3 +509,17 @@ def test_backoff_follows_cloudflare_and_is_capped(backoff: Backoff, delays: list
     config = StepConfig(None, 100, backoff, 1000)
     assert [retry_delay_ms(config, attempt) for attempt in (1, 2, 3, 4)] == delays
     assert retry_delay_ms(config, 10**9) <= SLEEP_MAX_MS
+
+
+def test_ten_thousand_sleeps_and_events_at_once_take_no_time_for_each_other() -> None:
+    """Quadratic work would take minutes here."""
+    script = Script(steps_max=100_000)
+    for number in range(10_000):
+        script.sleep(f"s{number}", 1_000 + number)
+    for number in range(10_000):
+        script.put(EventArrived(number.to_bytes(4, "big"), "paid", b"", 0))
+    for number in range(10_000):
+        assert f"consume {number.to_bytes(4, 'big')!r}" in script.wait(f"w{number}", "paid")
+        script.put(Delivered())
+    resolved = script.put(TimerFired(), at_ms=20_000)
+    assert sum(effect.startswith("append") for effect in resolved) == 10_000
