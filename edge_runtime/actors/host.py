@@ -34,14 +34,23 @@ class LocalActorHost:
     """`actors.api.ActorHost` for one isolate, which owns every actor of its worker."""
 
     def __init__(
-        self, store: Store, clock: Clock, random: Randomness, offload: Offload, events: Events, worker: str
+        self,
+        store: Store,
+        clock: Clock,
+        random: Randomness,
+        offload: Offload,
+        events: Events,
+        worker: str,
+        sweep_s: float = ACTOR_SWEEP_S,
     ) -> None:
+        """`sweep_s`: how often idle actors are looked for."""
         self._store = store
         self._clock = clock
         self._random = random
         self._offload = offload
         self._events = events
         self._worker = worker
+        self._sweep_s = sweep_s
         self._factories: dict[tuple[str, ActorKind, str], BodyFactory] = {}
         self._activations: dict[ActorAddress, Activation] = {}
         self._settling: dict[ActorAddress, Promise[None]] = {}
@@ -284,7 +293,7 @@ class LocalActorHost:
             if not self._activations:
                 self._populated = trio.Event()
                 await self._populated.wait()
-            await trio.sleep(ACTOR_SWEEP_S)
+            await trio.sleep(self._sweep_s)
             now_s = self._clock.monotonic_s()
             for activation in list(self._activations.values()):
                 if activation.closing:
