@@ -173,6 +173,8 @@ class WorkflowInstance:
             driver.read_inbox(commands_only=self._held_back)
             if self._slots is not None and not self._held_back and driver.waiting:
                 driver.timer_fired()
+                # Nothing may have come of it, and then no commit tells that it still waits.
+                self._rested()
         if self._live_driver is None and not self._stopping:
             async with self._launching:
                 if self._live_driver is None:

@@ -112,7 +112,7 @@ def working(gauge: Gauge, *, sleeps: bool = False) -> type[WorkflowEntrypoint]:
 
             await step.do("before", work)
             if sleeps:
-                await step.sleep("nap", "1 minute")
+                await step.sleep("nap", "65 seconds")
                 await step.do("after", work)
 
     return Flow
@@ -138,10 +138,10 @@ async def test_waiting_instances_do_not_count_and_go_on_before_new_ones(autojump
         for number in range(9):
             await world.create(f"i{number}")
             await trio.sleep(0.01)
-        await trio.sleep(75)
-        # i0 woke after 70 s and went on as soon as the one that ran was done.
-        assert gauge.begun[:8] == [*(f"i{number}" for number in range(7)), "i0"]
-        assert (await world.status("i1")).status == "waiting"
+        await trio.sleep(84)
+        # i0 woke after 75 s and went on as soon as the one that ran then was done.
+        assert gauge.begun == [*(f"i{number}" for number in range(8)), "i0"]
+        assert (await world.status("i2")).status == "waiting"
         for number in range(9):
             await world.settled(f"i{number}")
     assert gauge.most == 1
@@ -219,7 +219,9 @@ async def test_limit_and_order_hold_across_crashes(autojump_clock: object) -> No
         for id in ids:
             await world.settled(id)
     assert gauge.most == 2
-    assert [id for id in gauge.begun[begun:] if id not in ("i0", "i1")] == ids[2:]
+    # Two begin at a time, in no particular order.
+    fresh = [id for id in gauge.begun[begun:] if id not in ("i0", "i1")]
+    assert [sorted(fresh[:2]), sorted(fresh[2:])] == [["i2", "i3"], ["i4", "i5"]]
 
 
 async def test_schedule_creates_an_instance_each_time_with_its_schedule(autojump_clock: object) -> None:
