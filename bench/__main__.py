@@ -16,7 +16,17 @@ from pathlib import Path
 
 from bench.figure import Figure
 
-QUESTIONS = ("hello", "flavour", "kv_get", "kv_put", "isolate_start", "idle_memory", "startup")
+QUESTIONS = (
+    "hello",
+    "flavour",
+    "kv_get",
+    "kv_put",
+    "isolate_start",
+    "idle_memory",
+    "startup",
+    "workflow_steps",
+    "workflow_sleepers",
+)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "edge_runtime.cli",
     "edge_runtime.supervisor",
+    "edge_runtime.testing",
     "edge_runtime.isolate",
     "bindings",
     "edge_runtime.workflows",

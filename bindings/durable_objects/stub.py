@@ -81,16 +81,23 @@ class DurableObjectStub:
             return Promise.rejected(_again(self._broken))
         if refusal := _count(event):
             return Promise.rejected(refusal)
+        identity = None
+        if event.transaction is not None:
+            if not isinstance(message, RpcCall):
+                return Promise.rejected(
+                    TypeError(f"{what} cannot be part of a transaction; call a method of the object")
+                )
+            identity = event.transaction.call(self._address.namespace, self._address.id, message.method)
         if event.actor is not None and (self._held or not event.actor.durable):
-            return self._send_when_durable(event.actor.when_durable(), message)
-        return self._deliver(message)
+            return self._send_when_durable(event.actor.when_durable(), message, identity)
+        return self._deliver(message, identity)
 
-    def _deliver(self, message: object) -> Promise[Any]:
-        reply = self._host.deliver(self._address, message, name=self.id.name)
+    def _deliver(self, message: object, identity: bytes | None) -> Promise[Any]:
+        reply = self._host.deliver(self._address, message, name=self.id.name, identity=identity)
         reply.add_done_callback(self._replied)
         return reply
 
-    def _send_when_durable(self, gate: Promise[None], message: object) -> Promise[Any]:
+    def _send_when_durable(self, gate: Promise[None], message: object, identity: bytes | None) -> Promise[Any]:
         """Let the call out of the calling object once what that wrote before is durable."""
         promise: Promise[Any] = Promise()
         self._held += 1
@@ -108,7 +115,7 @@ class DurableObjectStub:
             elif self._broken is not None:
                 promise.reject(_again(self._broken))
             else:
-                self._deliver(message).add_done_callback(pass_on)
+                self._deliver(message, identity).add_done_callback(pass_on)
 
         gate.add_done_callback(send)
         return promise

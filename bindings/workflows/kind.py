@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from bindings.kind import BindingRuntime
 from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
-from edge_runtime.config.decode import decode, warn
+from edge_runtime.config.cron import CronError
+from edge_runtime.config.cron import parse as parse_cron
+from edge_runtime.config.decode import decode
 from edge_runtime.config.model import Binding, Where
 from edge_runtime.errors import ConfigError, ScriptError
-from edge_runtime.limits import STEPS_DEFAULT, STEPS_MAX, WORKFLOW_NAME_MAX
+from edge_runtime.limits import RUNNING_INSTANCES_MAX, STEPS_DEFAULT, STEPS_MAX, WORKFLOW_NAME_MAX
+from edge_runtime.promise import Promise
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.instance import Poke, WorkflowDefinition, WorkflowFactory
 from edge_runtime.workflows.instances import Status
+from edge_runtime.workflows.schedules import keep_schedules, register_schedules
+from edge_runtime.workflows.slots import Slots
 
 _SECTION: Final = "workflows"
 _IMPLICIT_FROM: Final = "2026-02-25"  # CF: python_workflows_implicit_dependencies
@@ -25,6 +30,10 @@ _IMPLICIT_FROM: Final = "2026-02-25"  # CF: python_workflows_implicit_dependenci
 
 class LimitsSection(msgspec.Struct, frozen=True):
     steps: int = STEPS_DEFAULT
+
+
+class ConcurrencySection(msgspec.Struct, frozen=True):
+    limit: int
 
 
 class WorkflowSection(msgspec.Struct, frozen=True):
@@ -35,7 +44,10 @@ class WorkflowSection(msgspec.Struct, frozen=True):
     class_name: str
     script_name: str | None = None
     limits: LimitsSection = LimitsSection()
+    concurrency: ConcurrencySection | None = None
     schedules: str | list[str] | None = None
+    drift: Literal["strict", "lenient"] | None = None
+    """Ours: of this workflow, where it is not that of `[edge]`."""
     remote: bool | None = None
 
 
@@ -45,6 +57,10 @@ class WorkflowSpec(msgspec.Struct, frozen=True):
     workflow: str
     class_name: str
     steps_max: int
+    running_max: int | None = None
+    """How many instances run at once; None: any number."""
+    crons: tuple[str, ...] = ()
+    drift: Literal["strict", "lenient"] | None = None
 
 
 class WorkflowsKind:
@@ -71,10 +87,19 @@ class WorkflowsKind:
             seen.add(item.name)
             if not 1 <= item.limits.steps <= STEPS_MAX:
                 raise _wrong(place / "limits" / "steps", str(item.limits.steps), f"1 to {STEPS_MAX}")
-            if item.schedules:
-                warn(place / "schedules", "schedules of workflows are not run; use triggers.crons and create instances")
+            running_max = None if item.concurrency is None else item.concurrency.limit
+            if running_max is not None and not 1 <= running_max <= RUNNING_INSTANCES_MAX:
+                allowed = f"1 to {RUNNING_INSTANCES_MAX}"
+                raise _wrong(place / "concurrency" / "limit", str(running_max), allowed)
+            crons = _read_crons(item.schedules, place / "schedules")
             owner = item.script_name or worker
-            yield Binding(self.name, item.binding, WorkflowSpec(owner, item.name, item.class_name, item.limits.steps))
+            if owner != worker and crons:
+                raise _wrong(place / "schedules", "schedules of another worker's workflow", "those in its own worker")
+            yield Binding(
+                self.name,
+                item.binding,
+                WorkflowSpec(owner, item.name, item.class_name, item.limits.steps, running_max, crons, item.drift),
+            )
 
     def build(self, binding: Binding, runtime: BindingRuntime) -> WorkflowNamespace:
         spec = binding.spec
@@ -107,23 +132,71 @@ class WorkflowsKind:
                 "python_workflows_implicit_dependencies", _IMPLICIT_FROM, "no_python_workflows_implicit_dependencies"
             ),
             steps_max=spec.steps_max,
+            strict=(spec.drift or runtime.worker.drift) == "strict",
+            version=runtime.version,
         )
-        runtime.actors.register(spec.worker, ActorKind.WORKFLOW, spec.workflow, WorkflowFactory(definition))
+        slots = None if spec.running_max is None else _slots(spec, spec.running_max, runtime)
+        factory = WorkflowFactory(definition, slots=slots)
+        runtime.actors.register(spec.worker, ActorKind.WORKFLOW, spec.workflow, factory)
+        register_schedules(runtime.actors, spec.worker, spec.workflow, spec.crons, runtime.version)
 
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
-        """Go on at once with the instances that ran when the last process ended; their timers would come later."""
-        for binding in bindings:
-            spec = binding.spec
-            if not isinstance(spec, WorkflowSpec) or spec.worker != runtime.worker.name:
-                continue
-            with runtime.store.snapshot() as snapshot:
-                left = [
-                    id
-                    for status in (Status.RUNNING, Status.QUEUED)
-                    for id, _ in instances.scan(snapshot, spec.worker, spec.workflow, status, reverse=True)
-                ]
-            for id in left:
+        """Keep the schedules, and go on at once with the instances that ran when the last process ended; their timers
+        would come later."""
+        specs = [
+            binding.spec
+            for binding in bindings
+            if isinstance(binding.spec, WorkflowSpec) and binding.spec.worker == runtime.worker.name
+        ]
+        wanted = {spec.workflow: spec.crons for spec in specs}
+        await keep_schedules(runtime.store, runtime.clock, runtime.worker.name, wanted)
+        runtime.actors.timers_changed()
+        for spec in specs:
+            for id in _interrupted(spec, runtime):
                 runtime.actors.deliver(instances.address_of(spec.worker, spec.workflow, id), Poke())
+
+
+def _interrupted(spec: WorkflowSpec, runtime: BindingRuntime) -> list[str]:
+    """The instances to go on with, in their order: what ran, what was to go on or was stopped for its drift by another
+    version, what had not begun. Where their number
+    is limited, no more of the last than may run; the others follow when those are done."""
+    now_ms = runtime.clock.now_ms()
+    with runtime.store.snapshot() as snapshot:
+        found = [
+            id
+            for status in (Status.RUNNING, Status.WAITING_FOR_PAUSE)
+            for id in instances.ids(snapshot, spec.worker, spec.workflow, status, reverse=True)
+        ]
+        fresh: list[str] = []
+        for id, record in instances.scan(snapshot, spec.worker, spec.workflow, Status.QUEUED, reverse=True):
+            if record.started_ms is not None:
+                found.append(id)
+            elif record.not_before_ms <= now_ms and (spec.running_max is None or len(fresh) < spec.running_max):
+                fresh.append(id)
+        for id, record in instances.scan(snapshot, spec.worker, spec.workflow, Status.PAUSED, reverse=True):
+            if record.stopped_version not in (None, runtime.version):
+                found.append(id)
+    return found + fresh
+
+
+def _slots(spec: WorkflowSpec, running_max: int, runtime: BindingRuntime) -> Slots:
+    def wake(id: str) -> Promise[object]:
+        return runtime.actors.deliver(instances.address_of(spec.worker, spec.workflow, id), Poke())
+
+    return Slots(running_max, runtime.store, runtime.clock, spec.worker, spec.workflow, wake)
+
+
+def _read_crons(given: str | list[str] | None, place: Where) -> tuple[str, ...]:
+    crons = [given] if isinstance(given, str) else given or []
+    for index, cron in enumerate(crons):
+        where = place if isinstance(given, str) else place / index
+        try:
+            parse_cron(cron)
+        except CronError as error:
+            raise _wrong(where, f'"{cron}": {error.found}', error.allowed) from None
+        if not instances.is_addressable(cron):
+            raise _wrong(where, f'the string "{cron}"', "a cron expression in plain characters and spaces")
+    return tuple(dict.fromkeys(crons))
 
 
 def _wrong(where: Where, found: str, allowed: str) -> ConfigError:

@@ -1,17 +1,17 @@
-"""`env.MY_WORKFLOW`: create instances, find them; and the handle of one instance.
+"""`env.MY_WORKFLOW`: create instances, find them, delete them.
 
 Source: workerd types/defines/workflows.d.ts; Python names as cloudflare/workers-py has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from bindings.workflows.access import WorkflowAccess, or_rejected
+from bindings.workflows.handle import WorkflowInstanceHandle
 from edge_runtime.actors.api import ActorHost
-from edge_runtime.errors import Conflict
-from edge_runtime.event import require_event
-from edge_runtime.limits import CREATE_BATCH_MAX
+from edge_runtime.limits import CREATE_BATCH_MAX, DELETE_BATCH_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Randomness
 from edge_runtime.store.api import Batch, Snapshot, Store
@@ -19,9 +19,12 @@ from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workflows import control, instances, payloads
 from edge_runtime.workflows.control import NewInstance
 from edge_runtime.workflows.errors import WorkflowError
-from edge_runtime.workflows.instances import InstanceRecord
+from edge_runtime.workflows.inbox import Delete
+from edge_runtime.workflows.step_config import read_duration_ms
 
-_CREATE: Final = ("id", "params", "retention", "locationHint")
+_CREATE: Final = ("id", "params", "retention", "locationHint", "delay")
+_NOT_FOUND: Final = 10400
+_INTERNAL: Final = 10001
 
 
 class WorkflowNamespace:
@@ -38,29 +41,25 @@ class WorkflowNamespace:
         actors: ActorHost,
         version: str = "",
     ) -> None:
-        self._worker = worker
-        self._workflow = workflow
-        self._store = store
-        self._clock = clock
-        self._random = random
-        self._actors = actors
-        self._version = version
+        self._access = WorkflowAccess(
+            worker, workflow, store=store, clock=clock, random=random, actors=actors, version=version
+        )
 
     def create(self, options: Mapping[str, Any] | None = None, /, **named: Any) -> Promise[WorkflowInstanceHandle]:
         """Create an instance and return its handle; it starts as soon as it is durable.
 
-        Options: id (default: a random UUID), params (default: {}), retention, locationHint (no effect). Rejects with
-        WorkflowError "instance.already_exists" and "instance.invalid_id".
+        Options: id (default: a random UUID), params (default: {}), retention, locationHint (no effect), delay (ours:
+        how long after now it starts). Rejects with WorkflowError "instance.already_exists" and "instance.invalid_id".
         """
 
         def begin() -> Promise[WorkflowInstanceHandle]:
             new = self._read(options, named)
             batch = Batch()
-            with self._store.snapshot() as snapshot:
+            with self._access.store.snapshot() as snapshot:
                 self._add(batch, snapshot, new)
-            return self._commit(batch, lambda: self._handle(new.id), lambda: control.already_exists(new.id))
+            return self._access.commit(batch, lambda: self._handle(new.id), lambda: control.already_exists(new.id))
 
-        return _or_rejected(begin)
+        return or_rejected(begin)
 
     def createBatch(self, options: Sequence[Mapping[str, Any]], /) -> Promise[list[WorkflowInstanceHandle]]:
         """Create up to 100 instances together, all or none; those whose id is taken are left out of the result."""
@@ -74,12 +73,12 @@ class WorkflowNamespace:
                 )
             wanted = {new.id: new for new in (self._read(given, {}) for given in options)}
             batch, ids = Batch(), []
-            with self._store.snapshot() as snapshot:
+            with self._access.store.snapshot() as snapshot:
                 for new in wanted.values():
-                    if instances.read(snapshot, self._address(new.id)) is None:
+                    if instances.read(snapshot, self._access.address(new.id)) is None:
                         self._add(batch, snapshot, new)
                         ids.append(new.id)
-            return self._commit(
+            return self._access.commit(
                 batch,
                 lambda: [self._handle(id) for id in ids],
                 lambda: WorkflowError(
@@ -87,125 +86,95 @@ class WorkflowNamespace:
                 ),
             )
 
-        return _or_rejected(begin)
+        return or_rejected(begin)
 
     def get(self, id: str, /) -> Promise[WorkflowInstanceHandle]:
         """The handle of an instance. Rejects with WorkflowError "instance.not_found"."""
 
         def begin() -> Promise[WorkflowInstanceHandle]:
-            with self._store.snapshot() as snapshot:
-                control.find(snapshot, self._address(control.check_id(id)))
+            self._access.record(control.check_address(id))
             return Promise.resolved(self._handle(id))
 
-        return _or_rejected(begin)
+        return or_rejected(begin)
+
+    def deleteBatch(self, ids: Sequence[str], /) -> Promise[Any]:
+        """Stop up to 100 instances and remove all that is stored of them.
+
+        Resolves with {"deleted": [{"id"}], "errors": [{"id", "code", "message"}]}, each in the order given.
+        """
+
+        def begin() -> Promise[Any]:
+            given = ids.get("instances") if isinstance(ids, Mapping) else ids
+            if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+                raise WorkflowError("body", "Provided argument is invalid")
+            if len(given) > DELETE_BATCH_MAX:
+                raise WorkflowError(
+                    "body", f"batchDeleteInstances only supports {DELETE_BATCH_MAX} instances at a time"
+                )
+            if not given:
+                raise WorkflowError("body", "batchDeleteInstances should have at least 1 instance")
+            return self._delete_all([control.check_address(id) for id in given])
+
+        return or_rejected(begin)
 
     create_batch = createBatch
+    delete_batch = deleteBatch
+
+    def _delete_all(self, ids: list[str]) -> Promise[Any]:
+        promise: Promise[Any] = Promise()
+        ended: dict[str, Promise[None]] = {}
+        for id in dict.fromkeys(ids):
+            ended[id] = or_rejected(lambda id=id: self._access.command(id, Delete()))  # type: ignore[misc]
+        left = len(ended)
+
+        def settled(_: Promise[None]) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                errors = [_refused(id, ended[id].error) for id in ids if ended[id].error is not None]
+                deleted = [{"id": id} for id in ids if ended[id].error is None]
+                promise.resolve(from_wire({"deleted": deleted, "errors": errors}))
+
+        for deletion in list(ended.values()):
+            deletion.add_done_callback(settled)
+        return promise
 
     def _read(self, options: Mapping[str, Any] | None, named: Mapping[str, Any]) -> NewInstance:
         given = {**(options or {}), **named}
         for name in given:
             if name not in _CREATE:
                 raise TypeError(f"create: found the unknown option {name!r}; allowed: {', '.join(_CREATE)}")
-        id = given.get("id")
-        params = given.get("params")
+        id, params, delay = given.get("id"), given.get("params"), given.get("delay")
         success_ms, error_ms = control.read_retention(given.get("retention"))
         return NewInstance(
-            self._random.uuid() if id is None else control.check_id(id),
+            self._access.random.uuid() if id is None else control.check_id(id),
             payloads.encode({} if params is None else params),
             success_ms,
             error_ms,
+            delay_ms=0 if delay is None else read_duration_ms("delay", delay),
         )
 
     def _add(self, batch: Batch, snapshot: Snapshot, new: NewInstance) -> None:
+        access = self._access
         control.create(
             batch,
             snapshot,
-            self._worker,
-            self._workflow,
+            access.worker,
+            access.workflow,
             new,
-            clock=self._clock,
-            random=self._random,
-            version=self._version,
+            clock=access.clock,
+            random=access.random,
+            version=access.version,
         )
 
-    def _commit(self, batch: Batch, value: Callable[[], Any], conflict: Callable[[], Exception]) -> Promise[Any]:
-        promise: Promise[Any] = Promise()
-
-        def committed(commit: Promise[None]) -> None:
-            if commit.error is None:
-                self._actors.timers_changed()
-                promise.resolve(value())
-            else:
-                promise.reject(conflict() if isinstance(commit.error, Conflict) else commit.error)
-
-        self._store.commit(batch).add_done_callback(committed)
-        return promise
-
-    def _address(self, id: str) -> Any:
-        return instances.address_of(self._worker, self._workflow, id)
-
     def _handle(self, id: str) -> WorkflowInstanceHandle:
-        return WorkflowInstanceHandle(self, id)
-
-    def _send_event(self, id: str, event_type: object, payload: object) -> Promise[None]:
-        batch = Batch()
-        encoded = payloads.encode(payload)
-        with self._store.snapshot() as snapshot:
-            control.send_event(
-                batch, snapshot, self._address(id), event_type, encoded, clock=self._clock, random=self._random
-            )
-        return self._commit(batch, lambda: None, lambda: WorkflowError("instance.conflict", "the instance has changed"))
-
-    def _record(self, id: str) -> InstanceRecord:
-        with self._store.snapshot() as snapshot:
-            return control.find(snapshot, self._address(id))
+        return WorkflowInstanceHandle(self._access, id)
 
     def __repr__(self) -> str:
-        return f"<Workflow {self._workflow}>"
+        return f"<Workflow {self._access.workflow}>"
 
 
-class WorkflowInstanceHandle:
-    """One instance, as `create` and `get` return it."""
-
-    def __init__(self, namespace: WorkflowNamespace, id: str) -> None:
-        self._namespace = namespace
-        self.id = id
-
-    def status(self) -> Promise[Any]:
-        """{"status", "output", "error"}: output is what `run` returned or None, error {"name", "message"} or None."""
-
-        def begin() -> Promise[Any]:
-            record = self._namespace._record(self.id)
-            error = None if record.error is None else {"name": record.error.name, "message": record.error.message}
-            output = None if record.output is None else payloads.decode_plain(record.output)
-            return Promise.resolved(from_wire({"status": record.status.value, "output": output, "error": error}))
-
-        return _or_rejected(begin)
-
-    def sendEvent(self, event: Mapping[str, Any] | None = None, /, **named: Any) -> Promise[None]:
-        """Send {"type": ..., "payload": ...}; resolves once durable. It waits for the next wait of that type.
-
-        Rejects with WorkflowError for an unknown or finished instance.
-        """
-
-        def begin() -> Promise[None]:
-            given = {**(event or {}), **named}
-            unknown = set(given) - {"type", "payload"}
-            if unknown:
-                raise TypeError(f"sendEvent: found the unknown option {min(unknown)!r}; allowed: type, payload")
-            return self._namespace._send_event(self.id, given.get("type"), given.get("payload"))
-
-        return _or_rejected(begin)
-
-    send_event = sendEvent
-
-    def __repr__(self) -> str:
-        return f"<WorkflowInstance {self.id}>"
-
-
-def _or_rejected(begin: Callable[[], Promise[Any]]) -> Promise[Any]:
-    require_event("a workflow binding")
-    try:
-        return begin()
-    except Exception as error:
-        return Promise.rejected(error)
+def _refused(id: str, error: BaseException | None) -> dict[str, Any]:
+    if isinstance(error, WorkflowError) and error.code == "instance.not_found":
+        return {"id": id, "code": _NOT_FOUND, "message": "workflows.api.error.instance.not_found"}
+    return {"id": id, "code": _INTERNAL, "message": "workflows.api.error.internal_server"}

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows.describe import AttemptView, Description, StepView
-from edge_runtime.workflows.instances import InstanceRecord, Status
+from edge_runtime.workflows.instances import Awaited, InstanceRecord, Status
 from edge_runtime.workflows.journal import StepKind
 
 Rows = Sequence[tuple[str, ...]]
@@ -23,7 +23,9 @@ _WORDS: Final = {
     Status.WAITING: "Waiting",
     Status.WAITING_FOR_PAUSE: "Waiting for Pause",
 }
-_TYPES: Final = {StepKind.DO: "step", StepKind.WAIT: "waitForEvent"}
+_TYPES: Final = {StepKind.DO: "step", StepKind.WAIT: "waitForEvent", StepKind.ROLLBACK: "rollback"} | {
+    kind: kind.value for kind in (StepKind.NOW, StepKind.RANDOM, StepKind.UUID4)
+}
 
 
 def status_word(status: Status) -> str:
@@ -41,8 +43,18 @@ def instance_json(id: str, record: InstanceRecord) -> dict[str, Any]:
         "id": id,
         "status": record.status.value,
         "version_id": record.version,
-        "created_on": _iso(record.created_ms),
-        "modified_on": _iso(record.updated_ms),
+        "created_on": iso(record.created_ms),
+        "modified_on": iso(record.updated_ms),
+        "waiting_for": [_awaited_json(awaited) for awaited in record.awaited],
+    }
+
+
+def _awaited_json(awaited: Awaited) -> dict[str, Any]:
+    return {
+        "name": awaited.step,
+        "type": awaited.kind,
+        "until": iso(awaited.due_ms),
+        "eventType": awaited.event_type or None,
     }
 
 
@@ -52,16 +64,20 @@ def description_json(shown: Description) -> dict[str, Any]:
         "id": shown.id,
         "status": record.status.value,
         "versionId": record.version,
-        "trigger": {"source": shown.trigger},
-        "params": _plain(shown.params),
-        "queued": _iso(record.created_ms),
-        "start": _iso(record.started_ms),
-        "end": _iso(record.ended_ms),
+        "trigger": {"source": shown.trigger} | ({"cron": shown.cron} if shown.cron else {}),
+        "params": plain(shown.params),
+        "queued": iso(record.created_ms),
+        "start": iso(record.started_ms),
+        "end": iso(record.ended_ms),
         "success": None if record.ended_ms is None else record.status is Status.COMPLETE,
-        "output": _plain(shown.output),
-        "error": _error_json(record.error),
+        "output": plain(shown.output),
+        "error": error_json(record.error),
         "steps": [_step_json(step) for step in shown.steps],
         "step_count": len(shown.steps),
+        "waitingFor": [_awaited_json(awaited) for awaited in record.awaited],
+        "pending": shown.pending,
+        "moments": [{"at": iso(moment.at_ms), "text": moment.text} for moment in shown.moments],
+        "cpuUs": sum(step.cpu_us for step in shown.steps),
         "notes": shown.notes,
     }
 
@@ -72,31 +88,33 @@ def _step_json(step: StepView) -> dict[str, Any]:
         "type": _TYPES.get(step.kind, "sleep"),
         "name": step.name,
         "state": step.state,
-        "start": _iso(step.started_ms),
-        "end": _iso(step.ended_ms),
+        "start": iso(step.started_ms),
+        "end": iso(step.ended_ms),
     }
-    if step.kind is StepKind.DO:
+    if step.kind in (StepKind.DO, StepKind.ROLLBACK):
         shown |= {
+            "cpuUs": step.cpu_us,
             "success": step.state in ("succeeded", "skipped") if over else None,
-            "output": _plain(step.output),
+            "output": plain(step.output),
             "attempts": [_attempt_json(attempt) for attempt in step.attempts],
-            "retriesAt": _iso(step.due_ms),
+            "retriesAt": iso(step.due_ms),
         }
     else:
-        shown |= {"finished": over, "due": _iso(step.due_ms)}
+        shown |= {"finished": over, "due": iso(step.due_ms)}
         if step.kind is StepKind.WAIT:
-            shown |= {"eventType": step.event_type, "output": _plain(step.output)}
-    return shown | {"error": _error_json(step.error), "drift": step.drift}
+            shown |= {"eventType": step.event_type, "output": plain(step.output)}
+    return shown | {"error": error_json(step.error), "drift": step.drift}
 
 
 def _attempt_json(attempt: AttemptView) -> dict[str, Any]:
     return {
         "attempt": attempt.number,
         "state": attempt.state,
-        "start": _iso(attempt.started_ms),
-        "end": _iso(attempt.ended_ms),
+        "start": iso(attempt.started_ms),
+        "end": iso(attempt.ended_ms),
         "success": None if attempt.ended_ms is None else attempt.state == "succeeded",
-        "error": _error_json(attempt.error),
+        "cpuUs": attempt.cpu_us,
+        "error": error_json(attempt.error),
     }
 
 
@@ -115,7 +133,14 @@ def labels(workflow: str, shown: Description) -> Rows:
         ("End", time_text(record.ended_ms)),
         ("Duration", _duration(record.started_ms, record.ended_ms)),
         ("Last Successful Step", done[-1] if done else "-"),
+        ("CPU Time", _cpu(sum(step.cpu_us for step in shown.steps))),
     ]
+    rows += [("Waiting For", _awaited_text(awaited)) for awaited in record.awaited]
+    if record.status is Status.QUEUED and record.not_before_ms:
+        rows.append(("Starts", time_text(record.not_before_ms)))
+    rows += [("Pending", f"{command}, taken once the worker runs") for command in shown.pending]
+    if shown.events_waiting:
+        rows.append(("Events Waiting", str(shown.events_waiting)))
     if record.error is not None:
         rows.append(("Error", _error_text(record.error)))
     if record.status is Status.COMPLETE:
@@ -124,7 +149,7 @@ def labels(workflow: str, shown: Description) -> Rows:
     return rows
 
 
-STEP_COLUMNS: Final = ("Name", "Type", "State", "Start", "End", "Duration", "Attempts", "Result")
+STEP_COLUMNS: Final = ("Name", "Type", "State", "Start", "End", "Duration", "CPU", "Attempts", "Result")
 
 
 def step_rows(shown: Description, *, with_output: bool, output_max: int) -> Rows:
@@ -133,9 +158,11 @@ def step_rows(shown: Description, *, with_output: bool, output_max: int) -> Rows
         if step.error is not None:
             result = _error_text(step.error)
         elif step.due_ms is not None:
-            result = f"{'retries' if step.kind is StepKind.DO else 'until'} {time_text(step.due_ms)}"
+            result = f"{'retries' if step.attempts else 'until'} {time_text(step.due_ms)}"
         else:
-            result = value_text(step.output)[:output_max] if with_output and step.state == "succeeded" else ""
+            result = value_text(step.output) if with_output and step.state == "succeeded" else ""
+            if len(result) > output_max:
+                result = f"{result[:output_max]}[...output truncated]"
         if step.drift:
             result = "; ".join((*filter(None, [result]), *(f"drift: {drift}" for drift in step.drift)))
         rows.append(
@@ -146,6 +173,7 @@ def step_rows(shown: Description, *, with_output: bool, output_max: int) -> Rows
                 time_text(step.started_ms),
                 time_text(step.ended_ms),
                 _duration(step.started_ms, step.ended_ms),
+                _cpu(step.cpu_us) if step.attempts else "",
                 str(len(step.attempts)) if step.attempts else "",
                 result,
             )
@@ -175,20 +203,29 @@ def attempt_rows(shown: Description) -> Rows:
 
 
 def value_text(value: Any) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False)
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def _awaited_text(awaited: Awaited) -> str:
+    event = f" {awaited.event_type}" if awaited.event_type else ""
+    return f"{awaited.step} ({awaited.kind}{event}) until {time_text(awaited.due_ms)}"
+
+
+def _cpu(cpu_us: int) -> str:
+    return f"{cpu_us / 1000:.3f} ms"
 
 
 def _duration(start_ms: int | None, end_ms: int | None) -> str:
     return "-" if start_ms is None or end_ms is None else f"{(end_ms - start_ms) / 1000:.3f} s"
 
 
-def _iso(at_ms: int | None) -> str | None:
+def iso(at_ms: int | None) -> str | None:
     if at_ms is None:
         return None
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _error_json(error: ErrorRecord | None) -> dict[str, str] | None:
+def error_json(error: ErrorRecord | None) -> dict[str, str] | None:
     return None if error is None else {"name": error.name, "message": error.message}
 
 
@@ -196,12 +233,12 @@ def _error_text(error: ErrorRecord) -> str:
     return f"{error.name}: {error.message}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value with what JSON lacks written as text; bytes as Cloudflare's log shows them."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, set, frozenset)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, bytes):
         return f"[Uint8Array({len(value)} bytes)]"
     if isinstance(value, (datetime, date)):

@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from edge_runtime.actors.answers import Answers
 from edge_runtime.actors.api import ActorAddress, ActorBody, BodyFactory
 from edge_runtime.actors.turns import TurnEnd
 from edge_runtime.actors.writes import ActorWrites
@@ -37,12 +38,14 @@ class TimerMessage:
 
 
 class Delivery:
-    """A message and the promise of its reply."""
+    """A message and the promise of its reply. `identity`: the call may be repeated and is to be answered once; see
+    `actors.answers`."""
 
-    __slots__ = ("message", "reply")
+    __slots__ = ("identity", "message", "reply")
 
-    def __init__(self, message: object) -> None:
+    def __init__(self, message: object, identity: bytes | None = None) -> None:
         self.message = message
+        self.identity = identity
         self.reply: Promise[object] = Promise()
 
     def fail(self, error: BaseException) -> None:
@@ -88,6 +91,7 @@ class Activation(ActorWrites):
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._begin_pending = True
+        self._answers = Answers(self)
         self._open: set[Delivery] = set()
         """Begun and not answered."""
 
@@ -183,6 +187,8 @@ class Activation(ActorWrites):
             result: object
             if isinstance(delivery.message, TimerMessage):
                 result = await self._timer(self._body, delivery.message)
+            elif delivery.identity is not None:
+                result = await self._answers.once(delivery.identity, self._body, delivery.message)
             else:
                 result = await self._body.receive(delivery.message)
         except trio.Cancelled:
@@ -244,8 +250,7 @@ class Activation(ActorWrites):
             else:
                 reply.resolve(result)
 
-        self.flush()
-        self.output.wait().add_done_callback(send)
+        self.when_over().add_done_callback(send)
 
     async def stop(self, refusal: ActorBroken) -> None:
         """End the activation in an orderly way; returns when the body has stopped and its writes are durable.

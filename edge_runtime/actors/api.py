@@ -22,6 +22,7 @@ class ActorKind(StrEnum):
     OBJECT = "object"
     WORKFLOW = "workflow"
     CRON = "cron"
+    SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class ActorAddress:
 
     `worker` is the worker whose script holds the class. `namespace` is the class name of a Durable Object, the
     name of a workflow, the expression of a cron trigger. `id` is 64 hex digits for objects, the instance id for
-    workflows, "" for cron.
+    workflows, "" for cron. A workflow's schedule has the workflow's name and the cron expression.
     """
 
     worker: str
@@ -81,6 +82,9 @@ class ActorContext(Protocol):
 
     def discard_turn(self) -> None:
         """Drop the present turn's batch."""
+
+    def timers_changed(self) -> None:
+        """A timer of another actor was written: have the host look."""
 
     def commit(self, batch: Batch) -> Promise[None]:
         """Queue a batch of this actor; the output gate stays closed until it is durable.
@@ -157,8 +161,15 @@ class ActorHost(Protocol):
     def register(self, worker: str, kind: ActorKind, namespace: str, factory: BodyFactory) -> None:
         """Make a namespace reachable; before `run`."""
 
-    def deliver(self, address: ActorAddress, message: object, *, name: str | None = None) -> Promise[object]:
+    def deliver(
+        self, address: ActorAddress, message: object, *, name: str | None = None, identity: bytes | None = None
+    ) -> Promise[object]:
         """Send a message; activates the actor if it is not in memory.
+
+        `identity` (a key of Table.ANSWERS) is that of a call which may be repeated, after a crash too: the reply is
+        stored together with what the body writes for it, and a repetition gets that reply. Whoever repeats the call
+        no more deletes the record. A body that waits for its own writes to be durable before it returns has them
+        committed without the reply.
 
         Messages sent to one address by one caller are delivered in the order of these calls. The reply is held by the
         actor's output gate. Rejects with the body's error, with ActorBroken if the actor was reset, with UsageError if

@@ -34,14 +34,23 @@ class LocalActorHost:
     """`actors.api.ActorHost` for one isolate, which owns every actor of its worker."""
 
     def __init__(
-        self, store: Store, clock: Clock, random: Randomness, offload: Offload, events: Events, worker: str
+        self,
+        store: Store,
+        clock: Clock,
+        random: Randomness,
+        offload: Offload,
+        events: Events,
+        worker: str,
+        sweep_s: float = ACTOR_SWEEP_S,
     ) -> None:
+        """`sweep_s`: how often idle actors are looked for."""
         self._store = store
         self._clock = clock
         self._random = random
         self._offload = offload
         self._events = events
         self._worker = worker
+        self._sweep_s = sweep_s
         self._factories: dict[tuple[str, ActorKind, str], BodyFactory] = {}
         self._activations: dict[ActorAddress, Activation] = {}
         self._settling: dict[ActorAddress, Promise[None]] = {}
@@ -90,7 +99,9 @@ class LocalActorHost:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    def deliver(self, address: ActorAddress, message: object, *, name: str | None = None) -> Promise[object]:
+    def deliver(
+        self, address: ActorAddress, message: object, *, name: str | None = None, identity: bytes | None = None
+    ) -> Promise[object]:
         if (address.worker, address.kind, address.namespace) not in self._factories:
             return Promise.rejected(
                 UsageError(f"worker {address.worker} has no {address.kind} namespace {address.namespace!r}")
@@ -98,7 +109,7 @@ class LocalActorHost:
         activation = self._activations.get(address)
         if activation is not None and activation.undone >= ACTOR_QUEUE_MAX:
             return Promise.rejected(ActorBroken(OVERLOADED, retryable=False, overloaded=True, reset=False))
-        return self._deliver(address, Delivery(message), name)
+        return self._deliver(address, Delivery(message, identity), name)
 
     def _deliver(self, address: ActorAddress, delivery: Delivery, name: str | None) -> Promise[object]:
         activation = self._activations.get(address)
@@ -282,7 +293,7 @@ class LocalActorHost:
             if not self._activations:
                 self._populated = trio.Event()
                 await self._populated.wait()
-            await trio.sleep(ACTOR_SWEEP_S)
+            await trio.sleep(self._sweep_s)
             now_s = self._clock.monotonic_s()
             for activation in list(self._activations.values()):
                 if activation.closing:

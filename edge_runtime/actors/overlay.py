@@ -215,4 +215,5 @@ class Overlay:
 
     def when_durable(self) -> Promise[None]:
         """Resolves when everything written so far is durable."""
+        self._context.flush()
         return Promise.resolved(None) if self._turn is None else self._turn.durable

@@ -52,6 +52,7 @@ class ActorWrites:
         self._broken = broken
         self._record: ActorRecord | None = None
         self._turn: Turn | None = None
+        self._joined = 0
         self._commits: deque[float] = deque()
 
     @property
@@ -91,8 +92,24 @@ class ActorWrites:
         turn = self._turn
         if turn is None:
             turn = self._turn = Turn()
-            self._turn_end.soon(self.flush)
+            self._turn_end.soon(self._turn_over)
         return turn
+
+    def join_turns(self) -> None:
+        """Let turns go on into one another until `part_turns`, so that what they write is committed together.
+
+        Something that waits for writes to be durable cuts the turn in two all the same: it might be waited for.
+        """
+        self._joined += 1
+
+    def part_turns(self) -> None:
+        self._joined -= 1
+        if not self._joined:
+            self.flush()
+
+    def _turn_over(self) -> None:
+        if not self._joined:
+            self.flush()
 
     def flush(self) -> None:
         turn, self._turn = self._turn, None
@@ -154,6 +171,23 @@ class ActorWrites:
         turn = self._turn
         if turn is None or not turn.confirmed:
             return self.output.wait()
+        if self._joined:
+            self.flush()
+            return self.output.wait()
+        return self._turn_durable(turn)
+
+    def when_over(self) -> Promise[None]:
+        """As `when_durable`, once the present turn has ended by itself, if it is joined, or now."""
+        turn = self._turn
+        if self._joined and turn is not None and turn.confirmed:
+            return self._turn_durable(turn)
+        self._turn_over()
+        return self.output.wait()
+
+    def timers_changed(self) -> None:
+        self._timer_written(self.clock.now_ms())
+
+    def _turn_durable(self, turn: Turn) -> Promise[None]:
         promise: Promise[None] = Promise()
 
         def pass_on(durable: Promise[None]) -> None:

@@ -53,6 +53,7 @@ class _Limits(msgspec.Struct, frozen=True):
 class _Edge(msgspec.Struct, frozen=True):
     flavour: Literal["trio", "asyncio"] | None = None
     blocked_ms: Annotated[int, msgspec.Meta(ge=BLOCKED_MS_MIN, le=BLOCKED_MS_MAX)] = BLOCKED_MS_DEFAULT
+    drift: Literal["strict", "lenient"] = "strict"
     memory_mb: Annotated[int, msgspec.Meta(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX)] = MEMORY_MB_DEFAULT
 
 
@@ -98,6 +99,7 @@ def load_config(path: Path, kinds: Sequence[SectionReader], *, environment: str 
             crons=_crons(settings),
             routes=decode_routes(settings.values.get("route"), settings.values.get("routes"), settings.where),
             limits=WorkerLimits(limits.cpu_ms, limits.subrequests, edge.blocked_ms, edge.memory_mb),
+            drift=edge.drift,
             requirements=read_requirements(file.parent),
             # Evaluated last: all of the above may warn.
             warnings=tuple(dict.fromkeys(warnings)),

@@ -102,6 +102,8 @@ class WorkerConfig:
     crons: tuple[str, ...]
     routes: tuple[Route, ...]
     limits: WorkerLimits
+    drift: Literal["strict", "lenient"] = "strict"
+    """Ours (`[edge] drift`): whether workflow instances stop when their script differs from what they have done."""
     requirements: tuple[str, ...] = ()
     """`[project] dependencies` of the pyproject.toml beside the wrangler file."""
     warnings: tuple[str, ...] = field(default=())

@@ -49,6 +49,7 @@ from edge_runtime.metering.meter import ChildTaskMeter
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
 from edge_runtime.store.api import Store
 from edge_runtime.store.lmdb_store import open_store
+from edge_runtime.store.transaction import EventStore
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
 from edge_runtime.workers.environment import fill_env
@@ -134,7 +135,7 @@ class _Isolate:
             runtime = BindingRuntime(
                 worker=config,
                 version=task.version,
-                store=self._store,
+                store=EventStore(self._store),
                 clock=self._clock,
                 random=random,
                 offload=offload,

@@ -26,6 +26,7 @@ class Table(StrEnum):
     JOURNAL = "journal"  # workflows.journal: entries of instances
     INSTANCES = "instances"  # workflows: one record per instance
     INBOX = "inbox"  # workflows: events and commands not yet consumed
+    ANSWERS = "answers"  # actors: replies to calls that may be repeated, by the caller's identity
     TIMERS = "timers"  # actors.timers: by worker and due time
     LEDGER = "ledger"  # metering.ledger: usage by hour
 

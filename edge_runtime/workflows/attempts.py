@@ -15,11 +15,12 @@ from edge_runtime.config.durations import parse_duration_ms
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event
 from edge_runtime.limits import RETRY_DELAY_ANSWER_MS, STEP_RESULT_MAX
 from edge_runtime.metering.meter import measure_call
-from edge_runtime.promise import Promise
+from edge_runtime.store.transaction import Transaction
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.js_values import JsDict
-from edge_runtime.workflows import payloads
+from edge_runtime.workflows import journal, payloads
+from edge_runtime.workflows.blocking import run_interruptible
 from edge_runtime.workflows.branches import current_branch
 from edge_runtime.workflows.effects import (
     AskDelay,
@@ -29,35 +30,63 @@ from edge_runtime.workflows.effects import (
     Input,
     RunRaised,
     StartAttempt,
+    Undo,
+    Value,
 )
-from edge_runtime.workflows.errors import FATAL, INTERNAL, TIMEOUT, error_of, is_non_retryable, record_of
+from edge_runtime.workflows.errors import (
+    FATAL,
+    INTERNAL,
+    TIMEOUT,
+    error_of,
+    is_non_retryable,
+    record_of,
+    retry_after_ms,
+)
+from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import StepKey
 from edge_runtime.workflows.step_config import DelayFunction
+
+PutIn = Callable[[Input, Transaction | None], None]
+Work = Callable[[EventContext, "Call", StartAttempt | AskDelay], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the script gave to `step.do`. `run` is called with the step's ctx and may be sync or async."""
+    """What the script gave to `step.do`. `run` is called with a function that makes the step's ctx, and may be sync or
+    async."""
 
-    run: Callable[[Any], Any]
+    run: Callable[[Callable[[], Any]], Any]
     blocking: bool
     """A plain function: it runs in a thread."""
     delay: DelayFunction | None
     shown_config: Mapping[str, Any]
+    undo: Call | None = None
+    """The step's rollback handler."""
+    transactional: bool = False
+    """What it writes through bindings is committed with its result."""
 
 
 class Attempts:
     """The attempts of one activation. Each ends with one input to the engine, unless it was cancelled.
 
-    Their tasks belong to `run_event`, so they end with the run; what the callbacks start and use belongs to an event
-    of each attempt's own.
+    They end with the driver, which calls `cancel`; what the callbacks start and use belongs to an event of each
+    attempt's own.
     """
 
-    def __init__(self, context: ActorContext, run_event: EventContext, put_in: Callable[[Input], None]) -> None:
+    def __init__(
+        self,
+        context: ActorContext,
+        run_event: EventContext,
+        put_in: PutIn,
+        interceptor: Interceptor | None = None,
+    ) -> None:
         self._context = context
+        self._interceptor = interceptor
         self._run_event = run_event
         self._put_in = put_in
         self._scopes: set[trio.CancelScope] = set()
+        self._cancelled = False
+        self._all_left = trio.Event()
         self.calls: dict[StepKey, Call] = {}
 
     @property
@@ -65,117 +94,157 @@ class Attempts:
         return bool(self._scopes)
 
     def cancel(self) -> None:
+        self._cancelled = True
         for scope in self._scopes:
             scope.cancel()
 
+    async def wait_ended(self) -> None:
+        """After `cancel`: return when no callback runs any more, as far as it can be ended at all."""
+        if self._scopes:
+            await self._all_left.wait()
+
+    def _leave(self, scope: trio.CancelScope) -> None:
+        self._scopes.discard(scope)
+        if self._cancelled and not self._scopes:
+            self._all_left.set()
+
     def start(self, effect: StartAttempt) -> None:
-        self._spawn(effect.key, self._attempt, effect)
+        work = self._attempt if self._interceptor is None else self._intercepted
+        self._begin(effect, work, effect.config.timeout_ms)
 
     def ask_delay(self, effect: AskDelay) -> None:
-        self._spawn(effect.key, self._ask_delay, effect)
+        self._begin(effect, self._ask_delay, RETRY_DELAY_ANSWER_MS)
 
-    def _spawn(
-        self,
-        key: StepKey,
-        work: Callable[[EventContext, Call, Any], Awaitable[tuple[Input, str]]],
-        effect: StartAttempt | AskDelay,
-    ) -> None:
-        scope = trio.CancelScope()
+    def _begin(self, effect: StartAttempt | AskDelay, work: Work, timeout_ms: int) -> None:
+        scope = trio.CancelScope(deadline=trio.current_time() + timeout_ms / 1000)
         self._scopes.add(scope)
-        name = f"{self._context.address.namespace}/{key.name}"
-        event = self._context.events.begin(EventKind.STEP, name, actor=self._context)
-        call = self.calls[key]
-        ended = self._run_event.spawn(self._within, scope, partial(work, event, call, effect))
-        detail = f"{self._context.address.id} {key} attempt {effect.attempt}"
-        ended.add_done_callback(partial(self._ended, scope, event, detail))
+        self._run_event.start(self._live, effect, self.calls[effect.key], work, scope)
 
-    async def _within(
-        self, scope: trio.CancelScope, work: Callable[[], Awaitable[tuple[Input, str]]]
-    ) -> tuple[Input, str] | None:
+    async def _live(self, effect: StartAttempt | AskDelay, call: Call, work: Work, scope: trio.CancelScope) -> None:
+        """The task of an attempt, or of a question for its delay."""
         current_branch.set(None)
-        with scope:
-            return await work()
-        return None
-
-    def _ended(
-        self, scope: trio.CancelScope, event: EventContext, detail: str, ended: Promise[tuple[Input, str] | None]
-    ) -> None:
-        self._scopes.discard(scope)
-        outcome = ended.result() if ended.error is None else None
-        if outcome is None or scope.cancel_called:
-            self._context.events.end(event, Outcome.CANCELED, detail)
-            return
-        input, error = outcome
-        self._context.events.end(event, Outcome.EXCEPTION if error else Outcome.OK, detail, error)
-        self._put_in(input)
-
-    async def _attempt(self, event: EventContext, call: Call, effect: StartAttempt) -> tuple[Input, str]:
-        """Run the callback once; returns the engine's input and the error's text for the log."""
-        key, attempt, timeout_ms = effect.key, effect.attempt, effect.config.timeout_ms
+        key, events = effect.key, self._context.events
+        event = events.begin(EventKind.STEP, f"{self._context.address.namespace}/{key.name}", actor=self._context)
         result: Any = None
         error: BaseException | None = None
-        with trio.CancelScope(deadline=trio.current_time() + timeout_ms / 1000) as timeout:
-            try:
-                result = await self._run(event, call, self._ctx(call, key, attempt))
-            except trio.Cancelled:
-                raise
-            except BaseExceptionGroup as group:
-                cancelled, error = group.split(trio.Cancelled)
-                if cancelled is not None:
-                    raise cancelled from None
-            except BaseException as raised:
-                error = raised
-        if timeout.cancel_called:
-            record = ErrorRecord(TIMEOUT, f"Execution timed out after {timeout_ms}ms")
-            return AttemptRaised(key, attempt, record), record.message
-        if error is not None:
-            record = record_of(error)
-            return AttemptRaised(key, attempt, record, not is_non_retryable(error)), record.traceback or str(error)
-        return _judge(key, attempt, result)
+        try:
+            with scope:
+                result = await work(event, call, effect)
+        except trio.Cancelled:
+            self._leave(scope)
+            self._end(event, effect, Outcome.CANCELED)
+            raise
+        except BaseExceptionGroup as group:
+            cancelled, error = group.split(trio.Cancelled)
+            if cancelled is not None:
+                self._leave(scope)
+                self._end(event, effect, Outcome.CANCELED)
+                raise cancelled from None
+        except BaseException as raised:
+            error = raised
+        self._leave(scope)
+        if self._cancelled:
+            self._end(event, effect, Outcome.CANCELED)
+            return
+        if isinstance(effect, StartAttempt):
+            input, text = _judge(effect, result, error, event.meter.cpu_us, timed_out=scope.cancel_called)
+        else:
+            input, text = _judge_delay(effect, result, error, timed_out=scope.cancel_called)
+        self._end(event, effect, Outcome.EXCEPTION if text else Outcome.OK, text)
+        if event.transaction is not None:
+            event.transaction.closed = True
+        self._put_in(input, event.transaction)
 
-    async def _run(self, event: EventContext, call: Call, ctx: Any) -> Any:
+    def _end(self, event: EventContext, effect: StartAttempt | AskDelay, outcome: Outcome, error: str = "") -> None:
+        detail = f"{self._context.address.id} {effect.key} attempt {effect.attempt}"
+        self._context.events.end(event, outcome, detail, error)
+
+    async def _attempt(self, event: EventContext, call: Call, effect: StartAttempt | AskDelay) -> Any:
+        """Run the callback once."""
+        ctx = partial(_ctx, call, effect)
+        if call.transactional:
+            event.transaction = Transaction(journal.answers_key(self._context.address, effect.key))
         if not call.blocking:
             return await event.run(call.run, ctx)
         outer = current_event.set(event)
         try:
-            result = await self._context.offload(measure_call, event.meter, call.run, ctx)
+            result = await run_interruptible(self._context.offload, event, measure_call, event.meter, call.run, ctx)
         finally:
             current_event.reset(outer)
         return await event.run(_same, result) if inspect.isawaitable(result) else result
 
-    async def _ask_delay(self, event: EventContext, call: Call, effect: AskDelay) -> tuple[Input, str]:
-        """Ask the script's delay function, or fail the step as Cloudflare does when it gives no usable answer."""
-        key, attempt = effect.key, effect.attempt
-        given = JsDict(ctx=self._ctx(call, key, attempt), error=error_of(effect.error))
-        text = f"the delay function did not answer within {RETRY_DELAY_ANSWER_MS} ms"
-        with trio.move_on_after(RETRY_DELAY_ANSWER_MS / 1000):
-            try:
-                if call.delay is None:
-                    raise TypeError("the step was recorded with a delay function and has none now")
-                answer = await event.run(call.delay, given)
-                return DelayComputed(key, attempt, parse_duration_ms(answer)), ""
-            except trio.Cancelled:
-                raise
-            except Exception as error:
-                text = f"the delay function failed: {type(error).__name__}: {error}"
-        return DelayComputed(key, attempt, 0, ErrorRecord("NonRetryableDelayError", text)), text
+    async def _intercepted(self, event: EventContext, call: Call, effect: StartAttempt | AskDelay) -> Any:
+        assert isinstance(effect, StartAttempt), "the effect that this is called for"
+        assert self._interceptor is not None, "what this is called for"
+        run = partial(self._attempt, event, call, effect)
+        return await self._interceptor.attempt(self._context.address, event, effect, run)
 
-    def _ctx(self, call: Call, key: StepKey, attempt: int) -> Any:
-        return from_wire(
-            {"step": {"name": key.name, "count": key.occurrence}, "attempt": attempt, "config": call.shown_config}
-        )
+    async def _ask_delay(self, event: EventContext, call: Call, effect: StartAttempt | AskDelay) -> int:
+        """Ask the script's delay function."""
+        assert isinstance(effect, AskDelay), "the effect that this is called for"
+        if call.delay is None:
+            raise TypeError("the step was recorded with a delay function and has none now")
+        given = JsDict(ctx=_ctx(call, effect), error=error_of(effect.error))
+        return parse_duration_ms(await event.run(call.delay, given))
 
 
-def _judge(key: StepKey, attempt: int, result: Any) -> tuple[Input, str]:
+def _ctx(call: Call, effect: StartAttempt | AskDelay) -> Any:
+    if isinstance(effect, StartAttempt) and effect.undo is not None:
+        return _undo_ctx(call, effect.undo)
+    key = effect.key
+    return from_wire(
+        {"step": {"name": key.name, "count": key.occurrence}, "attempt": effect.attempt, "config": call.shown_config}
+    )
+
+
+def _undo_ctx(call: Call, undo: Undo) -> Any:
+    """What a rollback handler is given: the step as it was, its result, and why it is undone."""
+    key, result = undo.key, undo.result
+    step = {"name": key.name, "count": key.occurrence}
+    return JsDict(
+        ctx=from_wire({"step": step, "attempt": undo.attempt, "config": call.shown_config}),
+        error=error_of(undo.error),
+        output=payloads.decode(result.encoded) if isinstance(result, Value) and result.encoded is not None else None,
+        stepName=f"{key.name}-{key.occurrence}",
+    )
+
+
+def _judge(
+    effect: StartAttempt, result: Any, error: BaseException | None, cpu_us: int, *, timed_out: bool
+) -> tuple[Input, str]:
+    """The engine's input and the error's text for the log."""
+    key, attempt = effect.key, effect.attempt
+    if timed_out:
+        record = ErrorRecord(TIMEOUT, f"Execution timed out after {effect.config.timeout_ms}ms")
+        return AttemptRaised(key, attempt, record, cpu_us=cpu_us), record.message
+    if error is not None:
+        record = record_of(error)
+        after_ms = retry_after_ms(error)
+        raised = AttemptRaised(key, attempt, record, not is_non_retryable(error), cpu_us, after_ms)
+        return raised, record.traceback or record.message
+    if effect.undo is not None:
+        return AttemptSucceeded(key, attempt, b"", cpu_us), ""
     try:
         encoded = payloads.encode_result(result)
-    except Exception as error:
-        text = f'Step "{key}" returned a value which is not serialisable: {error}'
-        return RunRaised(ErrorRecord(FATAL, text)), text
+    except Exception as refusal:
+        text = f'Step "{key}" returned a value which is not serialisable: {refusal}'
+        return RunRaised(ErrorRecord(FATAL, text), rollback=False), text
     if len(encoded) > STEP_RESULT_MAX:
         text = f"Step {key} output is too large. Maximum allowed size is 1MiB."
-        return AttemptRaised(key, attempt, ErrorRecord(INTERNAL, text), retryable=False), text
-    return AttemptSucceeded(key, attempt, encoded), ""
+        return AttemptRaised(key, attempt, ErrorRecord(INTERNAL, text), retryable=False, cpu_us=cpu_us), text
+    return AttemptSucceeded(key, attempt, encoded, cpu_us), ""
+
+
+def _judge_delay(effect: AskDelay, result: Any, error: BaseException | None, *, timed_out: bool) -> tuple[Input, str]:
+    """The delay, or the failure of the step, which is Cloudflare's rule where there is no usable answer."""
+    key, attempt = effect.key, effect.attempt
+    if timed_out:
+        text = f"the delay function did not answer within {RETRY_DELAY_ANSWER_MS} ms"
+    elif error is not None:
+        text = f"the delay function failed: {type(error).__name__}: {error}"
+    else:
+        return DelayComputed(key, attempt, result), ""
+    return DelayComputed(key, attempt, 0, ErrorRecord("NonRetryableDelayError", text)), text
 
 
 async def _same(awaitable: Awaitable[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""What may be asked of instances from outside: create, send an event, look.
+"""What may be asked of instances from outside: create, send an event or a command, look.
 
 Everything goes through the store, so it works from any process, whether or not the instance is in memory or its
 worker is running: what is left for the instance is committed together with a wake-up of its actor. Afterwards tell the
@@ -16,10 +16,12 @@ from edge_runtime.actors.api import ActorAddress
 from edge_runtime.limits import EVENT_PAYLOAD_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS
 from edge_runtime.seams import Clock, Randomness
 from edge_runtime.store.api import Batch, Snapshot, Table
-from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows import inbox, instances, journal, restart
 from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.inbox import Command, Delete, Restart, Terminate
 from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.journal import Created
+from edge_runtime.workflows.journal import Created, JournalBroken
+from edge_runtime.workflows.restart import Origin
 from edge_runtime.workflows.step_config import read_duration_ms, read_event_type
 
 
@@ -32,6 +34,11 @@ class NewInstance:
     success_retention_ms: int = INSTANCE_RETENTION_MS
     error_retention_ms: int = INSTANCE_RETENTION_MS
     trigger: str = "binding"
+    delay_ms: int = 0
+    """How long after its creation it starts."""
+    cron: str = ""
+    scheduled_ms: int | None = None
+    """For trigger "cron": the schedule and the time it stands for."""
 
 
 def check_id(id: object) -> str:
@@ -43,6 +50,13 @@ def check_id(id: object) -> str:
             "hyphens and underscores, not beginning with a hyphen",
         )
     return id
+
+
+def check_address(id: object) -> str:
+    """The id of an instance that may exist: those that schedules create are of a wider form. Raises WorkflowError."""
+    if not instances.is_addressable(id):
+        raise WorkflowError("instance.invalid_id", "Instance ID is invalid")
+    return str(id)
 
 
 def read_retention(given: object) -> tuple[int, int]:
@@ -86,23 +100,34 @@ def create(
     if len(new.params) > EVENT_PAYLOAD_MAX:
         raise WorkflowError("instance.invalid_params", _too_large("params", len(new.params)))
     now_ms = clock.now_ms()
-    stored, digest = journal.encode(
-        Created(seq=1, at_ms=now_ms, params=new.params, trigger=new.trigger), journal.FIRST_DIGEST
+    stored, _ = journal.encode(
+        [
+            Created(
+                seq=1,
+                at_ms=now_ms,
+                params=new.params,
+                trigger=new.trigger,
+                cron=new.cron,
+                scheduled_ms=new.scheduled_ms,
+            )
+        ],
+        journal.FIRST_DIGEST,
     )
+    start_ms = now_ms + new.delay_ms
     record = InstanceRecord(
         status=Status.QUEUED,
         created_ms=now_ms,
         updated_ms=now_ms,
         seq=1,
-        digest=digest,
         version=version,
         success_retention_ms=new.success_retention_ms,
         error_retention_ms=new.error_retention_ms,
+        not_before_ms=start_ms if new.delay_ms else 0,
     )
     batch.expect(Table.INSTANCES, instances.record_key(address), None)
     batch.put(Table.JOURNAL, journal.key(worker, workflow, new.id, 1), stored)
     instances.write(batch, address, None, record)
-    timers.wake(batch, address, now_ms, random.uuid())
+    timers.wake(batch, address, start_ms, random.uuid())
 
 
 def already_exists(id: str) -> WorkflowError:
@@ -113,7 +138,10 @@ def find(snapshot: Snapshot, address: ActorAddress) -> InstanceRecord:
     """The record of an instance. Raises WorkflowError "instance.not_found"."""
     record = instances.read(snapshot, address)
     if record is None:
-        raise WorkflowError("instance.not_found", f"workflow {address.namespace} has no instance {address.id!r}")
+        raise WorkflowError(
+            "instance.not_found",
+            f"Instance does not exist: workflow {address.namespace} has no instance {address.id!r}",
+        )
     return record
 
 
@@ -140,8 +168,56 @@ def send_event(
             "instance.not_running", f"Cannot send an event to instance {address.id!r}: it is {record.status} already"
         )
     now_ms = clock.now_ms()
-    instances.put_event(batch, address, random.ordered_id(), checked, payload, now_ms)
+    inbox.put_event(batch, address, random.ordered_id(), checked, payload, now_ms)
     timers.wake(batch, address, now_ms, random.uuid())
+
+
+def command(
+    batch: Batch, snapshot: Snapshot, address: ActorAddress, wanted: Command, *, clock: Clock, random: Randomness
+) -> None:
+    """Leave a command for an instance. A pause or resume of a finished instance is accepted and has no effect.
+
+    Raises WorkflowError "instance.not_found", "instance.cannot_terminate" and "instance.cannot_restart".
+    """
+    record = find(snapshot, address)
+    if isinstance(wanted, Terminate) and record.finished:
+        raise WorkflowError("instance.cannot_terminate", "Cannot terminate instance since its on a finite state")
+    if isinstance(wanted, Restart) and wanted.origin is not None:
+        _require_origin(snapshot, address, record, wanted.origin)
+    if record.finished and not isinstance(wanted, Restart | Delete):
+        return
+    now_ms = clock.now_ms()
+    inbox.put_command(batch, address, random.ordered_id(), wanted, now_ms)
+    timers.wake(batch, address, now_ms, random.uuid())
+
+
+def _require_origin(snapshot: Snapshot, address: ActorAddress, record: InstanceRecord, origin: Origin) -> None:
+    try:
+        entries = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
+    except JournalBroken as error:
+        raise WorkflowError("instance.cannot_restart", f"The journal of the instance is damaged: {error}") from None
+    if restart.find(entries, origin) is None:
+        raise WorkflowError("instance.cannot_restart", f'Step "{origin.name}" not found in execution history')
+
+
+def read_origin(given: object) -> Origin:
+    """The step of `restart({"from": ...})`. Raises TypeError."""
+    allowed = "a dict with name, and perhaps count and type"
+    if not isinstance(given, Mapping):
+        raise TypeError(f"restart: from: found {type(given).__name__}; allowed: {allowed}")
+    unknown = set(given) - {"name", "count", "type"}
+    if unknown:
+        raise TypeError(f"restart: from: found the unknown key {min(map(str, unknown))!r}; allowed: {allowed}")
+    name, count, kind = given.get("name"), given.get("count"), given.get("type")
+    count = 1 if count is None else count
+    kind = "do" if kind is None else kind
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"restart: from.name: found {name!r}; allowed: the name of a step")
+    if isinstance(count, bool) or not isinstance(count, int | float) or count < 1 or count != int(count):
+        raise TypeError(f"restart: from.count: found {count!r}; allowed: a whole number from 1")
+    if kind not in restart.TYPES:
+        raise TypeError(f"restart: from.type: found {kind!r}; allowed: {', '.join(restart.TYPES)}")
+    return Origin(name, int(count), str(kind))
 
 
 def _too_large(what: str, size: int) -> str:

@@ -105,8 +105,8 @@ class DecoratedStep:
     ) -> Promise[Any]:
         found = values or {}
 
-        def call(ctx: Any) -> Any:
-            return self._function(*(ctx if item is CTX else found[at] for at, item in enumerate(plan)))
+        def call(make_ctx: Callable[[], Any]) -> Any:
+            return self._function(*(make_ctx() if item is CTX else found[at] for at, item in enumerate(plan)))
 
         return self._run(reserved, call, self._blocking)
 

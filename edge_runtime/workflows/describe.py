@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.store.api import Snapshot
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import journal, payloads
-from edge_runtime.workflows.instances import InstanceRecord
+from edge_runtime.workflows import inbox, journal, payloads
+from edge_runtime.workflows.effects import EventArrived
+from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.journal import (
     AttemptFailed,
     AttemptReleased,
@@ -20,6 +21,12 @@ from edge_runtime.workflows.journal import (
     EventReceived,
     Finished,
     JournalBroken,
+    Paused,
+    PauseRequested,
+    Restarted,
+    Resumed,
+    RollbackEnded,
+    RollbackStarted,
     StepFailed,
     StepKey,
     StepKind,
@@ -36,6 +43,7 @@ class AttemptView:
     started_ms: int
     ended_ms: int | None = None
     error: ErrorRecord | None = None
+    cpu_us: int = 0
     interrupted: bool = False
     """Cut short by an orderly stop; it did not count."""
 
@@ -55,7 +63,8 @@ class StepView:
     position: int
     started_ms: int
     state: str
-    """running, sleeping, waiting, retrying, interrupted, succeeded, failed or skipped."""
+    """running, sleeping, waiting, retrying, interrupted, succeeded, failed, skipped; and cut where the instance ended
+    before the step did."""
     ended_ms: int | None = None
     due_ms: int | None = None
     """When a sleep or the next attempt is due, or a wait ends."""
@@ -63,12 +72,25 @@ class StepView:
     output: Any = None
     error: ErrorRecord | None = None
     sensitive: bool = False
+    rollback: bool = False
+    """It has a rollback handler."""
     attempts: list[AttemptView] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return str(self.key)
+
+    @property
+    def cpu_us(self) -> int:
+        return sum(attempt.cpu_us for attempt in self.attempts)
+
+
+class Moment(NamedTuple):
+    """Something that happened to the instance as a whole."""
+
+    at_ms: int
+    text: str
 
 
 @dataclass(slots=True)
@@ -81,6 +103,19 @@ class Description:
     steps: list[StepView]
     notes: list[str]
     """What was found wrong with the journal, and drift that belongs to no step that is shown."""
+    moments: list[Moment] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    """Commands that the instance has not yet taken."""
+    events_waiting: int = 0
+    cron: str = ""
+
+    @property
+    def awaited(self) -> list[StepView]:
+        """What the instance waits for, soonest first."""
+        if self.record.status not in (Status.WAITING, Status.PAUSED, Status.QUEUED):
+            return []
+        open_steps = [step for step in self.steps if step.due_ms is not None]
+        return sorted(open_steps, key=lambda step: step.due_ms or 0)
 
 
 def describe(snapshot: Snapshot, address: ActorAddress, record: InstanceRecord) -> Description:
@@ -93,19 +128,58 @@ def describe(snapshot: Snapshot, address: ActorAddress, record: InstanceRecord) 
         notes.append(f"journal: {error}")
     output = None if record.output is None else payloads.decode_plain(record.output)
     shown = Description(address.id, record, None, output, "", [], notes)
+    for item in inbox.read(snapshot, address):
+        if isinstance(item, EventArrived):
+            shown.events_waiting += 1
+        else:
+            shown.pending.append(inbox.name_of(item))
     steps: dict[StepKey, StepView] = {}
+    pausing_ms = 0
     for entry in entries:
+        if isinstance(entry, PauseRequested):
+            pausing_ms = entry.since_ms
+        elif isinstance(entry, Resumed):
+            _shift(steps, pausing_ms, entry.until_ms)
         _tell(entry, shown, steps)
     shown.steps = list(steps.values())
+    if record.finished:
+        for step in shown.steps:
+            if step.ended_ms is None:
+                step.state, step.due_ms = "cut", None
     return shown
+
+
+def _shift(steps: dict[StepKey, StepView], since_ms: int, until_ms: int) -> None:
+    for step in steps.values():
+        if step.due_ms is not None:
+            last = step.attempts[-1].ended_ms if step.attempts else None
+            step.due_ms += max(0, until_ms - max(since_ms, last or step.started_ms))
 
 
 def _tell(entry: Entry, shown: Description, steps: dict[StepKey, StepView]) -> None:
     match entry:
         case Created():
             shown.params, shown.trigger = payloads.decode_plain(entry.params), entry.trigger
+            shown.cron = entry.cron
+        case PauseRequested():
+            shown.moments.append(Moment(entry.at_ms, "pause requested"))
+        case Paused():
+            shown.moments.append(Moment(entry.at_ms, "paused"))
+        case Resumed():
+            shown.moments.append(Moment(entry.at_ms, "resumed"))
+        case Restarted():
+            origin = "" if entry.origin is None else f" from {entry.origin}"
+            shown.moments.append(Moment(entry.at_ms, f"restarted{origin}"))
+        case RollbackStarted():
+            text = f"rollback of {entry.total} steps started: {entry.error.name}: {entry.error.message}"
+            shown.moments.append(Moment(entry.at_ms, text))
+        case RollbackEnded():
+            outcome = "complete" if entry.completed == entry.total else "failed"
+            shown.moments.append(
+                Moment(entry.at_ms, f"rollback {outcome}: {entry.completed} of {entry.total} steps undone")
+            )
         case Finished():
-            return
+            shown.moments.append(Moment(entry.at_ms, entry.status))
         case Drifted():
             if entry.key in steps:
                 steps[entry.key].drift.append(entry.difference)
@@ -127,10 +201,11 @@ def _begun(entry: StepStarted) -> StepView:
         due_ms=entry.due_ms,
         event_type=entry.event_type,
         sensitive=entry.config is not None and entry.config.sensitive,
+        rollback=entry.rollback is not None,
     )
     if entry.skipped:
         view.state, view.ended_ms = "skipped", entry.at_ms
-    elif entry.step is StepKind.DO:
+    elif entry.step in (StepKind.DO, StepKind.ROLLBACK):
         view.attempts.append(AttemptView(1, entry.at_ms))
     else:
         view.state = "waiting" if entry.step is StepKind.WAIT else "sleeping"
@@ -166,3 +241,4 @@ def _advance(
             error = view.error = entry.error
     if last is not None:
         last.ended_ms, last.error, last.interrupted = entry.at_ms, error, isinstance(entry, AttemptReleased)
+        last.cpu_us = 0 if isinstance(entry, AttemptReleased | EventReceived) else entry.cpu_us

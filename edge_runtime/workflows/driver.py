@@ -1,8 +1,11 @@
 """The driver: commits what the engine appends and performs its other effects.
 
-What one input of the engine appends, sets and consumes goes into one batch together with the instance's record. A
-result reaches the script once the entry that records it is durable; an attempt begins without waiting for its entry,
-unless the step runs at most once. When a commit is refused the activation is over: nothing is started any more.
+What one input of the engine appends, sets and consumes goes into one batch, with the instance's record where that
+changes. A result reaches the script once the entry that records it is durable. The start of an attempt waits for the
+batch of the next entry, at most START_HELD_MS: a quick step takes one commit. It is durable before the attempt begins
+where the step runs at most once, and for the first attempts of an activation: so a body that kills the process is
+counted, at the latest when it is run for the second time. When a commit is refused the activation is over: nothing is
+started any more.
 """
 
 from __future__ import annotations
@@ -19,11 +22,15 @@ import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext
-from edge_runtime.limits import REPLAY_STALL_MS
+from edge_runtime.limits import AWAITED_SHOWN_MAX, REPLAY_STALL_MS, ROLLBACK_STALL_MS, START_HELD_MS
 from edge_runtime.promise import Promise
+from edge_runtime.seams import Randomness
+from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
+from edge_runtime.store.transaction import Transaction
+from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.conversion import from_wire
-from edge_runtime.workflows import instances, journal, payloads
+from edge_runtime.workflows import inbox, instances, journal, payloads
 from edge_runtime.workflows.attempts import Attempts, Call
 from edge_runtime.workflows.effects import (
     Append,
@@ -39,23 +46,34 @@ from edge_runtime.workflows.effects import (
     Input,
     Received,
     Refuse,
+    Relaunch,
     Resolve,
     Result,
+    RunStopped,
     SetTimer,
     Stalled,
     StartAttempt,
     Stopped,
+    StopRun,
+    Suspend,
     TimerFired,
     Value,
 )
 from edge_runtime.workflows.engine import Engine
-from edge_runtime.workflows.errors import error_of
-from edge_runtime.workflows.instances import FINAL, InstanceRecord, Status
-from edge_runtime.workflows.journal import StepKey
+from edge_runtime.workflows.errors import DRIFT, error_of
+from edge_runtime.workflows.inbox import DeleteAsked, RestartAsked
+from edge_runtime.workflows.instances import FINAL, Awaited, InstanceRecord, Status
+from edge_runtime.workflows.interception import Interceptor
+from edge_runtime.workflows.journal import ROLLBACK, Entry, StepFailed, StepKey, StepSucceeded, rollback_key
+from edge_runtime.workflows.operation import Phase
 from edge_runtime.workflows.requests import Request
 
 _log = logging.getLogger("edge.workflows")
 
+_DRIFT_TEXT: Final = (
+    "The script does something else than before at {}. The instance is stopped; it goes on with the next version of "
+    "the script that fits, or when it is resumed."
+)
 # How often other tasks get their turn before a script counts as having reacted to a result. A result passes through a
 # few tasks at most: a gather, a task group, the two loops of the asyncio flavour.
 _BREATH_TURNS: Final = 8
@@ -63,10 +81,12 @@ _BREATH_TURNS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the instance ended; `fault` tells the difference that ended it."""
+    """How the engine ended. `finish` is None where the instance has not: it is paused, or begins another activation
+    (`relaunch`), or is stopped; then `fault` tells the difference."""
 
-    finish: Finish
+    finish: Finish | None = None
     fault: str = ""
+    relaunch: bool = False
 
 
 class Driver:
@@ -77,8 +97,11 @@ class Driver:
         context: ActorContext,
         record: InstanceRecord,
         engine: Engine,
+        digest: bytes,
         event: EventContext,
         on_end: Callable[[Ended], None],
+        version: str = "",
+        interceptor: Interceptor | None = None,
     ) -> None:
         self._context = context
         self._address = context.address
@@ -86,16 +109,29 @@ class Driver:
         self._engine = engine
         self._event = event
         self._on_end = on_end
-        self._attempts = Attempts(context, event, self.put_in)
+        self._version = version
+        self._interceptor = interceptor
+        self._attempts = Attempts(context, event, self.put_in, interceptor)
         self._promises: dict[StepKey, Promise[object]] = {}
-        self._digest = record.digest
-        self._durable_seq = record.seq
+        self._transactional: set[StepKey] = set()
+        self._digest = digest
+        self._journal_key = journal.key_prefix(self._address)
+        self._held: list[Entry] = []
+        """Appended and not queued yet, together with nothing else."""
+        self._held_watched = False
+        self._committed_any = False
+        self._durable_seq = engine.seq
         self._last_commit: Promise[None] = Promise.resolved(None)
         self._unsettled: deque[Resolve] = deque()
         self._breathing = False
         self._stall_watched = False
         self._inputs = 0
         self.closed = False
+        self.stop_run: Callable[[], Promise[None]] = lambda: Promise.resolved(None)
+        """Cancels the run; resolves once it has ended."""
+        self.rested: Callable[[], None] = lambda: None
+        """Called when it is durable that the instance waits."""
+        self.on_close: Callable[[], None] = lambda: None
         self.last_active_s = context.clock.monotonic_s()
 
     # For the steps
@@ -107,12 +143,22 @@ class Driver:
     def now_ms(self) -> int:
         return self._context.clock.now_ms()
 
+    @property
+    def random(self) -> Randomness:
+        return self._context.random
+
     def ask(self, request: Request, call: Call | None = None) -> Promise[object]:
         """Ask the engine for a step; the promise is settled already where the journal has the result."""
+        if self._interceptor is not None:
+            request = self._interceptor.request(self._address, request)
         promise: Promise[object] = Promise()
         self._promises[request.key] = promise
         if call is not None:
             self._attempts.calls[request.key] = call
+            if call.transactional:
+                self._transactional.add(request.key)
+            if call.undo is not None:
+                self._attempts.calls[rollback_key(request.key)] = call.undo
         self.put_in(request)
         return promise
 
@@ -123,11 +169,37 @@ class Driver:
         """Something runs or is being written that eviction would cut short."""
         return not self._engine.waiting or self._attempts.running or not self._last_commit.settled
 
-    def read_inbox(self) -> None:
+    @property
+    def waiting(self) -> bool:
+        return self._engine.waiting
+
+    @property
+    def undoing(self) -> bool:
+        return self._engine.undoing
+
+    def read_inbox(self, *, commands_only: bool = False) -> None:
         with self._context.store.snapshot() as snapshot:
-            arrived = instances.read_inbox(snapshot, self._address)
-        for event in arrived:
-            self.put_in(event)
+            arrived = inbox.read(snapshot, self._address)
+        for item in arrived:
+            if not commands_only or not isinstance(item, EventArrived):
+                self.take(item)
+
+    def take(self, item: inbox.Item) -> None:
+        """Put in an event or a command. A restart and a deletion are not the engine's: they end it."""
+        if self.closed:
+            return
+        if isinstance(item, RestartAsked | DeleteAsked):
+            self._on_end(Ended(relaunch=True))
+            self.stop()
+        else:
+            self.put_in(item)
+
+    def queue(self, due_ms: int) -> None:
+        """Show the instance as queued, and look again at `due_ms`: it may go on, and others run."""
+        batch = Batch()
+        self._context.set_timer(batch, due_ms)
+        self._write_record(batch, Status.QUEUED, None)
+        self._commit(batch)
 
     def timer_fired(self) -> None:
         self.put_in(TimerFired())
@@ -140,19 +212,22 @@ class Driver:
 
     def close(self) -> None:
         """Cancel the attempts; whatever they and the script still do has no effect."""
-        self.closed = True
-        self._attempts.cancel()
+        if not self.closed:
+            self.closed = True
+            self._attempts.cancel()
+            self.on_close()
 
     # Inputs and effects
 
-    def put_in(self, input: Input) -> None:
+    def put_in(self, input: Input, writes: Transaction | None = None) -> None:
+        """`writes` become durable with the result that `input` brings, if the engine takes that."""
         if self.closed:
             return
         self._inputs += 1
         if not isinstance(input, TimerFired | EventArrived):
             self.last_active_s = self._context.clock.monotonic_s()
         try:
-            self._perform(self._engine.apply(input, self.now_ms))
+            self._perform(self._engine.apply(input, self.now_ms), writes)
         except Exception as error:
             # A fault of ours must not reach the script nor the task that happened to bring the input.
             _log.exception("workflow %s, instance %s broke", self._address.namespace, self._address.id)
@@ -163,18 +238,21 @@ class Driver:
             self._stall_watched = True
             self._event.spawn(self._watch_stall)
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[Effect], writes: Transaction | None) -> None:
         batch = Batch()
         finish: Finish | None = None
         fault = ""
+        ended: Ended | None = None
         later: list[Effect] = []
+        entries = self._held
+        may_wait = self._committed_any
         for effect in effects:
             match effect:
                 case Append(entry):
-                    stored, self._digest = journal.encode(entry, self._digest)
-                    address = self._address
-                    key = journal.key(address.worker, address.namespace, address.id, entry.seq)
-                    batch.put(Table.JOURNAL, key, stored)
+                    if self._transactional and isinstance(entry, StepSucceeded | StepFailed):
+                        self._end_transaction(batch, entry, writes)
+                    entries.append(entry)
+                    may_wait = may_wait and journal.may_wait(entry)
                 case Consume(inbox_key):
                     batch.delete(Table.INBOX, inbox_key)
                 case SetTimer(due_ms):
@@ -183,40 +261,103 @@ class Driver:
                     finish = effect
                 case Fault(difference):
                     fault = difference
+                case Suspend():
+                    ended = Ended()
+                case Relaunch():
+                    ended = Ended(relaunch=True)
                 case _:
                     later.append(effect)
-        self._write_record(batch, finish)
-        if batch and not self._commit(batch):
-            return
+        status = Status.PAUSED if fault else self._status
+        if finish is not None or batch or status is not self._record.status:
+            self._write_record(batch, status, finish, fault)
+        if batch or (entries and not may_wait):
+            if not self._commit(batch):
+                return
+            if writes is not None:
+                # There may be wake-ups among them.
+                self._last_commit.add_done_callback(lambda _: self._context.timers_changed())
+        elif entries and not self._held_watched:
+            self._held_watched = True
+            self._event.start(self._watch_held)
         for effect in later:
             self._perform_later(effect)
+        if fault:
+            _log.error("workflow %s, instance %s was stopped: %s", self._address.namespace, self._address.id, fault)
+            ended = Ended(fault=fault)
         if finish is not None:
+            ended = Ended(finish)
+        if ended is not None:
+            self._on_end(ended)
             self.close()
-            self._on_end(Ended(finish, fault))
 
-    def _write_record(self, batch: Batch, finish: Finish | None) -> None:
-        old, seq = self._record, self._engine.seq
+    @property
+    def _status(self) -> Status:
+        engine = self._engine
+        if engine.paused:
+            return Status.PAUSED
+        if engine.pausing:
+            return Status.WAITING_FOR_PAUSE
+        if not engine.live:
+            return Status.QUEUED
+        return Status.WAITING if engine.waiting else Status.RUNNING
+
+    def _write_record(self, batch: Batch, status: Status, finish: Finish | None, fault: str = "") -> None:
+        old, now_ms = self._record, self.now_ms
         if finish is None:
-            status = Status.WAITING if self._engine.waiting else Status.RUNNING
-            if seq == old.seq and status is old.status:
-                return
-            self._record = msgspec.structs.replace(old, status=status)
+            error = ErrorRecord(DRIFT, _DRIFT_TEXT.format(fault)) if fault else None
+            stopped_version = self._version if fault else None
+            record = msgspec.structs.replace(
+                old, status=status, awaited=self._awaited(status), error=error, stopped_version=stopped_version
+            )
         else:
-            self._record = finished_record(old, finish, self.now_ms)
-            batch.delete_range(Table.INBOX, *instances.inbox_range(self._address))
-            self._context.set_timer(batch, retained_until_ms(self._record))
-        now_ms = self.now_ms
+            record = finished_record(old, finish, now_ms)
+            # Only what is known: a command may have arrived that nobody has read yet.
+            for inbox_key in self._engine.unread:
+                batch.delete(Table.INBOX, inbox_key)
+            self._context.set_timer(batch, retained_until_ms(record))
         self._record = msgspec.structs.replace(
-            self._record,
-            seq=seq,
-            digest=self._digest,
+            record,
+            seq=self._engine.seq,
             updated_ms=now_ms,
-            started_ms=now_ms if old.started_ms is None else old.started_ms,
+            started_ms=now_ms if old.started_ms is None and self._engine.live else old.started_ms,
         )
         instances.write(batch, self._address, old, self._record)
 
+    def _awaited(self, status: Status) -> tuple[Awaited, ...]:
+        if status is not Status.WAITING:
+            return ()
+        return tuple(
+            Awaited(
+                str(op.key),
+                "retry" if op.phase is Phase.RETRYING else op.started.step,
+                op.due_ms or 0,
+                op.started.event_type,
+            )
+            for op in self._engine.awaited(AWAITED_SHOWN_MAX)
+        )
+
+    def _end_transaction(self, batch: Batch, entry: StepSucceeded | StepFailed, writes: Transaction | None) -> None:
+        if entry.key in self._transactional:
+            self._transactional.remove(entry.key)
+            if writes is not None and isinstance(entry, StepSucceeded):
+                batch.extend(writes.batch)
+            instances.forget_answers(batch, self._address, entry.key)
+
+    async def _watch_held(self) -> None:
+        """Write what waits too long. As long as the script runs: beginning anew takes as much as a step."""
+        while not self.closed and not self._engine.waiting:
+            first = self._held[0] if self._held else None
+            await trio.sleep(START_HELD_MS / 1000)
+            if first is not None and self._held and self._held[0] is first and not self.closed:
+                self._commit(Batch())
+        self._held_watched = False
+
     def _commit(self, batch: Batch) -> bool:
-        """Queue the batch; False if this actor may not write any more."""
+        """Queue the batch with the entries that wait; False if this actor may not write any more."""
+        entries, self._held = self._held, []
+        if entries:
+            stored, self._digest = journal.encode(entries, self._digest)
+            batch.put(Table.JOURNAL, self._journal_key + keys.encode(entries[0].seq), stored)
         committed = self._last_commit = self._context.commit(batch)
         if committed.settled and committed.error is not None:
             self.close()
@@ -229,7 +370,10 @@ class Driver:
             # The host breaks the actor; a new activation replays what is durable.
             self.close()
             return
+        self._committed_any = True
         self._durable_seq = max(self._durable_seq, seq)
+        if self._record.status is Status.WAITING:
+            self.rested()
         while self._unsettled and self._unsettled[0].seq <= self._durable_seq:
             self._settle(self._unsettled.popleft())
 
@@ -243,7 +387,7 @@ class Driver:
             case Refuse(key, error):
                 self._promises.pop(key).reject(error_of(error))
             case StartAttempt():
-                if effect.after_commit:
+                if effect.after_commit or not self._committed_any:
                     self._last_commit.add_done_callback(partial(self._start_committed, effect))
                 else:
                     self._attempts.start(effect)
@@ -253,10 +397,29 @@ class Driver:
                 if not self._breathing:
                     self._breathing = True
                     self._event.spawn(self._breathe)
-            case Append() | Consume() | SetTimer() | Finish() | Fault():
+            case StopRun():
+                self._event.start(self._stop_run, self._replace_attempts())
+            case Append() | Consume() | SetTimer() | Finish() | Fault() | Suspend() | Relaunch():
                 raise AssertionError("committed before")
             case _:
                 assert_never(effect)
+
+    def _replace_attempts(self) -> Attempts:
+        """Cancel what runs, and keep the rollback handlers for the attempts that follow; returns the old ones."""
+        old = self._attempts
+        self._attempts = Attempts(self._context, self._event, self.put_in, self._interceptor)
+        self._attempts.calls.update(item for item in old.calls.items() if item[0].path[:1] == (ROLLBACK,))
+        old.cancel()
+        return old
+
+    async def _stop_run(self, attempts: Attempts) -> None:
+        try:
+            await self.stop_run()
+            await attempts.wait_ended()
+        except trio.Cancelled:
+            self.close()
+            raise
+        self.put_in(RunStopped())
 
     def _start_committed(self, effect: StartAttempt, committed: Promise[None]) -> None:
         if committed.error is None and not self.closed:
@@ -284,7 +447,8 @@ class Driver:
         """Release what is held back once the script has asked for nothing new for a while."""
         while self._engine.holding and not self.closed:
             inputs = self._inputs
-            await self._context.clock.sleep_until_ms(self.now_ms + REPLAY_STALL_MS)
+            stall_ms = ROLLBACK_STALL_MS if self._engine.undoing else REPLAY_STALL_MS
+            await self._context.clock.sleep_until_ms(self.now_ms + stall_ms)
             if self._inputs == inputs and self._engine.holding:
                 self.put_in(Stalled())
         self._stall_watched = False
@@ -311,7 +475,7 @@ def finished_record(record: InstanceRecord, finish: Finish, now_ms: int) -> Inst
     status = Status(finish.status)
     assert status in FINAL, "an instance ends with a final status"
     return msgspec.structs.replace(
-        record, status=status, output=finish.output, error=finish.error, ended_ms=now_ms, updated_ms=now_ms
+        record, status=status, awaited=(), output=finish.output, error=finish.error, ended_ms=now_ms, updated_ms=now_ms
     )
 
 

@@ -8,6 +8,8 @@ the name and the message of the original, as with Cloudflare's SDK.
 from __future__ import annotations
 
 import builtins
+import math
+from datetime import timedelta
 from typing import Final
 
 from edge_runtime.limits import ERROR_TEXT_MAX
@@ -17,6 +19,7 @@ from edge_runtime.workers.workflows import NonRetryableError
 
 FATAL: Final = "WorkflowFatalError"
 INTERNAL: Final = "WorkflowInternalError"
+DRIFT: Final = "NondeterminismError"
 TIMEOUT: Final = "WorkflowTimeoutError"
 _NON_RETRYABLE: Final = "NonRetryableError"
 _KEPT: Final[dict[str, type[Exception]]] = {
@@ -46,7 +49,14 @@ def record_of(error: BaseException) -> ErrorRecord:
     elif isinstance(error, KeyError) and len(error.args) == 1:
         # The text of a KeyError is the repr of its key; made again from that it would be quoted twice.
         message = str(error.args[0])
-    return ErrorRecord(name, message[:ERROR_TEXT_MAX], record.traceback[-ERROR_TEXT_MAX:])
+    return ErrorRecord(
+        _writable(name), _writable(message[:ERROR_TEXT_MAX]), _writable(record.traceback[-ERROR_TEXT_MAX:])
+    )
+
+
+def _writable(text: str) -> str:
+    """With lone surrogates, as names of files may have them, spelled out."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def error_of(record: ErrorRecord) -> Exception:
@@ -59,6 +69,17 @@ def error_of(record: ErrorRecord) -> Exception:
             # A few classes, such as UnicodeDecodeError, are not made from a text alone.
             return JsException(record.message, record.name)
     return JsException(record.message, record.name)
+
+
+def retry_after_ms(error: BaseException) -> int | None:
+    """What `retry_after` of an error says, as several SDKs have it: seconds, also as text, or a timedelta."""
+    given = getattr(error, "retry_after", None)
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    try:
+        wanted = float(seconds)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return math.ceil(wanted * 1000) if 0 <= wanted < math.inf else None
 
 
 def is_non_retryable(error: BaseException) -> bool:

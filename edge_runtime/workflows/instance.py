@@ -2,33 +2,42 @@
 
 Its storage is its journal, its timer is what it waits for next, its mailbox is the inbox table. While it waits for
 nothing but times and events it may leave memory; the next activation replays.
+
+An activation launches the engine, and launches it again where a command asks for it: after a pause, and after a
+restart, which rewrites the journal first.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
 import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext, EventKind, Outcome
-from edge_runtime.limits import INSTANCE_IDLE_MS, STEPS_DEFAULT, WORKFLOW_RESUME_MS
+from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS, STEPS_DEFAULT, WORKFLOW_RESUME_MS
+from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.context import ExecutionContext
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.exports import relaxed_call_args
-from edge_runtime.workflows import instances, journal, payloads
+from edge_runtime.workflows import inbox, instances, journal, payloads
 from edge_runtime.workflows.branches import Branch, current_branch, observe_tasks
 from edge_runtime.workflows.driver import Driver, Ended, finished_record, retained_until_ms
-from edge_runtime.workflows.effects import Finish, RunRaised, RunReturned
+from edge_runtime.workflows.effects import EventArrived, Finish, RunRaised, RunReturned, Woken
 from edge_runtime.workflows.engine import Engine
-from edge_runtime.workflows.errors import fatal, record_of
-from edge_runtime.workflows.instances import InstanceRecord
+from edge_runtime.workflows.errors import DRIFT, fatal, record_of
+from edge_runtime.workflows.inbox import DeleteAsked, Item, RestartAsked
+from edge_runtime.workflows.instances import InstanceRecord, Status
+from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import Created, Entry, JournalBroken
+from edge_runtime.workflows.restart import restarted
+from edge_runtime.workflows.slots import Slots
 from edge_runtime.workflows.steps import WorkflowStep
 
 _log = logging.getLogger("edge.workflows")
@@ -45,85 +54,84 @@ class WorkflowDefinition:
     env: Any
     implicit_dependencies: bool = True
     steps_max: int = STEPS_DEFAULT
+    strict: bool = True
+    """Instances whose script drifts from their journal are stopped."""
+    version: str = ""
+    """Of the script."""
+    interceptor: Interceptor | None = None
 
 
 class WorkflowFactory:
-    """`actors.api.BodyFactory` of one workflow. `idle_ms`: how long an instance that waits stays in memory."""
+    """`actors.api.BodyFactory` of one workflow. `idle_ms`: how long an instance that waits stays in memory; `slots`:
+    who may run, where that is limited."""
 
-    def __init__(self, definition: WorkflowDefinition, idle_ms: int = INSTANCE_IDLE_MS) -> None:
+    def __init__(
+        self, definition: WorkflowDefinition, idle_ms: int = INSTANCE_IDLE_MS, slots: Slots | None = None
+    ) -> None:
         self._definition = definition
         self.idle_ms = idle_ms
+        self._slots = slots
+
+    def intercepted(self, interceptor: Interceptor, idle_ms: int) -> WorkflowFactory:
+        """The same workflow with an interceptor, and another time in memory."""
+        return WorkflowFactory(replace(self._definition, interceptor=interceptor), idle_ms, self._slots)
 
     def __call__(self, context: ActorContext) -> WorkflowInstance:
-        return WorkflowInstance(context, self._definition, self.idle_ms)
+        return WorkflowInstance(context, self._definition, self.idle_ms, self._slots)
 
 
 class Poke:
-    """The message that makes an instance look into its inbox now. The reply is None."""
+    """The message that makes an instance look into its inbox now. The reply is None, once what it read is durable."""
 
 
 class WorkflowInstance:
     """`actors.api.ActorBody` of one instance."""
 
-    def __init__(self, context: ActorContext, definition: WorkflowDefinition, idle_ms: int) -> None:
+    def __init__(
+        self, context: ActorContext, definition: WorkflowDefinition, idle_ms: int, slots: Slots | None
+    ) -> None:
         self._context = context
         self._definition = definition
         self._idle_s = idle_ms / 1000
-        self._record: InstanceRecord | None = None
+        self._slots = slots
         self._driver: Driver | None = None
         self._run_scope = trio.CancelScope()
+        self._run_over: Promise[None] = Promise.resolved(None)
+        self._event: EventContext | None = None
         self._ended: Ended | None = None
+        self._launching = trio.Lock()
         self._stopping = False
+        self._held_back = False
+        """Something may be due and the instance has no slot to go on in."""
 
     # The actor's body
 
     async def start(self) -> None:
-        context, address = self._context, self._context.address
-        with context.store.snapshot() as snapshot:
-            record = self._record = instances.read(snapshot, address)
-            if record is None or record.finished:
-                return
-            try:
-                entries, _ = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq)
-            except JournalBroken as error:
-                self._end_broken(record, error)
-                return
-            events = instances.read_inbox(snapshot, address)
-        engine = Engine(entries, events, due_ms=context.due_ms, steps_max=self._definition.steps_max)
-        event = context.events.begin(EventKind.WORKFLOW, address.namespace, actor=context)
-        self._driver = driver = Driver(context, record, engine, event, self._on_end)
-        running = event.spawn(self._run, event, driver, _created(entries))
-        running.add_done_callback(lambda _: self._run_over(event))
+        async with self._launching:
+            await self._launch()
 
     async def receive(self, message: object) -> object:
-        if self._driver is not None:
-            self._driver.read_inbox()
+        await self._look()
         return None
 
     async def timer(self) -> None:
         context = self._context
-        if self._driver is not None and not self._driver.closed:
-            self._driver.read_inbox()
-            self._driver.timer_fired()
+        driver = await self._look()
+        if driver is not None:
+            if self._held_back:
+                driver.queue(context.clock.now_ms() + QUEUED_LOOK_MS)
+            else:
+                driver.timer_fired()
             return
         # The end may be queued and not yet readable.
         await context.wait_durable()
         with context.store.snapshot() as snapshot:
             record = instances.read(snapshot, context.address)
         batch = Batch()
-        now_ms = context.clock.now_ms()
-        due_ms: int | None = None
-        if record is not None and not record.finished:
-            # This activation is over; another will go on.
-            due_ms = now_ms + WORKFLOW_RESUME_MS
-        else:
-            # What arrived after the end has nobody to read it.
-            batch.delete_range(Table.INBOX, *instances.inbox_range(context.address))
-        if record is not None and record.finished:
-            due_ms = retained_until_ms(record)
-            if due_ms <= now_ms:
-                instances.delete(batch, context.address, record)
-                due_ms = None
+        due_ms = None if record is None else self._next_look_ms(record)
+        if record is not None and record.finished and due_ms is not None and due_ms <= context.clock.now_ms():
+            instances.delete(batch, context.address, record)
+            due_ms = None
         context.set_timer(batch, due_ms)
         await context.commit(batch)
 
@@ -140,17 +148,181 @@ class WorkflowInstance:
     def idle(self) -> bool:
         driver = self._driver
         if driver is None or driver.closed:
-            return True
+            return self._run_over.settled and not self._launching.locked()
         return not driver.busy and self._context.clock.monotonic_s() - driver.last_active_s >= self._idle_s
+
+    def _next_look_ms(self, record: InstanceRecord) -> int | None:
+        """When an instance that has no engine in memory needs attention."""
+        now_ms = self._context.clock.now_ms()
+        if record.finished:
+            return retained_until_ms(record)
+        if record.status is Status.PAUSED:
+            return None
+        if record.status is Status.QUEUED:
+            return record.not_before_ms if record.not_before_ms > now_ms else now_ms + QUEUED_LOOK_MS
+        # This activation is over; another will go on.
+        return now_ms + WORKFLOW_RESUME_MS
+
+    # What others have left
+
+    async def _look(self) -> Driver | None:
+        """Take what is in the inbox; returns the driver if there is one afterwards."""
+        driver = self._live_driver
+        if driver is not None:
+            self._held_back = self._slots is not None and driver.waiting and not self._take_slot(resuming=True)
+            driver.read_inbox(commands_only=self._held_back)
+            if self._slots is not None and not self._held_back and driver.waiting:
+                driver.timer_fired()
+                # Nothing may have come of it, and then no commit tells that it still waits.
+                self._rested()
+        if self._live_driver is None and not self._stopping:
+            async with self._launching:
+                if self._live_driver is None:
+                    await self._launch()
+        return self._live_driver
+
+    @property
+    def _live_driver(self) -> Driver | None:
+        return None if self._driver is None or self._driver.closed else self._driver
+
+    async def _launch(self) -> None:
+        """Do what commands ask for and, unless it is over, paused or not its turn, run the instance."""
+        context, address = self._context, self._context.address
+        while not self._stopping:
+            await self._run_over
+            await context.wait_durable()
+            with context.store.snapshot() as snapshot:
+                record = instances.read(snapshot, address)
+                items = inbox.read(snapshot, address)
+                if record is None:
+                    break
+                rewriting = any(isinstance(item, RestartAsked | DeleteAsked) for item in items)
+                if record.finished and not rewriting:
+                    await self._drop(items)
+                    break
+                try:
+                    entries, digest = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq)
+                except JournalBroken as error:
+                    if not any(isinstance(item, DeleteAsked) for item in items):
+                        self._end_broken(record, error)
+                        break
+                    entries, digest = [], b""
+            if rewriting:
+                await self._rewrite(record, entries, items)
+                continue
+            if self._launch_engine(record, entries, digest, items):
+                break
+        if self._slots is not None and self._live_driver is None:
+            self._slots.release(address.id)
+
+    def _launch_engine(self, record: InstanceRecord, entries: list[Entry], digest: bytes, items: list[Item]) -> bool:
+        """Make the engine, give it the commands, and have the script run. False if all is to be read again."""
+        context, address = self._context, self._context.address
+        commands = [item for item in items if not isinstance(item, EventArrived)]
+        due = record.not_before_ms <= context.clock.now_ms()
+        # What stopped for its drift goes on with another version.
+        mended = record.stopped_version is not None and record.stopped_version != self._definition.version
+        runnable = due and (record.status is not Status.PAUSED or mended)
+        if not commands and not (runnable and self._take_slot(resuming=record.started_ms is not None)):
+            return True
+        events = [item for item in items if isinstance(item, EventArrived)]
+        engine = Engine(
+            entries, events, due_ms=context.due_ms, steps_max=self._definition.steps_max, strict=self._definition.strict
+        )
+        engine.live = False
+        event = context.events.begin(EventKind.WORKFLOW, address.namespace, actor=context)
+        self._ended = None
+        self._event = event
+        self._driver = driver = Driver(
+            context, record, engine, digest, event, self._on_end, self._definition.version, self._definition.interceptor
+        )
+        driver.on_close = self._end_event
+        if engine.pausing and not engine.paused:
+            driver.put_in(Woken())
+        for command in commands:
+            driver.take(command)
+        if not driver.closed and not engine.paused and due and self._take_slot(resuming=record.started_ms is not None):
+            engine.live = True
+            self._begin_run(event, driver, _created(entries))
+            return True
+        driver.close()
+        return not self._relaunch_asked
+
+    @property
+    def _relaunch_asked(self) -> bool:
+        return self._ended is not None and self._ended.relaunch
+
+    def _take_slot(self, *, resuming: bool) -> bool:
+        return self._slots is None or self._slots.take(self._context.address.id, resuming=resuming)
+
+    async def _drop(self, items: list[Item]) -> None:
+        """What arrived after the end has nobody to read it."""
+        batch = Batch()
+        for item in items:
+            batch.delete(Table.INBOX, item.inbox_key)
+        if batch:
+            await self._context.commit(batch)
+
+    async def _rewrite(self, record: InstanceRecord, entries: list[Entry], items: list[Item]) -> None:
+        """Delete the instance, or restart it: that supersedes everything that was left for it before."""
+        context, address = self._context, self._context.address
+        batch = Batch()
+        if any(isinstance(item, DeleteAsked) for item in items):
+            instances.delete(batch, address, record)
+            context.set_timer(batch, None)
+            await context.commit(batch)
+            return
+        last = max(index for index, item in enumerate(items) if isinstance(item, RestartAsked))
+        now_ms = context.clock.now_ms()
+        for item in items[: last + 1]:
+            batch.delete(Table.INBOX, item.inbox_key)
+            if isinstance(item, RestartAsked):
+                entries = restarted(entries, item.origin, now_ms)
+        batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
+        instances.forget_answers(batch, address)
+        stored, _ = journal.encode(entries, journal.FIRST_DIGEST)
+        batch.put(Table.JOURNAL, journal.key(address.worker, address.namespace, address.id, 1), stored)
+        anew = msgspec.structs.replace(
+            record,
+            status=Status.QUEUED,
+            seq=len(entries),
+            updated_ms=now_ms,
+            not_before_ms=0,
+            started_ms=None,
+            ended_ms=None,
+            output=None,
+            error=None,
+        )
+        instances.write(batch, address, record, anew)
+        context.set_timer(batch, now_ms + WORKFLOW_RESUME_MS)
+        await context.commit(batch)
 
     # The run
 
-    async def _run(self, event: EventContext, driver: Driver, created: Created) -> None:
+    def _begin_run(self, event: EventContext, driver: Driver, created: Created) -> None:
+        self._run_scope = scope = trio.CancelScope()
+        self._run_over = Promise()
+        driver.stop_run = self._stop_run
+        if self._slots is not None:
+            driver.rested = self._rested
+        running = event.spawn(self._run, event, driver, created, scope)
+        running.add_done_callback(lambda _: self._ran(driver))
+
+    def _stop_run(self) -> Promise[None]:
+        self._run_scope.cancel()
+        return self._run_over
+
+    def _rested(self) -> None:
+        driver = self._live_driver
+        if self._slots is not None and driver is not None and driver.waiting:
+            self._slots.release(self._context.address.id)
+
+    async def _run(self, event: EventContext, driver: Driver, created: Created, scope: trio.CancelScope) -> None:
         """Execute `run` from the top. Its end, of whatever kind, is an input of the engine, unless it was suspended."""
         current_branch.set(Branch())
         if event.flavour.name == "trio":
             observe_tasks()
-        with self._run_scope:
+        with scope:
             try:
                 output = await event.run(self._call_run, event, driver, created)
                 driver.put_in(RunReturned(payloads.encode(output)))
@@ -167,33 +339,49 @@ class WorkflowInstance:
 
     def _call_run(self, event: EventContext, driver: Driver, created: Created) -> Any:
         definition, address = self._definition, self._context.address
-        given = from_wire(
-            {
-                "payload": payloads.decode_plain(created.params),
-                "timestamp": payloads.instant(created.at_ms),
-                "instanceId": address.id,
-                "workflowName": definition.name,
-            }
-        )
+        given: dict[str, Any] = {
+            "payload": payloads.decode_plain(created.params),
+            "timestamp": payloads.instant(created.at_ms),
+            "instanceId": address.id,
+            "workflowName": definition.name,
+        }
+        if created.cron:
+            given["schedule"] = {"cron": created.cron, "scheduledTime": created.scheduled_ms}
         entrypoint = definition.entrypoint(ExecutionContext(event), definition.env)
         run = getattr(entrypoint, "run", None)
         if not callable(run):
             raise fatal(f"the class of workflow {definition.name} has no method run")
         step = WorkflowStep(driver, implicit=definition.implicit_dependencies)
-        return run(*relaxed_call_args(run, (given, step)))
+        return run(*relaxed_call_args(run, (from_wire(given), step)))
 
     def _on_end(self, ended: Ended) -> None:
         self._ended = ended
         self._run_scope.cancel()
 
-    def _run_over(self, event: EventContext) -> None:
+    def _ran(self, driver: Driver) -> None:
+        self._run_over.resolve(None)
+        if not driver.closed and not driver.undoing:
+            # Whoever cancelled the run cancels everything: nobody is to take its place.
+            self._slots = None
+            driver.close()
+        self._end_event()
+
+    def _end_event(self) -> None:
+        """End the event once both the run and the engine are over."""
+        event, driver, ended = self._event, self._driver, self._ended
+        if event is None or driver is None or not driver.closed or not self._run_over.settled:
+            return
+        self._event = None
         address = self._context.address
-        if self._driver is not None:
-            self._driver.close()
-        if self._ended is None:
+        if self._slots is not None:
+            self._slots.release(address.id)
+        if ended is not None and ended.fault:
+            self._context.events.end(event, Outcome.EXCEPTION, f"{address.id} stopped", f"{DRIFT}: {ended.fault}\n")
+            return
+        if ended is None or ended.finish is None:
             self._context.events.end(event, Outcome.OK, f"{address.id} {_SUSPENDED}")
             return
-        finish = self._ended.finish
+        finish = ended.finish
         error = finish.error
         text = "" if error is None else error.traceback or f"{error.name}: {error.message}"
         outcome = Outcome.OK if error is None else Outcome.EXCEPTION

@@ -2,12 +2,9 @@
 
 Keys of Table.INSTANCES:
 
-    ("record", worker, workflow, id)                       InstanceRecord, as `store.values`
+    ("record", worker, workflow, id)                       InstanceRecord, as `store.records`
     ("newest", worker, workflow, -created_ms, id)          empty: all instances, newest first
     ("status", worker, workflow, status, -created_ms, id)  empty: those of one status, newest first
-
-Key of Table.INBOX: (worker, workflow, id, ordered id) -> [kind, event type, payload, sent_ms]: what others have left
-for the instance, in the order of sending, until the entry that records its delivery is committed.
 """
 
 from __future__ import annotations
@@ -20,16 +17,16 @@ from typing import Final
 import msgspec
 
 from edge_runtime.actors.api import ActorAddress, ActorKind
-from edge_runtime.errors import StoreCorrupt
-from edge_runtime.limits import INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_NAME_MAX
-from edge_runtime.store import keys, values
+from edge_runtime.limits import ADDRESSED_ID_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_NAME_MAX
+from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Snapshot, Table
+from edge_runtime.store.records import RecordCodec
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import journal
-from edge_runtime.workflows.effects import EventArrived
+from edge_runtime.workflows import inbox, journal
+from edge_runtime.workflows.journal import StepKey
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9-_]*")
-_EVENT: Final = "event"
+_ADDRESSED: Final = re.compile(r"[a-zA-Z0-9, */#_-]+")
 
 
 class Status(StrEnum):
@@ -49,20 +46,38 @@ FINAL: Final = frozenset({Status.COMPLETE, Status.ERRORED, Status.TERMINATED})
 UNFINISHED: Final = tuple(status for status in Status if status not in FINAL)
 
 
+class Awaited(msgspec.Struct, frozen=True, array_like=True):
+    """What an instance waits for."""
+
+    step: str
+    kind: str
+    due_ms: int
+    event_type: str = ""
+
+
 class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Invariant: the journal holds exactly the entries 1 to `seq`, the last of which has `digest`."""
+    """Written when something in it changes, which is not with every step.
+
+    Invariant: the journal holds at least the entries 1 to `seq`; of a finished instance exactly these.
+    """
 
     status: Status
     created_ms: int
     updated_ms: int
     seq: int
-    digest: bytes
     version: str = ""
     """Of the worker that created it."""
+    not_before_ms: int = 0
+    """A delayed start."""
     started_ms: int | None = None
     ended_ms: int | None = None
+    awaited: tuple[Awaited, ...] = ()
+    """While it is waiting: for what, soonest first, as far as it is shown."""
     output: bytes | None = None
     error: ErrorRecord | None = None
+    """Why it failed or, while it is paused, was stopped."""
+    stopped_version: str | None = None
+    """The script of this version was stopped because it drifted from the journal; another goes on."""
     success_retention_ms: int = INSTANCE_RETENTION_MS
     error_retention_ms: int = INSTANCE_RETENTION_MS
 
@@ -71,8 +86,15 @@ class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.status in FINAL
 
 
+_RECORD: Final[RecordCodec[InstanceRecord]] = RecordCodec(InstanceRecord)
+
+
 def is_instance_id(value: object) -> bool:
     return isinstance(value, str) and len(value) <= INSTANCE_ID_MAX and _ID.fullmatch(value) is not None
+
+
+def is_addressable(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= ADDRESSED_ID_MAX and _ADDRESSED.fullmatch(value) is not None
 
 
 def is_workflow_name(value: object) -> bool:
@@ -93,15 +115,13 @@ def read(snapshot: Snapshot, address: ActorAddress) -> InstanceRecord | None:
 
 
 def decode(stored: bytes) -> InstanceRecord:
-    try:
-        return msgspec.convert(values.decode(stored), InstanceRecord)
-    except msgspec.ValidationError as error:
-        raise StoreCorrupt(f"an instance's record does not read back: {error}") from error
+    """Raises StoreCorrupt."""
+    return _RECORD.decode(stored)
 
 
 def write(batch: Batch, address: ActorAddress, old: InstanceRecord | None, new: InstanceRecord) -> None:
     """Put the record, and move it in the index if it is new or its status has changed."""
-    batch.put(Table.INSTANCES, record_key(address), values.encode(msgspec.to_builtins(new, builtin_types=(bytes,))))
+    batch.put(Table.INSTANCES, record_key(address), _RECORD.encode(new))
     if old is None:
         batch.put(Table.INSTANCES, _newest_key(address, new), b"")
     elif old.status is new.status:
@@ -117,7 +137,14 @@ def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
     batch.delete(Table.INSTANCES, _newest_key(address, record))
     batch.delete(Table.INSTANCES, _status_key(address, record))
     batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
-    batch.delete_range(Table.INBOX, *inbox_range(address))
+    batch.delete_range(Table.INBOX, *inbox.key_range(address))
+    forget_answers(batch, address)
+
+
+def forget_answers(batch: Batch, address: ActorAddress, key: StepKey | None = None) -> None:
+    """Delete the recorded replies to calls of a step that is over, or of all steps."""
+    start = journal.answers_key(address, key)
+    batch.delete_range(Table.ANSWERS, start, start + b"\xff")
 
 
 def scan(
@@ -158,26 +185,3 @@ def _newest_key(address: ActorAddress, record: InstanceRecord) -> bytes:
 
 def _status_key(address: ActorAddress, record: InstanceRecord) -> bytes:
     return keys.encode("status", address.worker, address.namespace, record.status.value, -record.created_ms, address.id)
-
-
-def inbox_range(address: ActorAddress) -> tuple[bytes, bytes]:
-    return keys.prefix_range(address.worker, address.namespace, address.id)
-
-
-def put_event(
-    batch: Batch, address: ActorAddress, ordered_id: str, event_type: str, payload: bytes, sent_ms: int
-) -> None:
-    key = keys.encode(address.worker, address.namespace, address.id, ordered_id)
-    batch.put(Table.INBOX, key, values.encode([_EVENT, event_type, payload, sent_ms]))
-
-
-def read_inbox(snapshot: Snapshot, address: ActorAddress) -> list[EventArrived]:
-    """The events that wait, in the order of sending."""
-    found = []
-    for key, stored in snapshot.scan(Table.INBOX, *inbox_range(address)):
-        match values.decode(stored):
-            case [str(kind), str(event_type), bytes(payload), int(sent_ms)] if kind == _EVENT:
-                found.append(EventArrived(key, event_type, payload, sent_ms))
-            case _:
-                raise StoreCorrupt(f"the inbox of instance {address.id} holds what is no event")
-    return found

@@ -1,28 +1,31 @@
-"""The journal: what an instance has done, as entries numbered from 1, each chained to the one before it.
+"""The journal: what an instance has done, as entries numbered from 1, kept in blocks chained to one another.
 
-An instance is the fold of its entries, so nothing but entries decides what a replay does. Key: (worker, workflow,
-instance, seq) in Table.JOURNAL. Value: a digest of 16 bytes over the previous digest and the body, then the body, which
-is `store.values` of the entry's fields with its kind. Fields with their default value are left out, so that a later
-version may add some. Entry kinds follow the event log of Cloudflare's engine (workflows-shared, instance.ts).
+An instance is the fold of its entries, so nothing but entries decides what a replay does. A block holds the entries
+that were committed together. Key: (worker, workflow, instance, number of its first entry) in Table.JOURNAL. Value: a
+digest of 16 bytes over the previous block's digest and the body, then the body, which is `store.records` of the list of
+entries. Fields may be added to an entry at its end, with a default. Entry kinds follow the event log of Cloudflare's
+engine (workflows-shared, instance.ts).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
 
+from edge_runtime.actors.api import ActorAddress
 from edge_runtime.errors import StoreCorrupt
-from edge_runtime.store import keys, values
+from edge_runtime.store import keys
 from edge_runtime.store.api import Snapshot, Table
+from edge_runtime.store.records import RecordCodec
 from edge_runtime.store.values import ErrorRecord
 
 _DIGEST: Final = 16
 FIRST_DIGEST: Final = bytes(_DIGEST)
-"""What the first entry is chained to."""
+"""What the first block is chained to."""
 
 
 class StepKey(NamedTuple):
@@ -40,6 +43,15 @@ class StepKey(NamedTuple):
         return "/".join((*self.path, f"{self.name}-{self.occurrence}"))
 
 
+ROLLBACK: Final = "rollback:"
+"""The context of the steps that undo others. No other context can have this name: those have no colon."""
+
+
+def rollback_key(key: StepKey) -> StepKey:
+    """The step that undoes the step of this key."""
+    return StepKey((ROLLBACK, *key.path), key.name, key.occurrence)
+
+
 class StepKind(StrEnum):
     """Kind and subtype of a step. Values are stored."""
 
@@ -47,6 +59,10 @@ class StepKind(StrEnum):
     SLEEP = "sleep"
     SLEEP_UNTIL = "sleepUntil"
     WAIT = "waitForEvent"
+    NOW = "now"
+    RANDOM = "random"
+    UUID4 = "uuid4"
+    ROLLBACK = "rollback"
 
 
 class Backoff(StrEnum):
@@ -55,7 +71,7 @@ class Backoff(StrEnum):
     EXPONENTIAL = "exponential"
 
 
-class StepConfig(msgspec.Struct, frozen=True):
+class StepConfig(msgspec.Struct, frozen=True, array_like=True):
     """A step's configuration with the defaults filled in."""
 
     retries_max: int | None
@@ -69,7 +85,7 @@ class StepConfig(msgspec.Struct, frozen=True):
     """The result is shown redacted."""
 
 
-class _Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
+class _Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", array_like=True):
     seq: int
     at_ms: int
 
@@ -79,6 +95,9 @@ class Created(_Entry, frozen=True, kw_only=True, tag="created"):
 
     params: bytes
     trigger: str = "binding"
+    """binding, api, or cron; then with the expression and the time (ms) it stood for."""
+    cron: str = ""
+    scheduled_ms: int | None = None
 
 
 class StepStarted(_Entry, frozen=True, kw_only=True, tag="step"):
@@ -97,6 +116,8 @@ class StepStarted(_Entry, frozen=True, kw_only=True, tag="step"):
     due_ms: int | None = None
     """When a sleep ends or a wait times out."""
     event_type: str = ""
+    rollback: StepConfig | None = None
+    """The step has a rollback handler, run with this configuration."""
 
 
 class AttemptStarted(_Entry, frozen=True, kw_only=True, tag="attempt"):
@@ -113,6 +134,8 @@ class AttemptFailed(_Entry, frozen=True, kw_only=True, tag="attempt_failed"):
     attempt: int
     error: ErrorRecord
     retry_at_ms: int
+    cpu_us: int = 0
+    """Of the attempt; 0 where a crash took the measure with it."""
 
 
 class AttemptReleased(_Entry, frozen=True, kw_only=True, tag="attempt_released"):
@@ -127,6 +150,8 @@ class StepSucceeded(_Entry, frozen=True, kw_only=True, tag="succeeded"):
 
     key: StepKey
     value: bytes = b""
+    cpu_us: int = 0
+    """Of the last attempt."""
 
 
 class EventReceived(_Entry, frozen=True, kw_only=True, tag="event"):
@@ -143,6 +168,8 @@ class StepFailed(_Entry, frozen=True, kw_only=True, tag="failed"):
 
     key: StepKey
     error: ErrorRecord
+    cpu_us: int = 0
+    """Of the last attempt."""
 
 
 class Drifted(_Entry, frozen=True, kw_only=True, tag="drift"):
@@ -150,6 +177,47 @@ class Drifted(_Entry, frozen=True, kw_only=True, tag="drift"):
 
     difference: str
     key: StepKey | None = None
+
+
+class PauseRequested(_Entry, frozen=True, kw_only=True, tag="pause"):
+    """Nothing begins any more and no time passes for what waits; what runs may end."""
+
+    since_ms: int
+    """When it was asked for."""
+
+
+class Paused(_Entry, frozen=True, kw_only=True, tag="paused"):
+    """Nothing runs any more."""
+
+
+class Resumed(_Entry, frozen=True, kw_only=True, tag="resumed"):
+    """The pause is over: what waits for a time waits longer by as much of the pause as it had been waiting."""
+
+    until_ms: int
+    """When it was asked for."""
+
+
+class Restarted(_Entry, frozen=True, kw_only=True, tag="restarted"):
+    """The instance begins anew; the entries of the steps from `origin` on have been removed, of all steps without."""
+
+    origin: StepKey | None = None
+
+
+class RollbackStarted(_Entry, frozen=True, kw_only=True, tag="rollback"):
+    """Steps are undone, in the reverse order of their starts; then the instance ends with `status`."""
+
+    status: str
+    error: ErrorRecord
+    """Why: what the handlers see."""
+    total: int
+    """How many steps have a handler."""
+
+
+class RollbackEnded(_Entry, frozen=True, kw_only=True, tag="rollback_ended"):
+    """`completed` steps were undone; fewer than all if one could not be."""
+
+    completed: int
+    total: int
 
 
 class Finished(_Entry, frozen=True, kw_only=True, tag="finished"):
@@ -168,6 +236,12 @@ Entry = (
     | EventReceived
     | StepFailed
     | Drifted
+    | PauseRequested
+    | Paused
+    | Resumed
+    | Restarted
+    | RollbackStarted
+    | RollbackEnded
     | Finished
 )
 
@@ -176,26 +250,52 @@ class JournalBroken(StoreCorrupt):
     """The entries are not the unbroken chain that was written; the instance must not run from them."""
 
 
-def encode(entry: Entry, previous: bytes) -> tuple[bytes, bytes]:
-    """(stored value, digest) of an entry that follows the one with digest `previous`."""
-    body = values.encode(msgspec.to_builtins(entry, builtin_types=(bytes,)))
+_BLOCK: Final[RecordCodec[list[Entry]]] = RecordCodec(list[Entry])
+
+
+def may_wait(entry: Entry) -> bool:
+    """Whether nothing but the number of an attempt is lost with this entry, so that it need not be durable at once."""
+    match entry:
+        case StepStarted():
+            return entry.step is StepKind.DO and not entry.skipped and not entry.at_most_once
+        case AttemptStarted():
+            return True
+        case _:
+            return False
+
+
+def encode(entries: Sequence[Entry], previous: bytes) -> tuple[bytes, bytes]:
+    """(stored value, digest) of a block that follows the one with digest `previous`."""
+    body = _BLOCK.encode(list(entries))
     digest = blake2b(previous + body, digest_size=_DIGEST).digest()
     return digest + body, digest
 
 
-def decode(stored: bytes, previous: bytes) -> tuple[Entry, bytes]:
-    """(entry, digest). Raises JournalBroken if the bytes do not follow `previous` or are no entry."""
+def decode(stored: bytes, previous: bytes) -> tuple[list[Entry], bytes]:
+    """(entries, digest). Raises JournalBroken if the bytes do not follow `previous` or are no block."""
     digest, body = stored[:_DIGEST], stored[_DIGEST:]
     if blake2b(previous + body, digest_size=_DIGEST).digest() != digest:
-        raise JournalBroken("its digest does not follow from the entry before it")
+        raise JournalBroken("its digest does not follow from the block before it")
     try:
-        return msgspec.convert(values.decode(body), Entry), digest
-    except (StoreCorrupt, msgspec.ValidationError) as error:
-        raise JournalBroken(f"it is not an entry of this version: {error}") from error
+        return _BLOCK.decode(body), digest
+    except StoreCorrupt as error:
+        raise JournalBroken(f"it is not a block of this version: {error}") from error
 
 
 def key(worker: str, workflow: str, instance: str, seq: int) -> bytes:
+    """Of the block that begins with entry `seq`."""
     return keys.encode(worker, workflow, instance, seq)
+
+
+def key_prefix(address: ActorAddress) -> bytes:
+    """Of the keys of an instance: its blocks' keys are this followed by `keys.encode(seq)`."""
+    return keys.encode(address.worker, address.namespace, address.id)
+
+
+def answers_key(address: ActorAddress, key: StepKey | None = None) -> bytes:
+    """Where the replies to calls of a step, or of all steps of an instance, begin in Table.ANSWERS."""
+    prefix = key_prefix(address)
+    return prefix if key is None else prefix + keys.encode(str(key))
 
 
 def key_range(worker: str, workflow: str, instance: str) -> tuple[bytes, bytes]:
@@ -209,25 +309,28 @@ class Loaded(NamedTuple):
 
 
 def load(snapshot: Snapshot, worker: str, workflow: str, instance: str, seq: int) -> Loaded:
-    """The entries 1 to `seq`, which is what the instance's record says there are.
+    """All entries, at least those up to `seq`, which is what the instance's record says there were.
 
-    Raises JournalBroken naming the entry that is missing, surplus or changed.
+    Raises JournalBroken naming the place where one is missing, surplus or changed.
     """
     start, end = key_range(worker, workflow, instance)
-    return _read_chain((value for _, value in snapshot.scan(Table.JOURNAL, start, end)), seq)
+    loaded = _read_chain(value for _, value in snapshot.scan(Table.JOURNAL, start, end))
+    if len(loaded.entries) < seq:
+        raise JournalBroken(f"{len(loaded.entries)} entries are stored, the instance's record says at least {seq}")
+    return loaded
 
 
-def _read_chain(stored: Iterable[bytes], seq: int) -> Loaded:
+def _read_chain(stored: Iterable[bytes]) -> Loaded:
     entries: list[Entry] = []
     digest = FIRST_DIGEST
-    for number, value in enumerate(stored, 1):
+    for value in stored:
+        place = len(entries) + 1
         try:
-            entry, digest = decode(value, digest)
+            block, digest = decode(value, digest)
         except JournalBroken as error:
-            raise JournalBroken(f"entry {number} of {seq} is damaged: {error}") from error
-        if entry.seq != number:
-            raise JournalBroken(f"entry {number} of {seq} is missing; entry {entry.seq} is in its place")
-        entries.append(entry)
-    if len(entries) != seq:
-        raise JournalBroken(f"{len(entries)} entries are stored, the instance's record says {seq}")
+            raise JournalBroken(f"the block of entry {place} is damaged: {error}") from error
+        for number, entry in enumerate(block, place):
+            if entry.seq != number:
+                raise JournalBroken(f"entry {number} is missing; entry {entry.seq} is in its place")
+        entries += block
     return Loaded(entries, digest)

@@ -53,12 +53,16 @@ class Operation:
     due_ms: int | None
     result: Result | None = None
     done_seq: int = 0
+    rested_ms: int = 0
+    """When it began to wait for a time or an event, where it does."""
     requested: bool = False
     """The script has asked for it in this activation."""
     in_flight: bool = False
     """An attempt runs in this activation."""
     pending_error: ErrorRecord | None = None
     """Of the attempt whose delay is being asked for."""
+    cpu_us: int = 0
+    """Of the attempt that has just failed."""
     left_out: bool = False
     """The script has gone on without asking for it."""
 
@@ -81,12 +85,14 @@ class Operation:
         if started.skipped:
             return cls(started, Phase.DONE, 0, None, Value(None), started.seq)
         match started.step:
-            case StepKind.DO:
+            case StepKind.NOW | StepKind.RANDOM | StepKind.UUID4:
+                return cls(started, Phase.RUNNING, 0, None)
+            case StepKind.DO | StepKind.ROLLBACK:
                 return cls(started, Phase.RUNNING, 1, None)
             case StepKind.SLEEP | StepKind.SLEEP_UNTIL:
-                return cls(started, Phase.SLEEPING, 0, started.due_ms)
+                return cls(started, Phase.SLEEPING, 0, started.due_ms, rested_ms=started.at_ms)
             case StepKind.WAIT:
-                return cls(started, Phase.WAITING, 0, started.due_ms)
+                return cls(started, Phase.WAITING, 0, started.due_ms, rested_ms=started.at_ms)
 
     def absorb(self, entry: StepEntry) -> None:
         """Apply one entry of this step that follows its `StepStarted`."""
@@ -95,6 +101,7 @@ class Operation:
                 self.phase, self.attempt, self.due_ms = Phase.RUNNING, entry.attempt, None
             case AttemptFailed():
                 self.phase, self.due_ms, self.in_flight = Phase.RETRYING, entry.retry_at_ms, False
+                self.rested_ms = entry.at_ms
             case AttemptReleased():
                 self.phase, self.in_flight = Phase.RELEASED, False
             case StepSucceeded():
@@ -105,6 +112,11 @@ class Operation:
                 self._end(Error(entry.error), entry.seq)
             case StepStarted():
                 raise AssertionError(f"step {entry.key} begins twice")
+
+    def shift(self, since_ms: int, until_ms: int) -> None:
+        """Have the time between the two not count for what this step waits for."""
+        if self.due_ms is not None:
+            self.due_ms += max(0, until_ms - max(since_ms, self.rested_ms))
 
     def _end(self, result: Result, seq: int) -> None:
         self.phase, self.due_ms, self.in_flight = Phase.DONE, None, False

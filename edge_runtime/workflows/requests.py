@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from edge_runtime.workflows.effects import SleepRequested, StepRequested, WaitRequested
+from edge_runtime.workflows.effects import SleepRequested, StepRequested, ValueRequested, WaitRequested
 from edge_runtime.workflows.journal import StepKind, StepStarted
 
-Request = StepRequested | SleepRequested | WaitRequested
+Request = StepRequested | SleepRequested | WaitRequested | ValueRequested
 
 
 def start_entry(request: Request, seq: int, now_ms: int) -> StepStarted:
@@ -21,6 +21,7 @@ def start_entry(request: Request, seq: int, now_ms: int) -> StepStarted:
                 config=request.config,
                 at_most_once=request.at_most_once,
                 skipped=not request.condition,
+                rollback=request.rollback if request.condition else None,
             )
         case SleepRequested():
             return StepStarted(
@@ -31,6 +32,15 @@ def start_entry(request: Request, seq: int, now_ms: int) -> StepStarted:
                 position=request.position,
                 fingerprint=request.fingerprint,
                 due_ms=request.due_ms,
+            )
+        case ValueRequested():
+            return StepStarted(
+                seq=seq,
+                at_ms=now_ms,
+                key=request.key,
+                step=request.step,
+                position=request.position,
+                fingerprint="",
             )
         case WaitRequested():
             return StepStarted(
@@ -49,15 +59,27 @@ def _wait_fingerprint(request: WaitRequested) -> str:
     return f"type {request.event_type!r}"
 
 
-def difference(recorded: StepStarted, request: Request) -> str | None:
-    """What must not differ and does: "was X, is Y"."""
+def _kind(request: Request) -> StepKind:
     match request:
         case StepRequested():
-            kind, fingerprint = StepKind.DO, ""
-        case SleepRequested():
-            kind, fingerprint = request.step, request.fingerprint
+            return StepKind.DO
+        case SleepRequested() | ValueRequested():
+            return request.step
         case WaitRequested():
-            kind, fingerprint = StepKind.WAIT, _wait_fingerprint(request)
+            return StepKind.WAIT
+
+
+def is_of_kind(recorded: StepStarted, request: Request) -> bool:
+    return recorded.step is _kind(request)
+
+
+def difference(recorded: StepStarted, request: Request) -> str | None:
+    """What must not differ and does: "was X, is Y"."""
+    kind, fingerprint = _kind(request), ""
+    if isinstance(request, SleepRequested):
+        fingerprint = request.fingerprint
+    elif isinstance(request, WaitRequested):
+        fingerprint = _wait_fingerprint(request)
     if recorded.step is not kind:
         return f"it was a {recorded.step} and is a {kind} now"
     if recorded.fingerprint != fingerprint:

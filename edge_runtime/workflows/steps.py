@@ -1,6 +1,6 @@
 """`step`, as `run` gets it: Cloudflare's Python step API, with plain calls and conditions as ours.
 
-Three forms of `step.do`:
+Three forms of `step.do`, each with `rollback=` and `rollback_config=` where wanted:
 
     @step.do("name", depends=[other], concurrent=True, config={...})     scripts before 2026-02-25
     @step.do("name", concurrent=True, config={...})                      parameters name the steps to wait for
@@ -17,14 +17,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 from edge_runtime.event import require_event
 from edge_runtime.promise import Promise
+from edge_runtime.store import values
+from edge_runtime.workflows import payloads
 from edge_runtime.workflows.attempts import Call
 from edge_runtime.workflows.branches import current_path
 from edge_runtime.workflows.dependencies import DecoratedStep, parameter_plan
 from edge_runtime.workflows.driver import Driver
-from edge_runtime.workflows.effects import SleepRequested, StepRequested, WaitRequested
+from edge_runtime.workflows.effects import SleepRequested, StepRequested, ValueRequested, WaitRequested
+from edge_runtime.workflows.handlers import Handler
 from edge_runtime.workflows.journal import StepKind
 from edge_runtime.workflows.step_config import (
     read_config,
@@ -54,6 +58,8 @@ class WorkflowStep:
         *args: Any,
         when: Condition = True,
         at_most_once: bool = False,
+        rollback: Callable[..., Any] | None = None,
+        rollback_config: object = None,
         **options: Any,
     ) -> Any:
         """Declare or run a step; its result is recorded once and returned at every replay.
@@ -66,6 +72,10 @@ class WorkflowStep:
         come out as before. `at_most_once` (ours): the attempt is durable before it begins, there is no second one, and
         if it is cut short the step fails with StepInterrupted.
 
+        `rollback` (or Cloudflare's trailing {"rollback": fn, "rollbackConfig": {...}}): called if the instance fails or
+        is terminated with rollback after this step has begun, last begun step first; with retries and a timeout of its
+        own. It is given {ctx, error, output, stepName}, or those of them that it names as parameters.
+
         Errors of a step reach the caller once no attempt is left. NonRetryableError ends the attempts.
         """
         if "name" in options:
@@ -74,9 +84,11 @@ class WorkflowStep:
             name = options.pop("name")
         function = next((arg for arg in args if callable(arg)), None)
         if function is not None:
-            config = self._plain_config(args, options)
+            config, undo_options = self._plain_arguments(args, options)
+            handler = Handler(rollback, rollback_config, undo_options)
             call = partial(_call_plain, function)
-            return self._run(name or function.__name__, call, _is_blocking(function), config, when, at_most_once)
+            blocking = _is_blocking(function)
+            return self._run(name or function.__name__, call, blocking, config, when, at_most_once, handler)
         depends, concurrent, config = self._decorator_options(args, options)
 
         def decorate(function: Callable[..., Any]) -> DecoratedStep:
@@ -89,12 +101,41 @@ class WorkflowStep:
                 blocking=_is_blocking(function),
                 reserve=partial(self._reserve, step_name, when),
                 path=current_path(),
-                run=partial(self._run_reserved, config=config, at_most_once=at_most_once),
+                run=partial(
+                    self._run_reserved,
+                    config=config,
+                    at_most_once=at_most_once,
+                    handler=Handler(rollback, rollback_config),
+                ),
             )
             self._declared[step_name] = declared
             return declared
 
         return decorate
+
+    def txn(self, name: str, *args: Any, when: Condition = True) -> Promise[Any]:
+        """Run a step whose effects on this data directory happen exactly once (ours): `step.txn(name, fn)`, or with a
+        config before the function.
+
+        What the function writes to KV, the instances it creates and the events it sends become durable in the same
+        transaction as the step's result; until then only the function itself reads them. Calls of methods of Durable
+        Objects are made at once, and the object stores the reply together with its own writes, so that a repetition
+        gets the same reply and does nothing; that holds for methods that send nothing out before they return. A
+        function that is not async runs on the event loop.
+        """
+
+        def request() -> Promise[Any]:
+            function = next((arg for arg in args if callable(arg)), None)
+            if function is None:
+                raise TypeError("step.txn() takes a name, a config and one function")
+            config, undo_options = self._plain_arguments(args, {})
+            read = read_config(config)
+            key, position, condition = self._reserve(name, when, current_path())
+            rollback, undo = Handler(None, None, undo_options).read(key.name, read.shown, _is_blocking)
+            call = Call(partial(_call_plain, function), False, read.delay, read.shown, undo, transactional=True)
+            return self._driver.ask(StepRequested(key, position, read.config, condition, False, rollback), call)
+
+        return _or_rejected(request)
 
     def sleep(self, name: str, duration: int | float | str) -> Promise[None]:
         """Do nothing for a duration: a number of milliseconds or text such as "1 day"; at most 365 days.
@@ -154,6 +195,25 @@ class WorkflowStep:
 
         return _or_rejected(request)
 
+    def now(self) -> Promise[datetime]:
+        """The present time, as scripts get times (UTC, naive), the same at every replay (ours)."""
+        return self._value(StepKind.NOW, lambda: payloads.instant(self._driver.now_ms))
+
+    def random(self) -> Promise[float]:
+        """A number from 0 up to 1, the same at every replay (ours)."""
+        return self._value(StepKind.RANDOM, lambda: int.from_bytes(self._driver.random.bytes(7), "big") / 2**56)
+
+    def uuid4(self) -> Promise[UUID]:
+        """A random UUID, the same at every replay (ours)."""
+        return self._value(StepKind.UUID4, lambda: UUID(self._driver.random.uuid()))
+
+    def _value(self, kind: StepKind, make: Callable[[], object]) -> Promise[Any]:
+        def request() -> Promise[Any]:
+            key, position = self._driver.reserve(current_path(), f"{kind}()")
+            return self._driver.ask(ValueRequested(key, position, kind, values.encode(make())))
+
+        return _or_rejected(request)
+
     sleepUntil = sleep_until
     waitForEvent = wait_for_event
 
@@ -174,11 +234,17 @@ class WorkflowStep:
         config: object,
         when: Condition,
         at_most_once: bool,
+        handler: Handler,
     ) -> Promise[Any]:
         def request() -> Promise[Any]:
             read_config(config)
             return self._run_reserved(
-                self._reserve(name, when, current_path()), call, blocking, config=config, at_most_once=at_most_once
+                self._reserve(name, when, current_path()),
+                call,
+                blocking,
+                config=config,
+                at_most_once=at_most_once,
+                handler=handler,
             )
 
         return _or_rejected(request)
@@ -191,21 +257,29 @@ class WorkflowStep:
         *,
         config: object,
         at_most_once: bool,
+        handler: Handler,
     ) -> Promise[Any]:
         key, position, condition = reserved
         read = read_config(config)
-        request = StepRequested(key, position, read.config, condition, at_most_once)
-        return self._driver.ask(request, Call(call, blocking, read.delay, read.shown))
+        rollback, undo = handler.read(key.name, read.shown, _is_blocking)
+        request = StepRequested(key, position, read.config, condition, at_most_once, rollback)
+        return self._driver.ask(request, Call(call, blocking, read.delay, read.shown, undo))
 
     # Arguments
 
-    def _plain_config(self, args: tuple[Any, ...], options: dict[str, Any]) -> object:
+    def _plain_arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[object, object]:
+        """The config and the rollback options of a plain call: what stands before the function and what after."""
         config = options.pop("config", None)
-        given = [arg for arg in args if not callable(arg)]
-        if options or len(given) > 1 or len(args) - len(given) > 1 or (given and config is not None):
+        at = next(index for index, arg in enumerate(args) if callable(arg))
+        before, after = args[:at], args[at + 1 :]
+        if after and isinstance(after[0], Mapping) and "rollback" not in after[0] and not before:
+            before, after = after[:1], after[1:]
+        if options or len(before) > 1 or len(after) > 1 or (before and config is not None):
             unknown = f"; unknown here: {', '.join(options)}" if options else ""
-            raise TypeError(f"step.do() takes a name, a config and one function{unknown}")
-        return given[0] if given else config
+            raise TypeError(f"step.do() takes a name, a config, one function and rollback options{unknown}")
+        if after and callable(after[0]):
+            raise TypeError("step.do() takes one function; give that which undoes the step as rollback=")
+        return before[0] if before else config, after[0] if after else None
 
     def _decorator_options(
         self, args: tuple[Any, ...], options: dict[str, Any]
@@ -256,8 +330,8 @@ def _is_blocking(function: Callable[..., Any]) -> bool:
     return getattr(function, "__name__", "") != "<lambda>"
 
 
-def _call_plain(function: Callable[..., Any], ctx: Any) -> Any:
-    """Call with `ctx` a function that asks for it: by that name, or with a parameter that has no default.
+def _call_plain(function: Callable[..., Any], make_ctx: Callable[[], Any]) -> Any:
+    """Call with the step's ctx a function that asks for it: by that name, or with a parameter that has no default.
 
     A parameter with a default is left alone: `lambda item=item: ...` is how loops bind their variable.
     """
@@ -265,13 +339,13 @@ def _call_plain(function: Callable[..., Any], ctx: Any) -> Any:
     if code is None:
         parameters = _parameters(function)
         if "ctx" in parameters:
-            return function(ctx=ctx)
-        return function(ctx) if any(needed for needed in parameters.values()) else function()
+            return function(ctx=make_ctx())
+        return function(make_ctx()) if any(needed for needed in parameters.values()) else function()
     given = 1 if inspect.ismethod(function) else 0
     if "ctx" in code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]:
-        return function(ctx=ctx)
+        return function(ctx=make_ctx())
     needed = code.co_argcount - given - len(getattr(function, "__defaults__", None) or ())
-    return function(ctx) if needed > 0 else function()
+    return function(make_ctx()) if needed > 0 else function()
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, bool]:

@@ -209,7 +209,7 @@ def test_missing_date_is_a_fixed_one_and_warned_of(tmp_path: Path) -> None:
         ("kv_namespace = []", 'kv_namespace: unknown key, ignored; did you mean "kv_namespaces"?'),
         ("compatibility-flags = []", 'did you mean "compatibility_flags"?'),
         ("[limits]\ncpu = 5", 'limits.cpu: unknown key, ignored; did you mean "cpu_ms"?'),
-        ("[edge]\nzzz = 5", 'edge.zzz: unknown key, ignored; known here: "blocked_ms", "flavour"'),
+        ("[edge]\nzzz = 5", 'edge.zzz: unknown key, ignored; known here: "blocked_ms", "drift", "flavour"'),
         ("[triggers]\ncron = []", 'triggers.cron: unknown key, ignored; did you mean "crons"?'),
         (
             "[[kv_namespaces]]\nbinding = 'A'\nidd = 'x'",

@@ -67,7 +67,9 @@ def test_triggered_instance_is_stored_shown_and_the_server_told(terminal: Termin
 def test_event_is_sent_to_an_instance_and_refused_for_an_unknown_one(terminal: Terminal) -> None:
     terminal.run("trigger", "order-flow", "--id", "first")
     sent = terminal.run("instances", "send-event", "order-flow", "latest", "--type", "paid", "--payload", "[1]")
-    assert sent.output == 'The event with type "paid" was sent to the instance "first" from order-flow\n'
+    assert sent.output == (
+        'The event with type "paid" and payload "[1]" was sent to the instance "first" from order-flow\n'
+    )
     unknown = terminal.run("instances", "send-event", "order-flow", "nobody", "--type", "paid")
     assert isinstance(unknown.exception, UsageError)
     assert "instance.not_found" in str(unknown.exception)

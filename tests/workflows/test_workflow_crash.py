@@ -199,7 +199,9 @@ async def test_new_process_goes_on_at_once_with_what_ran_when_the_last_one_died(
     async with open_world(Flow, world.store.crash()) as world:
         start = trio.current_time()
         spec = WorkflowSpec(WORKER, WORKFLOW, "Flow", 100)
-        runtime: Any = SimpleNamespace(worker=SimpleNamespace(name=WORKER), store=world.store, actors=world.host)
+        runtime: Any = SimpleNamespace(
+            worker=SimpleNamespace(name=WORKER), store=world.store, clock=world.clock, actors=world.host
+        )
         await KIND.serve([Binding("workflows", "FLOW", spec)], runtime)
         await world.settled()
         assert trio.current_time() - start < 6

@@ -244,7 +244,7 @@ async def test_skipped_step_does_not_run_and_is_shown(autojump_clock) -> None:
     assert [step.state for step in world.describe().steps] == ["succeeded", "skipped", "succeeded", "succeeded"]
 
 
-async def test_condition_that_changes_at_replay_ends_the_instance(autojump_clock) -> None:
+async def test_condition_that_changes_at_replay_stops_the_instance(autojump_clock) -> None:
     flips = [False, True]
 
     class Flow(WorkflowEntrypoint):
@@ -254,7 +254,7 @@ async def test_condition_that_changes_at_replay_ends_the_instance(autojump_clock
 
     async with open_world(Flow, idle_ms=1000) as world:
         await world.create()
-        status = await world.settled()
+        status = await world.settled("one", "paused")
     assert status.error.name == "NondeterminismError"
     assert "maybe-1" in status.error.message
     assert "its condition was false, so it was skipped, and is true now" in status.error.message

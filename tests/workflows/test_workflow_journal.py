@@ -1,4 +1,4 @@
-"""Stored forms: entries, their chain, instance records and their index."""
+"""Stored forms: entries in blocks, their chain, instance records and their index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows import inbox, instances, journal
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.journal import (
     AttemptFailed,
@@ -51,7 +51,7 @@ ENTRIES: list[Entry] = [
 def chain() -> list[bytes]:
     digest, stored = journal.FIRST_DIGEST, []
     for entry in ENTRIES:
-        value, digest = journal.encode(entry, digest)
+        value, digest = journal.encode([entry], digest)
         stored.append(value)
     return stored
 
@@ -71,22 +71,29 @@ async def test_every_kind_of_entry_reads_back_as_written() -> None:
     assert await loaded(dict(enumerate(chain(), 1)), 11) == ENTRIES
 
 
-async def test_stored_form_of_an_entry_is_stable() -> None:
-    stored, _ = journal.encode(ENTRIES[3], journal.FIRST_DIGEST)
+async def test_stored_form_of_a_block_is_stable() -> None:
+    stored, _ = journal.encode(ENTRIES[3:5], journal.FIRST_DIGEST)
     assert stored.hex() == STABLE
 
 
 STABLE = (
-    "f4914d2fb264c4b6e8ab840e4f78b5f701d6e92142a5646b696e6467617474656d707463736571046561745f6d730d63"
-    "6b65798382667461736b2d31666974656d2d326b63686172676520636172640367617474656d707402"
+    "75d9e1e7a2cc5130df2309f72230c62602d28651c59295a7617474656d7074040d9392a67461736b2d31a66974656d2d"
+    "32ab6368617267652063617264030295b0617474656d70745f72656c6561736564050e9392a67461736b2d31a6697465"
+    "6d2d32ab63686172676520636172640302"
 )
+
+
+async def test_entries_of_one_block_read_back_in_their_place() -> None:
+    first, digest = journal.encode(ENTRIES[:4], journal.FIRST_DIGEST)
+    second, _ = journal.encode(ENTRIES[4:], digest)
+    assert await loaded({1: first, 5: second}, 7) == ENTRIES
 
 
 @pytest.mark.parametrize("number", range(1, 12))
 async def test_changed_entry_breaks_the_chain(number: int) -> None:
     stored = dict(enumerate(chain(), 1))
     stored[number] = stored[number][:-1] + bytes((stored[number][-1] ^ 0x10,))
-    with pytest.raises(JournalBroken, match=f"entry {number} of 11 is damaged"):
+    with pytest.raises(JournalBroken, match=f"block of entry {number} is damaged"):
         await loaded(stored, 11)
 
 
@@ -101,17 +108,17 @@ async def test_missing_entry_breaks_the_chain(number: int) -> None:
 async def test_entry_of_another_place_breaks_the_chain() -> None:
     stored = dict(enumerate(chain(), 1))
     stored[3], stored[4] = stored[4], stored[3]
-    with pytest.raises(JournalBroken, match="entry 3 of 11 is damaged"):
+    with pytest.raises(JournalBroken, match="block of entry 3 is damaged"):
         await loaded(stored, 11)
 
 
 async def test_instances_are_listed_newest_first_and_by_status() -> None:
     store, batch = MemoryStore(manual=True), Batch()
     for number, status in enumerate([Status.WAITING, Status.RUNNING, Status.WAITING]):
-        record = InstanceRecord(Status.QUEUED, 1000 + number, 0, 1, b"")
+        record = InstanceRecord(Status.QUEUED, 1000 + number, 0, 1)
         address = instances.address_of("w", "f", f"i{number}")
         instances.write(batch, address, None, record)
-        moved = InstanceRecord(status, record.created_ms, 5, 2, b"", output=b"", error=OOPS)
+        moved = InstanceRecord(status, record.created_ms, 5, 2, output=b"", error=OOPS)
         instances.write(batch, address, record, moved)
     instances.write(batch, instances.address_of("w", "g", "x"), None, record)
     store.commit(batch)
@@ -127,10 +134,10 @@ async def test_instances_are_listed_newest_first_and_by_status() -> None:
 
 async def test_deleting_an_instance_leaves_nothing_of_it() -> None:
     store, batch = MemoryStore(manual=True), Batch()
-    address, record = instances.address_of("w", "f", "i"), InstanceRecord(Status.COMPLETE, 1, 1, 1, b"")
+    address, record = instances.address_of("w", "f", "i"), InstanceRecord(Status.COMPLETE, 1, 1, 1)
     instances.write(batch, address, None, record)
     batch.put(Table.JOURNAL, journal.key("w", "f", "i", 1), b"entry")
-    instances.put_event(batch, address, "1", "paid", b"", 0)
+    inbox.put_event(batch, address, "1", "paid", b"", 0)
     instances.delete(batch, address, record)
     store.commit(batch)
     store.commit_group()

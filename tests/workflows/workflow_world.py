@@ -97,13 +97,21 @@ class World:
         implicit: bool,
         idle_ms: int,
         steps_max: int,
+        strict: bool,
+        version: str,
     ) -> None:
         self.store = store
         self.clock = clock
         self.events = RecordedEvents(nursery, flavour)
         self.host = LocalActorHost(store, clock, random, inline_offload, self.events, WORKER)
         definition = WorkflowDefinition(
-            WORKFLOW, entrypoint, env=None, implicit_dependencies=implicit, steps_max=steps_max
+            WORKFLOW,
+            entrypoint,
+            env=None,
+            implicit_dependencies=implicit,
+            steps_max=steps_max,
+            strict=strict,
+            version=version,
         )
         self.host.register(WORKER, ActorKind.WORKFLOW, WORKFLOW, WorkflowFactory(definition, idle_ms))
         self.namespace = WorkflowNamespace(WORKER, WORKFLOW, store=store, clock=clock, random=random, actors=self.host)
@@ -159,6 +167,8 @@ async def open_world(
     implicit: bool = True,
     idle_ms: int = 300_000,
     steps_max: int = 10_000,
+    strict: bool = True,
+    version: str = "v1",
 ) -> AsyncIterator[World]:
     """A running process. Leaving the block cancels everything in it, as a kill would; the store stays."""
     async with trio.open_nursery() as nursery:
@@ -172,6 +182,8 @@ async def open_world(
             implicit=implicit,
             idle_ms=idle_ms,
             steps_max=steps_max,
+            strict=strict,
+            version=version,
         )
         await nursery.start(world.host.run)
         yield world

@@ -1,0 +1,48 @@
+"""What does a durable step cost, and how many can one isolate do?"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+
+from bench.figure import Figure
+from bench.kv_put import commits_of
+from bench.processes import HERE, Server, edge_dev
+
+INSTANCES = 50
+STEPS = 10
+ROUNDS = 9
+
+
+def run() -> Iterator[Figure]:
+    with edge_dev(HERE / "workers/workflows") as worker:
+        ask(worker, f"/steps?n={INSTANCES}&steps={STEPS}")
+        many = [ask(worker, f"/steps?n={INSTANCES}&steps={STEPS}") for _ in range(ROUNDS)]
+        one = [ask(worker, f"/steps?n=1&steps={STEPS}") for _ in range(ROUNDS)]
+        # What an instance takes besides its steps falls out of the difference.
+        before = commits_of(worker.data)
+        ask(worker, f"/steps?n=1&steps={STEPS}")
+        between = commits_of(worker.data)
+        ask(worker, f"/steps?n=1&steps={2 * STEPS}")
+        per_steps = commits_of(worker.data) - between - (between - before)
+    steps = INSTANCES * STEPS
+    note = f"{INSTANCES} instances of {STEPS} no-op steps, created and run; the isolate's own CPU"
+    cpu_us = min(found["cpu_s"] for found in many) / steps * 1e6
+    yield Figure("durable step, CPU", cpu_us, "us", bound=120, note=note)
+    yield Figure(
+        "durable steps per second, one isolate",
+        steps / min(found["elapsed_s"] for found in many),
+        "1/s",
+        bound=5000,
+        sense="at least",
+    )
+    yield Figure("commits of 10 steps, one after the other", per_steps, "", bound=10)
+    elapsed_ms = sorted(found["elapsed_s"] for found in one)[ROUNDS // 2] * 1000
+    yield Figure("one instance of 10 steps, from create to end", elapsed_ms, "ms")
+
+
+def ask(worker: Server, path: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}{path}") as answer:
+        found: dict[str, float] = json.load(answer)
+    return found

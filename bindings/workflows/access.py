@@ -1,0 +1,101 @@
+"""How the binding reaches the instances of one workflow: through the store, and by a poke where they live here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from edge_runtime.actors.api import ActorAddress, ActorHost
+from edge_runtime.errors import Conflict
+from edge_runtime.event import require_event
+from edge_runtime.promise import Promise
+from edge_runtime.seams import Clock, Randomness
+from edge_runtime.store.api import Batch, Store
+from edge_runtime.workflows import control, instances, payloads
+from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.inbox import Command
+from edge_runtime.workflows.instance import Poke
+from edge_runtime.workflows.instances import InstanceRecord
+
+
+class WorkflowAccess:
+    def __init__(
+        self,
+        worker: str,
+        workflow: str,
+        *,
+        store: Store,
+        clock: Clock,
+        random: Randomness,
+        actors: ActorHost,
+        version: str = "",
+    ) -> None:
+        self.worker = worker
+        self.workflow = workflow
+        self.store = store
+        self.clock = clock
+        self.random = random
+        self.version = version
+        self._actors = actors
+
+    def address(self, id: str) -> ActorAddress:
+        return instances.address_of(self.worker, self.workflow, id)
+
+    def record(self, id: str) -> InstanceRecord:
+        """Raises WorkflowError "instance.not_found"."""
+        with self.store.snapshot() as snapshot:
+            return control.find(snapshot, self.address(id))
+
+    def commit(self, batch: Batch, value: Callable[[], Any], conflict: Callable[[], Exception]) -> Promise[Any]:
+        """Resolves with `value()` once the batch is durable and the host told of its wake-ups."""
+        promise: Promise[Any] = Promise()
+
+        def committed(commit: Promise[None]) -> None:
+            if commit.error is None:
+                self._actors.timers_changed()
+                promise.resolve(value())
+            else:
+                promise.reject(conflict() if isinstance(commit.error, Conflict) else commit.error)
+
+        self.store.commit(batch).add_done_callback(committed)
+        return promise
+
+    def command(self, id: str, command: Command) -> Promise[None]:
+        """Leave a command for an instance. Resolves once it is durable and, where the instance lives in this isolate,
+        the instance has taken it. Raises WorkflowError."""
+        batch = Batch()
+        address = self.address(id)
+        with self.store.snapshot() as snapshot:
+            control.command(batch, snapshot, address, command, clock=self.clock, random=self.random)
+        promise: Promise[None] = Promise()
+        if not batch:
+            promise.resolve(None)
+            return promise
+
+        def committed(commit: Promise[None]) -> None:
+            if commit.error is not None:
+                promise.reject(commit.error)
+                return
+            self._actors.timers_changed()
+            # The command is durable, so it will be taken, whatever becomes of this delivery.
+            self._actors.deliver(address, Poke()).add_done_callback(lambda _: promise.resolve(None))
+
+        self.store.commit(batch).add_done_callback(committed)
+        return promise
+
+    def send_event(self, id: str, event_type: object, payload: object) -> Promise[None]:
+        batch = Batch()
+        encoded = payloads.encode(payload)
+        with self.store.snapshot() as snapshot:
+            control.send_event(
+                batch, snapshot, self.address(id), event_type, encoded, clock=self.clock, random=self.random
+            )
+        return self.commit(batch, lambda: None, lambda: WorkflowError("instance.conflict", "the instance has changed"))
+
+
+def or_rejected(begin: Callable[[], Promise[Any]]) -> Promise[Any]:
+    require_event("a workflow binding")
+    try:
+        return begin()
+    except Exception as error:
+        return Promise.rejected(error)
