@@ -16,7 +16,17 @@ from pathlib import Path
 
 from bench.figure import Figure
 
-QUESTIONS = ("hello", "flavour", "kv_get", "kv_put", "isolate_start", "idle_memory")
+QUESTIONS = (
+    "hello",
+    "flavour",
+    "kv_get",
+    "kv_put",
+    "isolate_start",
+    "idle_memory",
+    "object_increment",
+    "object_rpc_local",
+    "storage_get",
+)
 
 
 def main() -> int:
