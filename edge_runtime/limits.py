@@ -33,6 +33,21 @@ KEEP_ALIVE_TIMEOUT_S: Final = 75.0  # ours: idle connections, as common servers 
 WRITE_TIMEOUT_S: Final = 30.0  # ours: a client that does not read is cut off after this
 BODY_CHUNK: Final = 64 * KIB  # ours: piece size of streamed bodies
 
+# WebSockets
+WEBSOCKET_MESSAGE_MAX: Final = 32 * MIB  # CF: received; closed with 1009
+WEBSOCKET_UNHANDLED_MAX: Final = 64  # ours: messages of one connection read ahead of the script
+WEBSOCKET_UNHANDLED_BYTES: Final = MIB  # ours: the same, in bytes; one message may be larger
+WEBSOCKET_UNSENT_MAX: Final = 64 * MIB  # ours: waiting for a client that is slow to read; then it is cut off
+WEBSOCKET_UNSENT_PAUSE: Final = MIB  # ours: with more waiting, nothing is read from that client
+WEBSOCKET_CLOSE_S: Final = 10.0  # ours: for the client to answer a Close frame
+WEBSOCKET_PROBE_S: Final = 60  # ours: of silence before TCP asks whether a client is still there
+WEBSOCKET_ATTACHMENT_MAX: Final = 16_384  # CF
+WEBSOCKET_TAGS_MAX: Final = 10  # CF: of one hibernatable socket
+WEBSOCKET_TAG_MAX: Final = 256  # CF: characters
+WEBSOCKET_AUTO_RESPONSE_MAX: Final = 2048  # CF: of request and response each
+WEBSOCKET_EVENT_TIMEOUT_MAX_MS: Final = 604_800_000  # CF
+HIBERNATABLE_SOCKETS_MAX: Final = 32_768  # CF: of one Durable Object
+
 # KV
 KV_KEY_MAX: Final = 512  # CF
 KV_VALUE_MAX: Final = 25 * MIB  # CF
@@ -108,6 +123,7 @@ WORKER_NAME_MAX: Final = 63  # CF: a label of its workers.dev host name
 SUBREQUESTS_MAX: Final = 10_000_000  # CF: `limits.subrequests`
 BLOCKED_MS_MIN: Final = 1_000  # ours: `[edge] blocked_ms`; below it, ordinary garbage collection looks like blocking
 BLOCKED_MS_MAX: Final = 3_600_000  # ours
+INSTANCES_MAX: Final = 64  # ours: `[edge] instances`, isolates of one worker
 MEMORY_MB_DEFAULT: Final = 4096  # ours: `[edge] memory_mb`, private writable memory of an isolate (RLIMIT_DATA)
 MEMORY_MB_MIN: Final = 128  # CF: memory of an isolate there
 MEMORY_MB_MAX: Final = 1024 * 1024  # ours
@@ -125,6 +141,7 @@ STORE_SWEEP_GROUPS: Final = 1000  # ours: the same, in commits, under traffic
 MAP_SIZE: Final = 64 * 1024 * MIB  # ours: sparse; doubled by the committer when it is full
 VALUE_DEPTH_MAX: Final = 256  # ours: nesting of stored values, see store.values
 COMMIT_BATCHES_MAX: Final = 4096  # ours: batches merged into one transaction
+COMMIT_GATHER_S: Final = 0.01  # ours: how long a busy event loop gathers batches before it hands them to the committer
 
 # Scripts of asyncio's flavour, and WSGI apps
 ASYNCIO_THREADS_MAX: Final = 32  # asyncio: its default executor on large machines
@@ -150,6 +167,12 @@ CRASH_BACKOFF_FIRST_S: Final = 0.5  # ours: doubles with each crash within CRASH
 CRASH_BACKOFF_MAX_S: Final = 30.0  # ours
 CRASH_WINDOW_S: Final = 60.0  # ours
 FRAME_MAX: Final = 16 * MIB  # ours: one CBOR frame between processes
+RPC_VALUE_MAX: Final = 32 * MIB  # CF: arguments or result of a call, encoded
+PEER_FRAME_MAX: Final = RPC_VALUE_MAX + MIB  # ours: one CBOR frame between isolates
+PEER_QUEUE_MAX: Final = 64 * MIB  # ours: waiting bytes for another isolate; further calls are refused
+PEER_WINDOW: Final = 256 * KIB  # ours: of a streamed body, sent and not consumed yet
+PEER_HOLD_S: Final = 30.0  # ours: for calls to an actor that moves or whose worker starts
+MOVE_PATIENCE_S: Final = 5.0  # ours: for calls that have begun in an actor that moves to another isolate
 FRAME_DEPTH_MAX: Final = 100  # ours: nesting inside a frame
 DESCRIPTORS_PER_FRAME_MAX: Final = 16  # ours; Linux passes up to 253 at once
 SEND_SOON_MAX: Final = MIB  # ours: waiting bytes of logs and pongs for a process that does not read
