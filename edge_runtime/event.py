@@ -28,6 +28,7 @@ class EventKind(StrEnum):
     SCHEDULED = "scheduled"
     ALARM = "alarm"
     RPC = "rpc"
+    WEBSOCKET = "websocket"
     WORKFLOW = "workflow"
     STEP = "step"
 
@@ -48,8 +49,8 @@ class EventContext:
     """
 
     __slots__ = (
-        "_nursery", "_waiting", "_works", "actor", "failed_wait_until", "flavour", "kind", "meter", "name",
-        "net", "open_fetches", "subrequests_max",
+        "_kept_open", "_nursery", "_waiting", "_works", "actor", "failed_wait_until", "flavour", "kind", "meter",
+        "name", "net", "open_fetches", "sockets", "subrequests_max",
     )  # fmt: skip
 
     def __init__(
@@ -69,12 +70,15 @@ class EventContext:
         """The activated actor whose code this event runs, or None; its output gate holds what the event sends."""
         self.net: Any = None
         """The network for `fetch` (`workers.outgoing.Net`); the isolate's, set when the event begins."""
+        self.sockets: Any = None
+        """What gives accepted WebSockets their events (`workers.websocket.Recipients`); set when the event begins."""
         self.subrequests_max: int | None = None
         self.open_fetches: trio.CapacityLimiter | None = None
         self.failed_wait_until: list[BaseException] = []
         self._nursery = nursery
         self._works: set[trio.CancelScope] | None = None
         self._waiting: list[Promise[object]] | None = None
+        self._kept_open: list[Promise[None]] | None = None
 
     async def run(self, fn: Callable[..., Any], *args: object) -> Any:
         """Call a script's function, sync or async, as this event: metered, and with `current_event` set.
@@ -127,12 +131,23 @@ class EventContext:
             self._waiting = []
         self._waiting.append(promise)
 
+    def keep_open(self, over: Promise[None]) -> None:
+        """Let the event last until `over` has settled, without a time limit: a connection that it serves."""
+        if self._kept_open is None:
+            self._kept_open = []
+        self._kept_open.append(over)
+
     @property
     def has_open_work(self) -> bool:
-        return bool(self._works) or bool(self._waiting)
+        return bool(self._works) or bool(self._waiting) or bool(self._kept_open)
 
     async def finish(self) -> None:
-        """End the event: drain `waitUntil`, then cancel what is left. Call after the reply has gone."""
+        """End the event: wait for its connections, drain `waitUntil`, then cancel what is left. Call after the reply
+        has gone."""
+        while self._kept_open:
+            over = self._kept_open[0]
+            await over
+            self._kept_open.remove(over)
         if self._waiting:
             with trio.move_on_after(WAIT_UNTIL_MS / 1000):
                 while self._waiting:

@@ -54,6 +54,7 @@ from edge_runtime.wire import Channel
 from edge_runtime.workers.environment import fill_env
 from edge_runtime.workers.http_net import HttpNet
 from edge_runtime.workers.outgoing import Net
+from edge_runtime.workers.websocket import socket_flags
 
 _log = logging.getLogger("edge.isolate")
 
@@ -126,7 +127,8 @@ class _Isolate:
         config, task = self._config, self._task
         self._ledger = Ledger(self._store, self._clock, config.name, task.version)
         async with trio.open_nursery() as background, trio.open_nursery() as work:
-            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits.subrequests)
+            flags = socket_flags(config)
+            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits.subrequests, flags)
             self._events = events
             offload = ThreadOffload(THREADS_MAX)
             random = SystemRandomness()
