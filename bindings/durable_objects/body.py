@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, cast
 
 import trio
 
 from bindings.durable_objects.gated import call_gated, gate_inside
 from bindings.durable_objects.held_stream import hold_body
-from bindings.durable_objects.messages import FetchCall, RpcCall
+from bindings.durable_objects.messages import FetchCall, ListenerCall, RpcCall, SocketEvent
+from bindings.durable_objects.sockets import NamespaceSockets, ObjectRecipients, ObjectSockets
 from bindings.durable_objects.state import DurableObjectState
 from edge_runtime.actors.alarms import next_attempt
 from edge_runtime.actors.api import ActorContext
@@ -32,6 +34,7 @@ from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.response import FetchResponse, Response
 from edge_runtime.workers.rpc import remote_error
+from edge_runtime.workers.websocket import SocketFlags
 from edge_runtime.workers.workflows import NonRetryableError
 
 _log = logging.getLogger("edge.durable_objects")
@@ -50,6 +53,7 @@ class ObjectClass:
     env: Any
     sqlite: bool
     delete_all_deletes_alarm: bool
+    socket_flags: SocketFlags
 
     @property
     def name(self) -> str:
@@ -63,9 +67,12 @@ class ObjectBody:
     from the others. A failing constructor, critical section or `ctx.abort` resets the object; nothing else does.
     """
 
-    def __init__(self, context: ActorContext, of: ObjectClass) -> None:
+    def __init__(self, context: ActorContext, of: ObjectClass, sockets: NamespaceSockets) -> None:
         self._context = context
         self._class = of
+        self._sockets = sockets
+        self._recipients = ObjectRecipients(self, context, sockets.host, of.socket_flags)
+        self._stopped = False
         self._instance: Any = None
         self._gate = InputGate()
         self._scopes: set[trio.CancelScope] = set()
@@ -106,12 +113,33 @@ class ObjectBody:
                 raise remote_error(TypeError(f"Method {message.method} does not exist"))
             method = getattr(self._instance, message.method)
             return await self._run(EventKind.RPC, message.method, method, *map(from_wire, message.args))
+        if isinstance(message, SocketEvent):
+            await self._socket_event(message)
+            return None
+        if isinstance(message, ListenerCall):
+            if message.owner is self:
+                await self._run(EventKind.WEBSOCKET, message.name, message.call)
+            return None
         assert isinstance(message, FetchCall)
         handler = getattr(self._instance, "fetch", None)
         if handler is None:
             raise remote_error(TypeError("Handler does not export a fetch() function."))
         args = relaxed_call_args(handler, (message.request, self._class.env, self._instance.ctx))
         return await self._run(EventKind.FETCH, "fetch", handler, *args)
+
+    async def _socket_event(self, event: SocketEvent) -> None:
+        event.begin()
+        handler = getattr(self._instance, event.handler, None)
+        if not callable(handler):
+            return
+        timeout_ms = self.hibernatable().event_timeout_ms
+        with trio.move_on_after(inf if timeout_ms is None else timeout_ms / 1000):
+            args = relaxed_call_args(handler, (event.socket, *event.args))
+            await self._run(EventKind.WEBSOCKET, event.handler, handler, *args)
+
+    def hibernatable(self) -> ObjectSockets:
+        """The object's hibernatable sockets, which outlive this activation."""
+        return self._sockets.open(self._context.address, self._context.name)
 
     async def timer(self) -> None:
         context = self._context
@@ -168,6 +196,7 @@ class ObjectBody:
         """Run code of the script as an event; returns what arrives at the caller, raises what the caller sees."""
         events = self._context.events
         event = events.begin(kind, f"{self._class.name}.{name}", actor=self._context)
+        event.sockets = self._recipients
         self._running += 1
         outcome, trace = Outcome.CANCELED, ""
         held = False
@@ -266,11 +295,17 @@ class ObjectBody:
 
     def _closed(self, _: Promise[None]) -> None:
         self._gate.break_with(ActorBroken("the object was reset"))
+        self._recipients.end()
+        if self._stopped:
+            self._sockets.evicted(self._context.address)
+        elif self._instance is not None:
+            self._sockets.reset(self._context.address)
         for scope in tuple(self._scopes):
             scope.cancel()
 
     async def stop(self) -> None:
-        """Nothing to suspend: what is written is queued, what runs is cut off by the host."""
+        """What is written is queued, what runs is cut off by the host; hibernatable sockets stay."""
+        self._stopped = True
 
     @property
     def idle(self) -> bool:
@@ -282,12 +317,13 @@ class ObjectBody:
 class ObjectFactory:
     """`actors.api.BodyFactory` of one class."""
 
-    def __init__(self, of: ObjectClass, idle_ms: int) -> None:
+    def __init__(self, of: ObjectClass, idle_ms: int, sockets: NamespaceSockets) -> None:
         self._class = of
+        self._sockets = sockets
         self.idle_ms = idle_ms
 
     def __call__(self, context: ActorContext) -> ObjectBody:
-        return ObjectBody(context, self._class)
+        return ObjectBody(context, self._class, self._sockets)
 
 
 def _seen_by_caller(error: BaseException) -> Exception:

@@ -12,6 +12,7 @@ from bindings.durable_objects.body import ObjectClass, ObjectFactory
 from bindings.durable_objects.deletion import delete_namespace
 from bindings.durable_objects.migrations import Migrated, Migration, migrate
 from bindings.durable_objects.namespace import DurableObjectNamespace
+from bindings.durable_objects.sockets import NamespaceSockets
 from bindings.kind import BindingRuntime
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.config.decode import decode, warn
@@ -19,6 +20,7 @@ from edge_runtime.config.model import Binding, Where
 from edge_runtime.errors import ConfigError, ScriptError
 from edge_runtime.limits import OBJECT_IDLE_MS
 from edge_runtime.workers.entrypoints import DurableObject
+from edge_runtime.workers.websocket import socket_flags
 
 if TYPE_CHECKING:
     import click
@@ -88,8 +90,11 @@ class DurableObjectsKind:
         deletes_alarm = worker.flag(
             "delete_all_deletes_alarm", default_from="2026-02-24", off="delete_all_preserves_alarm"
         )
-        of = ObjectClass(_find_class(spec.class_name, runtime), runtime.env, spec.sqlite, deletes_alarm)
-        runtime.actors.register(worker.name, ActorKind.OBJECT, spec.namespace, ObjectFactory(of, OBJECT_IDLE_MS))
+        cls = _find_class(spec.class_name, runtime)
+        of = ObjectClass(cls, runtime.env, spec.sqlite, deletes_alarm, socket_flags(worker))
+        sockets = NamespaceSockets(runtime.actors, runtime.clock)
+        factory = ObjectFactory(of, OBJECT_IDLE_MS, sockets)
+        runtime.actors.register(worker.name, ActorKind.OBJECT, spec.namespace, factory)
         return DurableObjectNamespace(runtime.actors, runtime.random, worker.name, spec.namespace)
 
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:

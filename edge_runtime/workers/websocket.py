@@ -240,9 +240,13 @@ class WebSocket(EventTarget):
         self.tags = tags
         self._link.listen(receiver)
 
-    @property
-    def _hibernatable(self) -> bool:
-        return self._state is _State.HIBERNATABLE
+    def _tags(self) -> list[str]:
+        """JsException if the socket was not accepted for hibernation."""
+        if self._state is _State.HIBERNATABLE:
+            return list(self.tags)
+        if self._state is _State.ACCEPTED:
+            raise JsException("only hibernatable websockets can have tags.")
+        raise JsException("you must call 'acceptWebSocket()' before attempting to access the tags of a WebSocket.")
 
     def _check_free(self) -> None:
         """TypeError if the socket cannot be returned in a response."""
@@ -270,6 +274,13 @@ class WebSocket(EventTarget):
     def _close_outgoing(self, actor: Any, code: int, reason: str) -> None:
         self._closed_outgoing = True
         self._outbox.put(actor, partial(self._link.close, code, reason))
+
+    def _respond(self, text: str) -> bool:
+        """Send an automatic response, unless the socket is closed; returns whether."""
+        if self._closed_outgoing or self._gone:
+            return False
+        self._outbox.put(None, partial(self._link.send, text))
+        return True
 
     def _drop(self) -> None:
         """End the conversation without a Close frame: whoever received its events is gone."""
