@@ -23,6 +23,9 @@ class ActorKind(StrEnum):
     WORKFLOW = "workflow"
     CRON = "cron"
 
+    # Addresses are looked up at every call; an Enum's own hash is a function in Python.
+    __hash__ = str.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class ActorAddress:

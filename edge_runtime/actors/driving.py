@@ -26,7 +26,8 @@ def drive(
         try:
             sent = yield trap
         except BaseException as error:
-            resume, value = work.throw, error
+            resume: Callable[[Any], Any] = work.throw
+            value: Any = error
         else:
             resume, value = send, sent
         try:
