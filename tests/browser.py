@@ -31,13 +31,24 @@ class Page:
 
     async def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page; AssertionError if it throws."""
+        answer = await self._ask(expression)
+        assert "exceptionDetails" not in answer.get("result", {"exceptionDetails": answer}), answer
+        return answer["result"]["result"].get("value")
+
+    async def _ask(self, expression: str) -> Any:
         number = next(self._ids)
         params = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         await self._client.send(json.dumps({"id": number, "method": "Runtime.evaluate", "params": params}))
         while (answer := await self._client.receive_json()).get("id") != number:
             pass
-        assert "exceptionDetails" not in answer["result"], answer["result"]
-        return answer["result"]["result"].get("value")
+        return answer
+
+    async def loaded(self, url: str) -> None:
+        """Return when the page at `url` is there; what was there before it may vanish under an expression."""
+        ready = f"document.readyState === 'complete' && location.href === {json.dumps(url)}"
+        with trio.fail_after(20):
+            while not (await self._ask(ready)).get("result", {}).get("result", {}).get("value"):
+                await trio.sleep(0.05)
 
     async def until(self, expression: str, timeout_s: float = 10) -> Any:
         """The expression's first true value."""
@@ -59,7 +70,7 @@ class Browser:
             answer = await http.put(f"http://127.0.0.1:{self._port}/json/new?{quote(url, safe='')}")
         target = urlsplit(answer.json()["webSocketDebuggerUrl"]).path
         page = Page(await self._clients.enter_async_context(connected(self._port, target)))
-        await page.until("document.readyState === 'complete'")
+        await page.loaded(url)
         return page
 
 
