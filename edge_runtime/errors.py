@@ -90,6 +90,12 @@ class ActorBroken(EdgeError):
         self.durableObjectReset = reset
         super().__init__(message)
 
+    def again(self) -> ActorBroken:
+        """The same for one more caller: each raise adds to an error's traceback, so none is shared for ever."""
+        return ActorBroken(
+            str(self), retryable=self.retryable, overloaded=self.overloaded, reset=self.durableObjectReset
+        )
+
 
 class WireError(EdgeError):
     """Bytes from another process are not a frame of ours; the connection they came on must be closed."""

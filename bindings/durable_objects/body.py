@@ -18,7 +18,7 @@ from bindings.durable_objects.state import DurableObjectState
 from edge_runtime.actors.alarms import next_attempt
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.gates import CriticalSection, InputGate
-from edge_runtime.actors.ids import DurableObjectId
+from edge_runtime.actors.ids import DurableObjectId, IdFactory, unique_key
 from edge_runtime.actors.storage import ActorStorage
 from edge_runtime.errors import ActorBroken
 from edge_runtime.event import EventContext, EventKind, Outcome, require_event
@@ -91,7 +91,9 @@ class ObjectBody:
         context.closed.add_done_callback(self._closed)
 
     async def start(self) -> None:
-        id = DurableObjectId(self._context.address.id, self._context.name)
+        address = self._context.address
+        known = IdFactory(unique_key(address.worker, address.namespace)).known(address.id)
+        id = DurableObjectId(address.id, self._context.name, None if known is None else known.jurisdiction)
         state = DurableObjectState(id, self._storage, self)
 
         async def construct() -> Any:

@@ -78,7 +78,7 @@ class DurableObjectStub:
     def _send(self, what: str, message: object) -> Promise[Any]:
         event = require_event(what)
         if self._broken is not None:
-            return Promise.rejected(_again(self._broken))
+            return Promise.rejected(self._broken.again())
         if refusal := _count(event):
             return Promise.rejected(refusal)
         if event.actor is not None and (self._held or not event.actor.durable):
@@ -106,7 +106,7 @@ class DurableObjectStub:
             if gate.error is not None:
                 promise.reject(gate.error)
             elif self._broken is not None:
-                promise.reject(_again(self._broken))
+                promise.reject(self._broken.again())
             else:
                 self._deliver(message).add_done_callback(pass_on)
 
@@ -128,10 +128,3 @@ def _count(event: EventContext) -> Exception | None:
         return JsException("Too many API requests by single worker invocation.")
     event.meter.subrequests += 1
     return None
-
-
-def _again(error: ActorBroken) -> ActorBroken:
-    """The error for one more caller; each raise adds to an error's traceback, so none is shared for ever."""
-    return ActorBroken(
-        str(error), retryable=error.retryable, overloaded=error.overloaded, reset=error.durableObjectReset
-    )

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from edge_runtime.actors.turns import Turn
+from edge_runtime.errors import ActorBroken
 from edge_runtime.event import Events
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Offload, Randomness
@@ -103,6 +104,10 @@ class ActorContext(Protocol):
 
     def when_durable(self) -> Promise[None]:
         """As `wait_durable`, for code of the script: the present turn is not cut in two."""
+
+    @property
+    def refusal(self) -> ActorBroken | None:
+        """Why the activation writes nothing any more; None while it lives."""
 
     @property
     def closed(self) -> Promise[None]:

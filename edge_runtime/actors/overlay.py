@@ -14,7 +14,7 @@ from typing import Final
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.read_cache import ReadCache
 from edge_runtime.actors.turns import Turn
-from edge_runtime.errors import StoreCorrupt
+from edge_runtime.errors import ActorBroken, StoreCorrupt
 from edge_runtime.promise import Promise
 from edge_runtime.store import keys
 from edge_runtime.store.api import Table
@@ -72,6 +72,11 @@ class Overlay:
         """Of what `read` gives outside of transactions, decoded by the caller."""
         self.alarm_written = False
         """Whoever runs the alarm's handler clears this before, to see after whether it set or deleted the alarm."""
+
+    @property
+    def refusal(self) -> ActorBroken | None:
+        """Why there is nothing more to read and write here: the object was reset, its code may still be running."""
+        return self._context.refusal
 
     @property
     def in_transaction(self) -> bool:

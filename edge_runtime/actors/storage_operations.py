@@ -148,6 +148,8 @@ class StorageOperations(ABC):
     def _alarm(self) -> int | None: ...
 
     def _begin(self, operation: str) -> None:
+        if (refusal := self._overlay.refusal) is not None:
+            raise refusal.again()
         event = current_event.get()
         if event is not None:
             event.meter.storage_ops += 1

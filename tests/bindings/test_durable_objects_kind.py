@@ -216,7 +216,11 @@ async def test_namespace_checks_its_arguments(nursery):
         namespace.get("a")
     with pytest.raises(TypeError, match="is a string"):
         namespace.idFromName(5)
-    with pytest.raises(ValueError, match="Jurisdiction restrictions"):
-        namespace.newUniqueId(jurisdiction="eu")
+    with pytest.raises(TypeError, match="a jurisdiction is one of eu, us, fedramp, fedramp-high, not 'mars'"):
+        namespace.newUniqueId(jurisdiction="mars")
+    with pytest.raises(ValueError, match="unknown routingMode: nearest"):
+        namespace.getByName("a", {"routingMode": "nearest"})
+    with pytest.raises(TypeError, match="locationHint is a string, not int"):
+        namespace.getByName("a", locationHint=7)
     with pytest.raises(RuntimeError, match="outside of an event"):
         stub.anything()
