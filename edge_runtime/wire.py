@@ -51,11 +51,11 @@ def _structs_by_tag(receives: Any) -> dict[str, type[Message]]:
     return {str(struct.__struct_config__.tag): struct for struct in get_args(receives) or (receives,)}
 
 
-def encode_frame(message: Message, descriptors: int = 0) -> bytes:
-    """The bytes of one frame. Raises WireError if it is larger than FRAME_MAX."""
+def encode_frame(message: Message, descriptors: int = 0, frame_max: int = FRAME_MAX) -> bytes:
+    """The bytes of one frame. Raises WireError if its body is larger than `frame_max`."""
     body = cbor2.dumps(msgspec.to_builtins(message, builtin_types=(bytes,)))
-    if len(body) > FRAME_MAX:
-        raise WireError(f"a {type(message).__name__} frame of {len(body)} bytes was to be sent; allowed: {FRAME_MAX}")
+    if len(body) > frame_max:
+        raise WireError(f"a {type(message).__name__} frame of {len(body)} bytes was to be sent; allowed: {frame_max}")
     if descriptors > DESCRIPTORS_PER_FRAME_MAX:
         raise WireError(f"{descriptors} descriptors were to be sent; allowed: {DESCRIPTORS_PER_FRAME_MAX}")
     return _HEAD.pack(len(body), descriptors) + body
@@ -94,8 +94,9 @@ def decode_body(body: bytes, receives: Any = _ANY_CONTROL) -> Message:
 class FrameReader:
     """Cuts a byte stream into frames and pairs them with their descriptors; does no reading itself."""
 
-    def __init__(self, receives: Any = _ANY_CONTROL) -> None:
+    def __init__(self, receives: Any = _ANY_CONTROL, frame_max: int = FRAME_MAX) -> None:
         self._receives = receives
+        self._frame_max = frame_max
         self._buffer = bytearray()
         self._descriptors: deque[int] = deque()
 
@@ -123,8 +124,8 @@ class FrameReader:
             self._check_waiting()
             return None
         length, count = _HEAD.unpack_from(buffer)
-        if length > FRAME_MAX:
-            self._fail(f"a frame announces {length} bytes; allowed: {FRAME_MAX}")
+        if length > self._frame_max:
+            self._fail(f"a frame announces {length} bytes; allowed: {self._frame_max}")
         end = _HEAD.size + length
         if len(buffer) < end:
             self._check_waiting()
@@ -211,12 +212,18 @@ class Channel:
     Takes the socket over, trio's or the standard library's.
     """
 
-    def __init__(self, sock: socket.socket | trio.socket.SocketType, receives: Any = _ANY_CONTROL) -> None:
+    def __init__(
+        self,
+        sock: socket.socket | trio.socket.SocketType,
+        receives: Any = _ANY_CONTROL,
+        frame_max: int = FRAME_MAX,
+    ) -> None:
         if not isinstance(sock, socket.socket):
             sock = socket.socket(fileno=sock.detach())
         sock.setblocking(False)
         self._socket = sock
-        self._reader = FrameReader(receives)
+        self._frame_max = frame_max
+        self._reader = FrameReader(receives, frame_max)
         self._turn = trio.Lock()
         self._unsent: deque[bytes | memoryview] = deque()
         self._unsent_size = 0
@@ -232,7 +239,7 @@ class Channel:
         Cancelled means: not sent, or sent whole in a later call. Raises trio.BrokenResourceError when the peer is
         gone, trio.ClosedResourceError after `close`.
         """
-        frame = encode_frame(message, len(fds))
+        frame = encode_frame(message, len(fds), self._frame_max)
         if not self._turn.locked() and not self._unsent:
             await trio.lowlevel.checkpoint_if_cancelled()
             if not self._write_some(frame, fds):
@@ -268,6 +275,22 @@ class Channel:
             return False
         self._keep(frame)
         return True
+
+    def post(self, message: Message) -> int:
+        """Send now as far as the socket takes it; `flush` sends what is left, before anything later.
+
+        Never blocks. Returns how many bytes wait, of this message and earlier ones: whoever posts bounds them. Raises
+        as `send` does.
+        """
+        frame = encode_frame(message, 0, self._frame_max)
+        if self._unsent or self._turn.locked() or (self._write_some(frame, ()) and not self._unsent):
+            self._keep(frame)
+        return self._unsent_size
+
+    async def flush(self) -> None:
+        """Send everything that was posted. Raises as `send` does."""
+        async with self._turn:
+            await self._flush()
 
     async def receive(self) -> Received | None:
         """The next message and its descriptors; None at the end of the stream, also one in the middle of a frame.

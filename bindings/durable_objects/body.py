@@ -18,10 +18,10 @@ from bindings.durable_objects.state import DurableObjectState
 from edge_runtime.actors.alarms import next_attempt
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.gates import CriticalSection, InputGate
-from edge_runtime.actors.ids import DurableObjectId, IdFactory, unique_key
+from edge_runtime.actors.ids import DurableObjectId
 from edge_runtime.actors.storage import ActorStorage
 from edge_runtime.errors import ActorBroken
-from edge_runtime.event import EventContext, EventKind, Outcome, require_event
+from edge_runtime.event import EventContext, EventKind, Outcome, current_event, require_event
 from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
@@ -33,7 +33,7 @@ from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.response import FetchResponse, Response
-from edge_runtime.workers.rpc import remote_error
+from edge_runtime.workers.rpc import received, remote_error
 from edge_runtime.workers.websocket import SocketFlags
 from edge_runtime.workers.workflows import NonRetryableError
 
@@ -109,12 +109,17 @@ class ObjectBody:
         while not self._gate.open:
             await self._gate.wait_open()
 
+    def call(self, fn: Callable[..., Any], *args: object) -> Any:
+        """Call a function that the object lent to others."""
+        return call_gated(self._gate, fn, *args)
+
     async def receive(self, message: object) -> object:
         if isinstance(message, RpcCall):
             if message.method not in self._methods:
                 raise remote_error(TypeError(f"Method {message.method} does not exist"))
             method = getattr(self._instance, message.method)
-            return await self._run(EventKind.RPC, message.method, method, *map(from_wire, message.args))
+            plain = await self._run(EventKind.RPC, message.method, _call_plain, method, message.args)
+            return plain if message.caller is None else received(message.caller, plain)
         if isinstance(message, SocketEvent):
             await self._socket_event(message)
             return None
@@ -199,6 +204,7 @@ class ObjectBody:
         events = self._context.events
         event = events.begin(kind, f"{self._class.name}.{name}", actor=self._context)
         event.sockets = self._recipients
+        event.guard = self
         self._running += 1
         outcome, trace = Outcome.CANCELED, ""
         held = False
@@ -212,7 +218,7 @@ class ObjectBody:
         try:
             result = await event.run(call_gated, self._gate, fn, *args)
             if kind is EventKind.RPC and name != "constructor":
-                result = from_wire(to_wire(result))
+                result = _plain_result(event, result)
             elif kind is EventKind.FETCH:
                 result = self._response(result)
                 held = hold_body(result, self._context, self._scopes, end)
@@ -326,6 +332,19 @@ class ObjectFactory:
 
     def __call__(self, context: ActorContext) -> ObjectBody:
         return ObjectBody(context, self._class, self._sockets)
+
+
+def _call_plain(method: Callable[..., Any], args: list[Any]) -> Any:
+    return method(*map(from_wire, args))
+
+
+def _plain_result(event: EventContext, result: object) -> Any:
+    """The result in plain form; what is in it by reference is lent by `event`."""
+    token = current_event.set(event)
+    try:
+        return to_wire(result)
+    finally:
+        current_event.reset(token)
 
 
 def _seen_by_caller(error: BaseException) -> Exception:

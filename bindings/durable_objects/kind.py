@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -53,6 +54,13 @@ class ObjectSpec(msgspec.Struct, frozen=True):
     """Some migration creates the class."""
 
 
+class ElsewhereSpec(msgspec.Struct, frozen=True):
+    """A class of another worker (`script_name`)."""
+
+    worker: str
+    class_name: str
+
+
 class DeletedNamespaces(msgspec.Struct, frozen=True):
     namespaces: tuple[str, ...]
 
@@ -68,15 +76,30 @@ class DurableObjectsKind:
     def parse(self, sections: Mapping[str, object], worker: str, where: Where) -> Iterable[Binding]:
         migrated = _read_migrations(sections, where)
         section = decode(sections.get(_SECTION, {}), ObjectsSection, where / _SECTION)
+        bound: set[str] = set()
         for index, item in enumerate(section.bindings):
-            yield _binding(item, migrated, worker, where / _SECTION / "bindings" / index)
+            binding = _binding(item, migrated, worker, where / _SECTION / "bindings" / index)
+            if isinstance(binding.spec, ObjectSpec):
+                bound.add(item.class_name)
+            yield binding
+        # Classes that only other workers' bindings name.
+        for name, made in migrated.classes.items():
+            if name not in bound:
+                yield Binding(self.name, "", ObjectSpec(name, made.namespace, made.sqlite, migrated=True))
         if migrated.deleted:
             yield Binding(self.name, "", DeletedNamespaces(migrated.deleted))
+
+    def offered(self, binding: Binding, worker: str) -> Iterable[tuple[str, str, str]]:
+        if isinstance(binding.spec, ObjectSpec):
+            yield ActorKind.OBJECT.value, binding.spec.class_name, binding.spec.namespace
 
     def build(self, binding: Binding, runtime: BindingRuntime) -> DurableObjectNamespace | None:
         spec = binding.spec
         if isinstance(spec, DeletedNamespaces):
             return None
+        if isinstance(spec, ElsewhereSpec):
+            find = partial(runtime.neighbours.namespace, spec.worker, ActorKind.OBJECT, spec.class_name)
+            return DurableObjectNamespace(runtime.actors, runtime.random, spec.worker, find)
         assert isinstance(spec, ObjectSpec)
         worker = runtime.worker
         if not spec.migrated:
@@ -90,6 +113,11 @@ class DurableObjectsKind:
         deletes_alarm = worker.flag(
             "delete_all_deletes_alarm", default_from="2026-02-24", off="delete_all_preserves_alarm"
         )
+        if not binding.name and spec.class_name not in runtime.exports:
+            _log.warning(
+                "worker %s: migrations create %s, which the script does not export", worker.name, spec.class_name
+            )
+            return None
         cls = _find_class(spec.class_name, runtime)
         of = ObjectClass(cls, runtime.env, spec.sqlite, deletes_alarm, socket_flags(worker))
         sockets = NamespaceSockets(runtime.actors, runtime.clock)
@@ -118,12 +146,7 @@ def _binding(item: ObjectBinding, migrated: Migrated, worker: str, place: Where)
             place.file, (place / "class_name").at, f'the string "{item.class_name}"', "the name of a class"
         )
     if item.script_name is not None and item.script_name != worker:
-        raise ConfigError(
-            place.file,
-            (place / "script_name").at,
-            f'the string "{item.script_name}"',
-            f'"{worker}", the worker itself, or no script_name: objects live in the worker that defines their class',
-        )
+        return Binding(_SECTION, item.name, ElsewhereSpec(item.script_name, item.class_name))
     made = migrated.classes.get(item.class_name)
     if made is None:
         warn(place / "class_name", f"no migration creates the class {item.class_name}; deploying needs one")

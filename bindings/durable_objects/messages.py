@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.event import EventContext
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.websocket import WebSocket
 
@@ -17,6 +18,9 @@ from edge_runtime.workers.websocket import WebSocket
 class RpcCall:
     method: str
     args: list[Any]
+    caller: EventContext | None = None
+    """The event that gets the result, if it is of this isolate; then the reply is what its script gets. Without one
+    it is in plain form."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bindings.durable_objects.stub import DurableObjectStub
 from edge_runtime.actors.api import ActorAddress, ActorHost, ActorKind
-from edge_runtime.actors.ids import JURISDICTIONS, DurableObjectId, IdFactory, unique_key
+from edge_runtime.actors.ids import DurableObjectId, IdFactory
 from edge_runtime.seams import Randomness
 
 _ID_BYTES = 16
 
 
+def unique_key(worker: str, namespace: str) -> str:
+    """What tells the ids of one namespace from those of another."""
+    return f"{worker}-{namespace}"
+
+
 class DurableObjectNamespace:
     """All objects of one class. Nothing here reads storage or reaches an object; a stub's calls do."""
 
-    __slots__ = ("_host", "_ids", "_namespace", "_random", "_worker")
+    __slots__ = ("_factory", "_find", "_host", "_namespace", "_random", "_worker")
 
-    def __init__(
-        self, host: ActorHost, random: Randomness, worker: str, namespace: str, ids: IdFactory | None = None
-    ) -> None:
+    def __init__(self, host: ActorHost, random: Randomness, worker: str, namespace: str | Callable[[], str]) -> None:
+        """`namespace` of a class of another worker is looked up at each use: UsageError if there is no such class."""
         self._host = host
         self._random = random
         self._worker = worker
-        self._namespace = namespace
-        self._ids = ids or IdFactory(unique_key(worker, namespace))
+        self._find = None if isinstance(namespace, str) else namespace
+        self._namespace = namespace if isinstance(namespace, str) else ""
+        self._factory = IdFactory(unique_key(worker, self._namespace))
+
+    @property
+    def _ids(self) -> IdFactory:
+        if self._find is not None and (namespace := self._find()) != self._namespace:
+            self._namespace = namespace
+            self._factory = IdFactory(unique_key(self._worker, namespace))
+        return self._factory
 
     def idFromName(self, name: str) -> DurableObjectId:
         """The id that belongs to a name: the same one at each call."""

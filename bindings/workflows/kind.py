@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -76,11 +77,19 @@ class WorkflowsKind:
             owner = item.script_name or worker
             yield Binding(self.name, item.binding, WorkflowSpec(owner, item.name, item.class_name, item.limits.steps))
 
+    def offered(self, binding: Binding, worker: str) -> Iterable[tuple[str, str, str]]:
+        spec = binding.spec
+        if isinstance(spec, WorkflowSpec) and spec.worker == worker:
+            yield ActorKind.WORKFLOW.value, spec.workflow, spec.workflow
+
     def build(self, binding: Binding, runtime: BindingRuntime) -> WorkflowNamespace:
         spec = binding.spec
         assert isinstance(spec, WorkflowSpec), "the record that parse made"
+        check = None
         if spec.worker == runtime.worker.name:
             self._register(spec, runtime)
+        else:
+            check = partial(runtime.neighbours.namespace, spec.worker, ActorKind.WORKFLOW, spec.workflow)
         return WorkflowNamespace(
             spec.worker,
             spec.workflow,
@@ -88,7 +97,8 @@ class WorkflowsKind:
             clock=runtime.clock,
             random=runtime.random,
             actors=runtime.actors,
-            version=runtime.version,
+            version=runtime.version if check is None else "",
+            check=check,
         )
 
     def _register(self, spec: WorkflowSpec, runtime: BindingRuntime) -> None:
@@ -111,19 +121,24 @@ class WorkflowsKind:
         runtime.actors.register(spec.worker, ActorKind.WORKFLOW, spec.workflow, WorkflowFactory(definition))
 
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
-        """Go on at once with the instances that ran when the last process ended; their timers would come later."""
-        for binding in bindings:
-            spec = binding.spec
-            if not isinstance(spec, WorkflowSpec) or spec.worker != runtime.worker.name:
-                continue
-            with runtime.store.snapshot() as snapshot:
-                left = [
-                    id
-                    for status in (Status.RUNNING, Status.QUEUED)
-                    for id, _ in instances.scan(snapshot, spec.worker, spec.workflow, status, reverse=True)
-                ]
-            for id in left:
-                runtime.actors.deliver(instances.address_of(spec.worker, spec.workflow, id), Poke())
+        """Go on at once with the instances that ran when their isolate ended; their timers would come later."""
+        own = [
+            binding.spec
+            for binding in bindings
+            if isinstance(binding.spec, WorkflowSpec) and binding.spec.worker == runtime.worker.name
+        ]
+        while own:
+            for spec in own:
+                with runtime.store.snapshot() as snapshot:
+                    left = [
+                        instances.address_of(spec.worker, spec.workflow, id)
+                        for status in (Status.RUNNING, Status.QUEUED)
+                        for id, _ in instances.scan(snapshot, spec.worker, spec.workflow, status, reverse=True)
+                    ]
+                for address in left:
+                    if runtime.actors.owns(address):
+                        runtime.actors.deliver(address, Poke())
+            await runtime.actors.moved()
 
 
 def _wrong(where: Where, found: str, allowed: str) -> ConfigError:

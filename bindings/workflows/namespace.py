@@ -37,7 +37,10 @@ class WorkflowNamespace:
         random: Randomness,
         actors: ActorHost,
         version: str = "",
+        check: Callable[[], object] | None = None,
     ) -> None:
+        """`check` raises UsageError if the workflow, of another worker, is not there."""
+        self._check = check
         self._worker = worker
         self._workflow = workflow
         self._store = store
@@ -54,6 +57,7 @@ class WorkflowNamespace:
         """
 
         def begin() -> Promise[WorkflowInstanceHandle]:
+            self._require()
             new = self._read(options, named)
             batch = Batch()
             with self._store.snapshot() as snapshot:
@@ -66,6 +70,7 @@ class WorkflowNamespace:
         """Create up to 100 instances together, all or none; those whose id is taken are left out of the result."""
 
         def begin() -> Promise[list[WorkflowInstanceHandle]]:
+            self._require()
             if not options:
                 raise WorkflowError("body", "WorkflowError: batchCreate should have at least 1 instance")
             if len(options) > CREATE_BATCH_MAX:
@@ -93,6 +98,7 @@ class WorkflowNamespace:
         """The handle of an instance. Rejects with WorkflowError "instance.not_found"."""
 
         def begin() -> Promise[WorkflowInstanceHandle]:
+            self._require()
             with self._store.snapshot() as snapshot:
                 control.find(snapshot, self._address(control.check_id(id)))
             return Promise.resolved(self._handle(id))
@@ -100,6 +106,10 @@ class WorkflowNamespace:
         return _or_rejected(begin)
 
     create_batch = createBatch
+
+    def _require(self) -> None:
+        if self._check is not None:
+            self._check()
 
     def _read(self, options: Mapping[str, Any] | None, named: Mapping[str, Any]) -> NewInstance:
         given = {**(options or {}), **named}
@@ -133,7 +143,7 @@ class WorkflowNamespace:
 
         def committed(commit: Promise[None]) -> None:
             if commit.error is None:
-                self._actors.timers_changed()
+                self._actors.timers_changed(self._worker)
                 promise.resolve(value())
             else:
                 promise.reject(conflict() if isinstance(commit.error, Conflict) else commit.error)

@@ -53,6 +53,12 @@ class Delivery:
         if not self.reply.settled:
             self.reply.reject(error)
 
+    def settle_as(self, other: Promise[object]) -> None:
+        if other.error is not None:
+            self.fail(other.error)
+        elif not self.reply.settled:
+            self.reply.resolve(other.result())
+
 
 class Activation(ActorWrites):
     """An actor in memory, from its first delivery until it is evicted, released or broken.
@@ -91,6 +97,10 @@ class Activation(ActorWrites):
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
+        self.gone = trio.Event()
+        """It has ended and the host has forgotten it."""
+        self._quiet = trio.Event()
+        """Set, once it is closing, when no delivery is begun and unanswered."""
         self._begin_pending = True
         """A worker has the right to begin the next message, or will have it once the body has started."""
         self._parked: trio.lowlevel.Task | None = None
@@ -212,6 +222,10 @@ class Activation(ActorWrites):
             await trio.lowlevel.wait_task_rescheduled(self._unpark)
             has_right = True
 
+    def _look_if_quiet(self) -> None:
+        if self.closing and not self._open:
+            self._quiet.set()
+
     def _unpark(self, _: object) -> trio.lowlevel.Abort:
         self._parked = None
         return trio.lowlevel.Abort.SUCCEEDED
@@ -286,6 +300,7 @@ class Activation(ActorWrites):
 
         def send(gate: Promise[None]) -> None:
             self._open.discard(delivery)
+            self._look_if_quiet()
             if reply.settled:
                 return
             failure = gate.error or error
@@ -296,6 +311,16 @@ class Activation(ActorWrites):
 
         self.flush()
         self.output.wait().add_done_callback(send)
+
+    async def leave(self, refusal: ActorBroken, patience_s: float) -> None:
+        """As `stop`, once what has begun is answered or `patience_s` is over; returns when the activation is gone."""
+        if not self.closing:
+            self.closing = True
+            self._look_if_quiet()
+            with trio.move_on_after(patience_s):
+                await self._quiet.wait()
+            await self.stop(refusal)
+        await self.gone.wait()
 
     async def stop(self, refusal: ActorBroken) -> None:
         """End the activation in an orderly way; returns when the body has stopped and its writes are durable.

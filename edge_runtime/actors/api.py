@@ -159,6 +159,16 @@ class BodyFactory(Protocol):
     def __call__(self, context: ActorContext) -> ActorBody: ...
 
 
+class Elsewhere(Protocol):
+    """The way to actors that live in other isolates. The implementation is `isolate.peers.Peers`."""
+
+    def forward(self, address: ActorAddress, message: object, name: str | None) -> Promise[object]:
+        """As `ActorHost.deliver`; held as long as nobody owns the actor, and taken back if it comes here."""
+
+    def timers_written(self, worker: str) -> None:
+        """Have the worker's other isolates look at their timers."""
+
+
 class ActorHost(Protocol):
     """All actors of one isolate. The implementation is `actors.host.LocalActorHost`."""
 
@@ -173,12 +183,21 @@ class ActorHost(Protocol):
         nobody registered the namespace.
         """
 
-    def timers_changed(self) -> None:
-        """A timer was written by someone else (another process, a batch outside of an ActorContext): look again."""
+    def timers_changed(self, worker: str | None = None) -> None:
+        """A timer was written by someone else (another process, a batch outside of an ActorContext): look again.
+
+        `worker` says for whose actors, if it was written here: then the isolates that they may live in hear of it too.
+        """
+
+    def owns(self, address: ActorAddress) -> bool:
+        """Whether the actor lives in this isolate now, or would if it were activated."""
+
+    async def moved(self) -> None:
+        """Return when actors may have come to this isolate, or gone."""
 
     @property
     def next_due_ms(self) -> int | None:
-        """When the earliest timer of this worker fires; None without timers."""
+        """When the earliest timer of this isolate's actors fires; None without timers."""
 
     @property
     def active(self) -> int:

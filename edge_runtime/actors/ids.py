@@ -20,6 +20,11 @@ _HALF: Final = 16
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
+def is_object_id(text: str) -> bool:
+    """Whether `text` has the form of an id, as it is stored."""
+    return _HEX.fullmatch(text) is not None and text == text.lower()
+
+
 class DurableObjectId:
     """Permanent name of one object. Made by its namespace; equal to ids of the same object."""
 

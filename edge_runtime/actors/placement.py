@@ -49,12 +49,12 @@ def route(address: ActorAddress, view: View, me: int | None) -> int | None:
     """The isolate where calls to an actor go now; None while they must be held.
 
     `me` is the isolate that asks, if it is one of the actor's worker: as long as nothing is released, the agreed
-    members go on among themselves, so that what they have begun can end.
+    members go on among themselves, so that what they have begun can end. So does everybody when nobody follows them.
     """
     if view.settled:
         return owner_of(address, view.agreed)
     now = owner_of(address, view.agreed)
-    if not view.releasing and me in view.agreed:
+    if not view.releasing and (me in view.agreed or not view.proposed):
         return now
     return now if now == owner_of(address, view.proposed) else None
 

@@ -12,22 +12,34 @@ from typing import Final, Protocol
 import trio
 
 from edge_runtime.control import (
-    ActorsReleased,
+    AskedBySomeIsolate,
     Connection,
+    ConnectPeer,
+    Drained,
+    FindWorker,
     IsolateFailed,
     IsolateReady,
     Log,
     LogLine,
+    Members,
+    MembersReleased,
+    PeerMissing,
     Ping,
     Pong,
     Retire,
+    Routes,
+    TimersChanged,
+    TimersWritten,
+    WorkerMissing,
 )
 from edge_runtime.errors import WireError
 from edge_runtime.limits import EXIT_GRACE_S, MIB
 from edge_runtime.supervisor.heartbeat import Heartbeat
 from edge_runtime.wire import Channel
 
-FromIsolate: Final = IsolateReady | IsolateFailed | Pong | ActorsReleased | Log
+FromIsolate: Final = (
+    IsolateReady | IsolateFailed | Pong | Drained | MembersReleased | FindWorker | ConnectPeer | TimersWritten | Log
+)
 
 _LAST_WORDS_S: Final = 1.0
 """How long after its death an isolate's last messages and its exit status are waited for."""
@@ -56,12 +68,18 @@ class IsolateOwner(Protocol):
 
     def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None: ...
 
+    def isolate_drained(self, isolate: IsolateHandle) -> None: ...
+
+    def isolate_released(self, isolate: IsolateHandle, number: int) -> None: ...
+
+    def isolate_asked(self, isolate: IsolateHandle, message: AskedBySomeIsolate) -> None: ...
+
 
 class IsolateHandle:
     """One isolate process, from fork to confirmed death.
 
-    `ready` is set when it serves, `leaving` when it takes no new connections, `released` when a successor may own its
-    actors, `dead` when the process is gone. Death sets all of them except `ready`.
+    `ready` is set when it serves, `leaving` when it takes no new connections, `dead` when the process is gone. Death
+    sets all of them except `ready`.
     """
 
     def __init__(self, number: int, pid: int, pidfd: int, channel: Channel, *, blocked_ms: int, cpu_ms: int) -> None:
@@ -70,7 +88,6 @@ class IsolateHandle:
         self.channel = channel
         self.ready = trio.Event()
         self.leaving = trio.Event()
-        self.released = trio.Event()
         self.dead = trio.Event()
         self.exited = trio.Event()
         self.status: int | None = None
@@ -114,7 +131,7 @@ class IsolateHandle:
             self._pidfd = -1
             if self._stat >= 0:
                 os.close(self._stat)
-            for event in (self.leaving, self.released, self.exited, self.dead):
+            for event in (self.leaving, self.exited, self.dead):
                 event.set()
             for handover in (self._handover, *(handover for _, handover in self._undecided)):
                 handover.decided.set()
@@ -130,6 +147,11 @@ class IsolateHandle:
         handover.begun.set()
         await handover.decided.wait()
         return handover.taken
+
+    def tell(self, message: Members | TimersChanged | Routes | WorkerMissing | PeerMissing) -> None:
+        """Say what the isolate must not miss. One that does not read what it is told is killed."""
+        if not self.channel.send_soon(message):
+            self.kill("it does not read what it is told")
 
     def begin_retiring(self, grace_s: float) -> None:
         """Ask the isolate to finish; it takes no new connections from now on."""
@@ -225,10 +247,12 @@ class IsolateHandle:
                 self.ready.set()
             case IsolateFailed():
                 self.failure = message
-            case ActorsReleased():
-                # Believed only of an isolate that was asked to release them.
-                if self.retiring:
-                    self.released.set()
+            case Drained():
+                owner.isolate_drained(self)
+            case MembersReleased(number=number):
+                owner.isolate_released(self, number)
+            case FindWorker() | ConnectPeer() | TimersWritten():
+                owner.isolate_asked(self, message)
 
     def _ping(self) -> None:
         self._pings += 1

@@ -13,7 +13,7 @@ worker's isolates (and to isolates of other workers that call its actors) as a `
 An isolate holds an actor only while it is the actor's owner in `agreed`, and not while it is releasing it. So
 
     1. drain    A retiring member answers the clients that wait for it, and says so. Members go on as agreed;
-                everybody else holds calls to actors that will move.
+                everybody else holds calls to actors that will move to somebody.
     2. release  Each member gives up the actors that it loses: takes no more messages for them, lets begun ones finish,
                 stops them, makes their writes durable. Then it acknowledges the number of the view.
     3. agree    When all who may lose an actor have acknowledged this very number or are dead, the proposed list

@@ -1,4 +1,4 @@
-"""The membership protocol: tables of what changes the view, and a model that tries to make two isolates own one actor."""
+"""The membership protocol: tables of what changes the view, and a model that tries to give one actor two owners."""
 
 import random
 
