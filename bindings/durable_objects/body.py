@@ -18,7 +18,7 @@ from bindings.durable_objects.state import DurableObjectState
 from edge_runtime.actors.alarms import next_attempt
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.gates import CriticalSection, InputGate
-from edge_runtime.actors.ids import DurableObjectId
+from edge_runtime.actors.ids import DurableObjectId, IdFactory, unique_key
 from edge_runtime.actors.storage import ActorStorage
 from edge_runtime.errors import ActorBroken
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event, require_event

@@ -7,36 +7,39 @@ from typing import Any
 
 from bindings.durable_objects.stub import DurableObjectStub
 from edge_runtime.actors.api import ActorAddress, ActorHost, ActorKind
-from edge_runtime.actors.ids import DurableObjectId, IdFactory
+from edge_runtime.actors.ids import JURISDICTIONS, DurableObjectId, IdFactory, unique_key
 from edge_runtime.seams import Randomness
 
 _ID_BYTES = 16
 
 
-def unique_key(worker: str, namespace: str) -> str:
-    """What tells the ids of one namespace from those of another."""
-    return f"{worker}-{namespace}"
-
-
 class DurableObjectNamespace:
     """All objects of one class. Nothing here reads storage or reaches an object; a stub's calls do."""
 
-    __slots__ = ("_factory", "_find", "_host", "_namespace", "_random", "_worker")
+    __slots__ = ("_factory", "_find", "_host", "_namespace", "_part", "_random", "_worker")
 
-    def __init__(self, host: ActorHost, random: Randomness, worker: str, namespace: str | Callable[[], str]) -> None:
+    def __init__(
+        self,
+        host: ActorHost,
+        random: Randomness,
+        worker: str,
+        namespace: str | Callable[[], str],
+        jurisdiction: str | None = None,
+    ) -> None:
         """`namespace` of a class of another worker is looked up at each use: UsageError if there is no such class."""
         self._host = host
         self._random = random
         self._worker = worker
         self._find = None if isinstance(namespace, str) else namespace
         self._namespace = namespace if isinstance(namespace, str) else ""
-        self._factory = IdFactory(unique_key(worker, self._namespace))
+        self._part = jurisdiction
+        self._factory = IdFactory(unique_key(worker, self._namespace), jurisdiction)
 
     @property
     def _ids(self) -> IdFactory:
         if self._find is not None and (namespace := self._find()) != self._namespace:
             self._namespace = namespace
-            self._factory = IdFactory(unique_key(self._worker, namespace))
+            self._factory = IdFactory(unique_key(self._worker, namespace), self._part)
         return self._factory
 
     def idFromName(self, name: str) -> DurableObjectId:
@@ -79,8 +82,8 @@ class DurableObjectNamespace:
         """
         if jurisdiction is None:
             return self
-        ids = self._ids.within(_jurisdiction(jurisdiction))
-        return DurableObjectNamespace(self._host, self._random, self._worker, self._namespace, ids)
+        part = _jurisdiction(jurisdiction)
+        return DurableObjectNamespace(self._host, self._random, self._worker, self._find or self._namespace, part)
 
     def _stub(self, id: DurableObjectId, options: Mapping[str, Any]) -> DurableObjectStub:
         if (mode := options.get("routingMode")) is not None and mode != "primary-only":

@@ -78,7 +78,7 @@ class DurableObjectStub(GatedSends):
     def _send(self, what: str, message: object) -> Promise[Any]:
         event = require_event(what)
         if self._broken is not None:
-            return Promise.rejected(_again(self._broken))
+            return Promise.rejected(self._broken.again())
         if refusal := count_subrequest(event):
             return Promise.rejected(refusal)
         if event.actor is None or (not self._held and event.actor.durable):
@@ -87,7 +87,7 @@ class DurableObjectStub(GatedSends):
 
     def _deliver(self, message: object) -> Promise[Any]:
         if self._broken is not None:
-            return Promise.rejected(_again(self._broken))
+            return Promise.rejected(self._broken.again())
         reply = self._host.deliver(self._address, message, name=self.id.name)
         reply.add_done_callback(self._replied)
         return reply
@@ -131,12 +131,3 @@ class _StubTarget:
 
 def _reserved(method: str) -> TypeError:
     return TypeError(f"'{method}' is a reserved method and cannot be called over RPC.")
-
-
-def _again(error: ActorBroken) -> ActorBroken:
-    """The error for one more caller; each raise adds to an error's traceback, so none is shared for ever."""
-    if isinstance(error, ConnectionLost):
-        return ConnectionLost()
-    return ActorBroken(
-        str(error), retryable=error.retryable, overloaded=error.overloaded, reset=error.durableObjectReset
-    )
