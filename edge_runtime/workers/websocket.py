@@ -133,8 +133,8 @@ class WebSocket(EventTarget):
         try:
             # The collector may run in any thread.
             self._token.run_sync_soon(self._link.abort)
-        except trio.RunFinishedError:
-            return
+        except (trio.RunFinishedError, OSError):
+            return  # there is no event loop any more, so nobody is at the other end
 
     # What scripts use
 
@@ -335,16 +335,20 @@ class _Inbound:
             self._recipient.deliver(partial(socket._on_lost, error), socket._settle_if_closed)
 
 
+def open_pair(flags: SocketFlags) -> tuple[WebSocket, WebSocket]:
+    """Two free ends, each the other side of the other."""
+    first, second = (WebSocket(link, flags) for link in pipe())
+    first._peer, second._peer = weakref.ref(second), weakref.ref(first)
+    return first, second
+
+
 class WebSocketPair(JsObject):
     """Two sockets, each the other side of the other: `client, server = WebSocketPair.new()`."""
 
     __slots__ = ("_ends",)
 
     def __init__(self) -> None:
-        flags = require_event("WebSocketPair.new()").sockets.flags
-        first, second = (WebSocket(link, flags) for link in pipe())
-        first._peer, second._peer = weakref.ref(second), weakref.ref(first)
-        self._ends = (first, second)
+        self._ends = open_pair(require_event("WebSocketPair.new()").sockets.flags)
 
     def object_keys(self) -> list[str]:
         return ["0", "1"]
