@@ -8,6 +8,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 from websocket_client import Refused, WebSocketClient
+from wsproto.extensions import PerMessageDeflate
 
 from edge_runtime.isolate import websocket_connection
 from edge_runtime.isolate.connection import Connections
@@ -222,6 +223,15 @@ async def test_subprotocol_chosen_by_the_script_reaches_the_client():
     serving = Serving(headers=[(b"sec-websocket-protocol", b"chat.v2")])
     async with serving.open() as connect:
         await connect(subprotocols=["chat.v1", "chat.v2"])
+
+
+async def test_compression_that_a_client_offers_is_not_taken_up():
+    serving = Serving()
+    async with serving.open() as connect:
+        client = await connect(extensions=[PerMessageDeflate()])
+        assert client.headers == {}
+        await client.send("plain")
+        assert await client.receive() == "plain"
 
 
 async def test_malformed_header_of_the_script_refuses_the_upgrade():
