@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from edge_process import EDGE, EdgeProcess, eventually
 
-SCRIPT = '''
+SCRIPT = """
 from workers import Response, WorkerEntrypoint
 
 class Default(WorkerEntrypoint):
@@ -16,7 +16,7 @@ class Default(WorkerEntrypoint):
 
     async def fetch(self, request):
         return Response.json(await self.env.KV.get("fired", "json") or [])
-'''
+"""
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import signal
 import pytest
 from edge_process import EdgeProcess
 
-SCRIPT = '''
+SCRIPT = """
 import os
 from workers import Response, WorkerEntrypoint
 
@@ -17,7 +17,7 @@ class Default(WorkerEntrypoint):
         body = await request.text()
         facts = {"worker": self.env.NAME, "pid": os.getpid(), "url": request.url, "body": body}
         return Response.json(facts, headers={"x-worker": self.env.NAME})
-'''
+"""
 
 
 @pytest.fixture(scope="module")
