@@ -130,6 +130,13 @@ class RunScheduled(msgspec.Struct, tag="run_scheduled", frozen=True):
     scheduled_ms: int
 
 
+class ListObjects(msgspec.Struct, tag="list_objects", frozen=True):
+    """Answer with `Objects`: which objects of a namespace are in memory, for `edge objects`."""
+
+    number: int
+    namespace: str
+
+
 class Members(msgspec.Struct, tag="members", frozen=True):
     """Who the actors of a worker live with, as `supervisor.membership` explains it."""
 
@@ -190,6 +197,12 @@ class Pong(msgspec.Struct, tag="pong", frozen=True):
     next_due_ms: int | None
 
 
+class Objects(msgspec.Struct, tag="objects", frozen=True):
+    number: int
+    """Of the question."""
+    ids: tuple[str, ...]
+
+
 class Drained(msgspec.Struct, tag="drained", frozen=True):
     """This retiring isolate has no client waiting for an answer any more, or no more time for them."""
 
@@ -246,6 +259,7 @@ FromSupervisor = (
     | TimersChanged
     | Retire
     | RunScheduled
+    | ListObjects
     | Members
     | WorkerMissing
     | PeerConnected
@@ -262,6 +276,7 @@ ToSupervisor = (
     | IsolateReady
     | IsolateFailed
     | Pong
+    | Objects
     | Drained
     | MembersReleased
     | FindWorker

@@ -68,7 +68,7 @@ class DeletedNamespaces(msgspec.Struct, frozen=True):
 class DurableObjectsKind:
     name = _SECTION
     sections = (_SECTION, _MIGRATIONS)
-    command_names: tuple[str, ...] = ()
+    command_names: tuple[str, ...] = ("objects",)
 
     def commands(self) -> Sequence[click.Command]:
         return ()

@@ -353,6 +353,12 @@ class LocalActorHost:
     def active(self) -> int:
         return sum(not activation.idle for activation in self._activations.values())
 
+    def in_memory(self, kind: ActorKind, namespace: str) -> tuple[str, ...]:
+        """Ids of the actors of a namespace that are activated here, idle ones included."""
+        return tuple(
+            address.id for address in self._activations if (address.kind, address.namespace) == (kind, namespace)
+        )
+
     async def _sweep(self) -> None:
         """Evict idle actors and break those whose writes take too long."""
         while True:

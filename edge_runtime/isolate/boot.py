@@ -18,6 +18,7 @@ import trio
 
 from bindings.front_door import FrontDoor, HasFrontDoor
 from bindings.kind import BindingKind, BindingRuntime, load_kinds
+from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.actors.placement import View
 from edge_runtime.config.model import Binding, WorkerConfig
@@ -26,9 +27,11 @@ from edge_runtime.control import (
     Drained,
     IsolateFailed,
     IsolateReady,
+    ListObjects,
     MakeTemplate,
     Members,
     MembersReleased,
+    Objects,
     PeerConnected,
     PeerMissing,
     Ping,
@@ -226,6 +229,9 @@ class _Isolate:
                             number, len(self._connections), self._events.open, self._host.active, self._host.next_due_ms
                         )
                     )
+                case ListObjects(number=number, namespace=namespace):
+                    ids = self._host.in_memory(ActorKind.OBJECT, namespace)
+                    channel.send_soon(Objects(number, ids))
                 case Routes():
                     self._relay.routes_changed(message)
                     self._neighbours.workers_changed(message)

@@ -137,6 +137,9 @@ class Fleet:
     async def run_scheduled(self, worker: str, cron: str, scheduled_ms: int) -> None:
         await self._find(worker).run_scheduled(cron, scheduled_ms)
 
+    async def list_objects(self, worker: str, namespace: str) -> list[str]:
+        return await self._find(worker).list_objects(namespace)
+
     def _timers_written(self, worker: Worker) -> None:
         worker.timers_changed()
         self.look_for_timers()

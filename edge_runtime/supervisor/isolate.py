@@ -19,10 +19,12 @@ from edge_runtime.control import (
     FindWorker,
     IsolateFailed,
     IsolateReady,
+    ListObjects,
     Log,
     LogLine,
     Members,
     MembersReleased,
+    Objects,
     PeerMissing,
     Ping,
     Pong,
@@ -34,15 +36,28 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import WireError
 from edge_runtime.limits import EXIT_GRACE_S, MIB
+from edge_runtime.promise import Promise
 from edge_runtime.supervisor.heartbeat import Heartbeat
 from edge_runtime.wire import Channel
 
 FromIsolate: Final = (
-    IsolateReady | IsolateFailed | Pong | Drained | MembersReleased | FindWorker | ConnectPeer | TimersWritten | Log
+    IsolateReady
+    | IsolateFailed
+    | Pong
+    | Objects
+    | Drained
+    | MembersReleased
+    | FindWorker
+    | ConnectPeer
+    | TimersWritten
+    | Log
 )
 
 _LAST_WORDS_S: Final = 1.0
 """How long after its death an isolate's last messages and its exit status are waited for."""
+
+_ANSWER_S: Final = 5.0
+"""How long a question for a list may take."""
 
 _TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -99,6 +114,9 @@ class IsolateHandle:
         self.last_pong: Pong | None = None
         self._heartbeat = Heartbeat(blocked_ms, cpu_ms)
         self._pings = 0
+        self._questions: dict[int, Promise[tuple[str, ...]]] = {}
+        """Lists of objects that were asked for, by number."""
+        self._asked = 0
         self._handover = _Handover()
         self._undecided: deque[tuple[int, _Handover]] = deque()
         self._pidfd = pidfd
@@ -152,6 +170,19 @@ class IsolateHandle:
         """Say what the isolate must not miss. One that does not read what it is told is killed."""
         if not self.channel.send_soon(message):
             self.kill("it does not read what it is told")
+
+    async def list_objects(self, namespace: str) -> tuple[str, ...]:
+        """The ids of a namespace's objects that are in memory there; none if the isolate dies or does not answer."""
+        self._asked += 1
+        question = self._questions[self._asked] = Promise()
+        ids: tuple[str, ...] = ()
+        with trio.move_on_after(_ANSWER_S):
+            try:
+                await self.channel.send(ListObjects(self._asked, namespace))
+                ids = await question
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # dead: it has none any more
+        return ids
 
     def begin_retiring(self, grace_s: float) -> None:
         """Ask the isolate to finish; it takes no new connections from now on."""
@@ -243,6 +274,9 @@ class IsolateHandle:
                 owner.isolate_answered(self, message)
             case Log(lines=lines):
                 owner.isolate_logged(lines)
+            case Objects(number=number):
+                if (question := self._questions.pop(number, None)) is not None:
+                    question.resolve(message.ids)
             case IsolateReady():
                 self.ready.set()
             case IsolateFailed():

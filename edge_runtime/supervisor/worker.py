@@ -231,6 +231,10 @@ class Worker:
         isolate = await self.isolate()
         await isolate.channel.send(RunScheduled(cron, scheduled_ms))
 
+    async def list_objects(self, namespace: str) -> list[str]:
+        """The ids of a namespace's objects that are in memory, in order."""
+        return sorted({id for isolate in tuple(self._isolates) for id in await isolate.list_objects(namespace)})
+
     def status(self) -> WorkerStatus:
         pongs = [isolate.last_pong for isolate in self._serving if isolate.last_pong is not None]
         if self._serving:
