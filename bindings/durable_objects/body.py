@@ -316,6 +316,10 @@ class ObjectBody:
         self._stopped = True
 
     @property
+    def answering(self) -> bool:
+        return self._running > 0
+
+    @property
     def idle(self) -> bool:
         if self._lingering:
             self._lingering = [event for event in self._lingering if event.has_open_work]

@@ -22,6 +22,8 @@ from edge_runtime.store.api import Batch, Store
 
 _log = logging.getLogger("edge.actors")
 
+_LEAVE_LOOK_S: Final = 0.005
+
 CODE_UPDATED: Final = "Durable Object reset because its code was updated."
 OVERLOADED: Final = "Durable Object is overloaded. Too many requests queued."
 STORAGE_TIMED_OUT: Final = "Durable Object storage operation exceeded timeout which caused object to be reset."
@@ -99,8 +101,6 @@ class Activation(ActorWrites):
         self._ended = trio.Event()
         self.gone = trio.Event()
         """It has ended and the host has forgotten it."""
-        self._quiet = trio.Event()
-        """Set, once it is closing, when no delivery is begun and unanswered."""
         self._begin_pending = True
         """A worker has the right to begin the next message, or will have it once the body has started."""
         self._parked: trio.lowlevel.Task | None = None
@@ -222,10 +222,6 @@ class Activation(ActorWrites):
             await trio.lowlevel.wait_task_rescheduled(self._unpark)
             has_right = True
 
-    def _look_if_quiet(self) -> None:
-        if self.closing and not self._open:
-            self._quiet.set()
-
     def _unpark(self, _: object) -> trio.lowlevel.Abort:
         self._parked = None
         return trio.lowlevel.Abort.SUCCEEDED
@@ -300,7 +296,6 @@ class Activation(ActorWrites):
 
         def send(gate: Promise[None]) -> None:
             self._open.discard(delivery)
-            self._look_if_quiet()
             if reply.settled:
                 return
             failure = gate.error or error
@@ -316,9 +311,9 @@ class Activation(ActorWrites):
         """As `stop`, once what has begun is answered or `patience_s` is over; returns when the activation is gone."""
         if not self.closing:
             self.closing = True
-            self._look_if_quiet()
             with trio.move_on_after(patience_s):
-                await self._quiet.wait()
+                while self._open or (self._body is not None and self._body.answering):
+                    await trio.sleep(_LEAVE_LOOK_S)
             await self.stop(refusal)
         await self.gone.wait()
 

@@ -146,6 +146,11 @@ class ActorBody(Protocol):
         """The activation ends in an orderly way (eviction, drain): suspend. What is durable stays."""
 
     @property
+    def answering(self) -> bool:
+        """Something that an answered message began still goes on for its caller: a streamed body. An actor that moves
+        is given a while to end it."""
+
+    @property
     def idle(self) -> bool:
         """Nothing runs and nothing in memory would be lost by eviction."""
 

@@ -88,6 +88,10 @@ class CronBody:
         pass
 
     @property
+    def answering(self) -> bool:
+        return False
+
+    @property
     def idle(self) -> bool:
         return not self._running
 

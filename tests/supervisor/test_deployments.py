@@ -268,7 +268,7 @@ async def test_development_server_takes_no_deployments(serve, tmp_path):
 
 async def test_timers_and_cron_pokes_reach_the_isolate(serve, tmp_path):
     data = tmp_path / "data"
-    async with serve(write_worker(tmp_path / "w", HELLO)) as server:
+    async with serve(write_worker(tmp_path / "w", HELLO, triggers={"crons": ["* * * * *"]})) as server:
         await ask(admin_client.poke_timers, data, "w")
         await ask(admin_client.run_scheduled, data, "w", "* * * * *", 60_000)
         assert await server.get("/pokes") == (
