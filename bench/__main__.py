@@ -26,6 +26,7 @@ QUESTIONS = (
     "object_increment",
     "object_rpc_local",
     "storage_get",
+    "object_idle_memory",
     "hibernating_sockets",
 )
 

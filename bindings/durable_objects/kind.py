@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -22,9 +22,6 @@ from edge_runtime.errors import ConfigError, ScriptError
 from edge_runtime.limits import OBJECT_IDLE_MS
 from edge_runtime.workers.entrypoints import DurableObject
 from edge_runtime.workers.websocket import socket_flags
-
-if TYPE_CHECKING:
-    import click
 
 _log = logging.getLogger("edge.durable_objects")
 
@@ -68,10 +65,6 @@ class DeletedNamespaces(msgspec.Struct, frozen=True):
 class DurableObjectsKind:
     name = _SECTION
     sections = (_SECTION, _MIGRATIONS)
-    command_names: tuple[str, ...] = ("objects",)
-
-    def commands(self) -> Sequence[click.Command]:
-        return ()
 
     def parse(self, sections: Mapping[str, object], worker: str, where: Where) -> Iterable[Binding]:
         migrated = _read_migrations(sections, where)
