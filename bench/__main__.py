@@ -25,6 +25,7 @@ QUESTIONS = (
     "idle_memory",
     "object_increment",
     "object_rpc_local",
+    "object_rpc_elsewhere",
     "storage_get",
     "object_idle_memory",
     "hibernating_sockets",
