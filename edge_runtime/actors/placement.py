@@ -7,8 +7,8 @@ its own actors move; when one enters, actors move to it and nowhere else. How me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -37,10 +37,15 @@ class View:
 NOBODY: Final = View(0, (), (), releasing=False)
 
 
-def owner_of(address: ActorAddress, members: Sequence[int]) -> int | None:
+def owner_of(address: ActorAddress, members: tuple[int, ...]) -> int | None:
     """The member that an actor belongs to; None without members."""
     if len(members) < 2:
         return members[0] if members else None
+    return _owner_among(address, members)
+
+
+@lru_cache(maxsize=4096)
+def _owner_among(address: ActorAddress, members: tuple[int, ...]) -> int:
     place = _place(address)
     return max(members, key=lambda member: (_score(place, member), member))
 

@@ -101,11 +101,9 @@ class PeerLink:
 
     async def _read(self) -> None:
         try:
-            while (received := await self._channel.receive()) is not None:
-                message, descriptors = received
-                if descriptors:
-                    raise WireError("a frame between isolates brings descriptors")
-                self._take(message)
+            while (messages := await self._channel.receive_some()) is not None:
+                for message in messages:
+                    self._take(message)
         except WireError as error:
             _log.error("the link to another isolate is closed: %s", error)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -290,12 +288,15 @@ def _arguments(value: Any) -> list[Any]:
 
 
 class _Borrowed:
-    """`Target` of something that the other isolate lent to this one."""
+    """`Target` of something that the other isolate lent to this one; given back when nobody holds it any more, or has
+    it without ever having held it."""
 
     def __init__(self, link: PeerLink, number: int) -> None:
         self._link = link
         self._number = number
         self._holders = 0
+        self._returned = False
+        self._token = trio.lowlevel.current_trio_token()
 
     def invoke(self, method: str | None, args: list[Any]) -> Promise[Any]:
         link = self._link
@@ -310,8 +311,17 @@ class _Borrowed:
 
     def release(self) -> None:
         self._holders -= 1
-        if not self._holders:
+        if not self._holders and not self._returned:
+            self._returned = True
             self._link._post(StubReleased(self._number))
+
+    def __del__(self) -> None:
+        if not self._returned and not self._link.lost:
+            # The collector may run in any thread.
+            try:
+                self._token.run_sync_soon(self._link._post, StubReleased(self._number))
+            except trio.RunFinishedError:
+                return
 
 
 def open_channel(descriptor: int) -> Channel:
