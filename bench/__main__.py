@@ -24,6 +24,12 @@ QUESTIONS = (
     "isolate_start",
     "idle_memory",
     "startup",
+    "object_increment",
+    "object_rpc_local",
+    "object_rpc_elsewhere",
+    "storage_get",
+    "object_idle_memory",
+    "hibernating_sockets",
     "workflow_steps",
     "workflow_sleepers",
 )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import lmdb
-
+from bench.commits import commits as commits_of
 from bench.figure import Figure
 from bench.load import send_requests
 from bench.processes import HERE, edge_dev
@@ -27,9 +25,3 @@ def run() -> Iterator[Figure]:
     yield Figure("KV puts per commit, 64 clients", PUTS / commits, "puts", bound=8, sense="at least", note=note)
     yield Figure("KV put through HTTP, 64 clients, CPU per request", cpu_us / PUTS, "us")
     yield Figure("KV puts per second, 64 clients", PUTS / elapsed_s, "1/s")
-
-
-def commits_of(data: Path) -> int:
-    """Write transactions the store has seen; each is one commit."""
-    with lmdb.open(str(data / "store"), readonly=True, max_dbs=16) as environment:
-        return int(environment.info()["last_txnid"])

@@ -6,8 +6,8 @@ import json
 import urllib.request
 from collections.abc import Iterator
 
+from bench.commits import commits as commits_of
 from bench.figure import Figure
-from bench.kv_put import commits_of
 from bench.processes import HERE, Server, edge_dev
 
 INSTANCES = 50

@@ -13,13 +13,20 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
-from edge_runtime.actors.api import ActorHost
+from edge_runtime.actors.api import ActorHost, ActorKind
 from edge_runtime.config.model import Binding, SectionReader, WorkerConfig
 from edge_runtime.event import Events
 from edge_runtime.seams import Clock, Flavour, Offload, Randomness
 from edge_runtime.store.api import Store
 
 GROUP = "edge_runtime.bindings"
+
+
+class Neighbourhood(Protocol):
+    """The other workers of the server, as far as bindings may reach them."""
+
+    def namespace(self, worker: str, kind: ActorKind, cls: str) -> str:
+        """The namespace of another worker's class (its workflow, by name). Raises UsageError if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ class BindingRuntime:
     env: Any
     """The `env` object under construction, for kinds that hand it to a user's class; complete once serving."""
     development: bool
+    neighbours: Neighbourhood
 
 
 class BindingKind(SectionReader, Protocol):

@@ -96,14 +96,18 @@ class Ping(msgspec.Struct, tag="ping", frozen=True):
 
 
 class WorkerRoutes(msgspec.Struct, frozen=True):
-    """The routes of one worker: host, path, and whether the path is exact."""
+    """What others may reach of one worker."""
 
     worker: str
     routes: tuple[tuple[str, str, bool], ...]
+    """Host, path, and whether the path is exact."""
+    classes: tuple[tuple[str, str, str], ...] = ()
+    """Classes whose actors other workers' bindings may name: kind of actor, class or workflow, namespace."""
 
 
 class Routes(msgspec.Struct, tag="routes", frozen=True):
-    """All workers of the server, so that an isolate can tell which requests on its connections are another's."""
+    """All workers of the server, so that an isolate can tell which requests on its connections are another's, and
+    what its bindings to other workers lead to."""
 
     workers: tuple[WorkerRoutes, ...]
 
@@ -113,7 +117,8 @@ class TimersChanged(msgspec.Struct, tag="timers_changed", frozen=True):
 
 
 class Retire(msgspec.Struct, tag="retire", frozen=True):
-    """Finish what runs, release the actors, close connections, exit. After `grace_s` everything is cancelled."""
+    """Answer who waits for an answer, say `Drained`, release the actors when the members agree on it, close
+    connections, exit. After `grace_s` everything is cancelled."""
 
     grace_s: float
 
@@ -123,6 +128,49 @@ class RunScheduled(msgspec.Struct, tag="run_scheduled", frozen=True):
 
     cron: str
     scheduled_ms: int
+
+
+class ListObjects(msgspec.Struct, tag="list_objects", frozen=True):
+    """Answer with `Objects`: which objects of a namespace are in memory, for `edge objects`."""
+
+    number: int
+    namespace: str
+
+
+class Members(msgspec.Struct, tag="members", frozen=True):
+    """Who the actors of a worker live with, as `supervisor.membership` explains it."""
+
+    worker: str
+    me: int | None
+    """The receiver's own number if it is an isolate of this worker."""
+    number: int
+    agreed: tuple[int, ...]
+    proposed: tuple[int, ...]
+    releasing: bool
+
+
+class WorkerMissing(msgspec.Struct, tag="worker_missing", frozen=True):
+    """Answers FindWorker: there is no such worker, or it cannot run now."""
+
+    worker: str
+    reason: str
+    known: bool
+
+
+class PeerConnected(msgspec.Struct, tag="peer_connected", frozen=True):
+    """Another isolate, introduced. Carries one descriptor: a socket whose other end that isolate gets."""
+
+    worker: str
+    isolate: int
+    asked: bool
+    """The receiver asked for it, by ConnectPeer; otherwise the other one did."""
+
+
+class PeerMissing(msgspec.Struct, tag="peer_missing", frozen=True):
+    """Answers ConnectPeer: that isolate is gone."""
+
+    worker: str
+    isolate: int
 
 
 # isolate -> supervisor
@@ -149,8 +197,39 @@ class Pong(msgspec.Struct, tag="pong", frozen=True):
     next_due_ms: int | None
 
 
-class ActorsReleased(msgspec.Struct, tag="actors_released", frozen=True):
-    """No actor of this isolate runs or writes any more; a replacement may own them."""
+class Objects(msgspec.Struct, tag="objects", frozen=True):
+    number: int
+    """Of the question."""
+    ids: tuple[str, ...]
+
+
+class Drained(msgspec.Struct, tag="drained", frozen=True):
+    """This retiring isolate has no client waiting for an answer any more, or no more time for them."""
+
+
+class MembersReleased(msgspec.Struct, tag="members_released", frozen=True):
+    """No actor that view `number` takes from this isolate runs or writes here any more."""
+
+    number: int
+
+
+class FindWorker(msgspec.Struct, tag="find_worker", frozen=True):
+    """Start another worker if need be, and keep telling its Members to this isolate."""
+
+    worker: str
+
+
+class ConnectPeer(msgspec.Struct, tag="connect_peer", frozen=True):
+    """Introduce this isolate to another one."""
+
+    worker: str
+    isolate: int
+
+
+class TimersWritten(msgspec.Struct, tag="timers_written", frozen=True):
+    """This isolate wrote timers or messages for actors of a worker that may live elsewhere."""
+
+    worker: str
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -171,7 +250,22 @@ class Log(msgspec.Struct, tag="log", frozen=True):
     lines: tuple[LogLine, ...]
 
 
-FromSupervisor = ForkIsolate | MakeTemplate | Connection | Ping | Routes | TimersChanged | Retire | RunScheduled
+FromSupervisor = (
+    ForkIsolate
+    | MakeTemplate
+    | Connection
+    | Ping
+    | Routes
+    | TimersChanged
+    | Retire
+    | RunScheduled
+    | ListObjects
+    | Members
+    | WorkerMissing
+    | PeerConnected
+    | PeerMissing
+)
+AskedBySomeIsolate = FindWorker | ConnectPeer | TimersWritten
 ToSupervisor = (
     TemplateForked
     | TemplateExited
@@ -182,6 +276,11 @@ ToSupervisor = (
     | IsolateReady
     | IsolateFailed
     | Pong
-    | ActorsReleased
+    | Objects
+    | Drained
+    | MembersReleased
+    | FindWorker
+    | ConnectPeer
+    | TimersWritten
     | Log
 )

@@ -90,6 +90,22 @@ class ActorBroken(EdgeError):
         self.durableObjectReset = reset
         super().__init__(message)
 
+    def again(self) -> ActorBroken:
+        """The same for one more caller: each raise adds to an error's traceback, so none is shared for ever."""
+        return ActorBroken(
+            str(self), retryable=self.retryable, overloaded=self.overloaded, reset=self.durableObjectReset
+        )
+
+
+class ConnectionLost(ActorBroken):
+    """The isolate that an actor lives in ended while it had this call; whether it was carried out is unknown."""
+
+    def __init__(self) -> None:
+        super().__init__("Network connection lost.", reset=False)
+
+    def again(self) -> ConnectionLost:
+        return ConnectionLost()
+
 
 class WireError(EdgeError):
     """Bytes from another process are not a frame of ours; the connection they came on must be closed."""

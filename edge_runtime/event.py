@@ -28,6 +28,7 @@ class EventKind(StrEnum):
     SCHEDULED = "scheduled"
     ALARM = "alarm"
     RPC = "rpc"
+    WEBSOCKET = "websocket"
     WORKFLOW = "workflow"
     STEP = "step"
 
@@ -48,8 +49,8 @@ class EventContext:
     """
 
     __slots__ = (
-        "_nursery", "_waiting", "_works", "actor", "failed_wait_until", "flavour", "kind", "meter", "name",
-        "net", "open_fetches", "subrequests_max", "transaction",
+        "_at_end", "_kept_open", "_lent", "_nursery", "_waiting", "_works", "actor", "failed_wait_until", "flavour",
+        "guard", "kind", "meter", "name", "net", "open_fetches", "sockets", "subrequests_max", "transaction",
     )  # fmt: skip
 
     def __init__(
@@ -69,15 +70,22 @@ class EventContext:
         """The activated actor whose code this event runs, or None; its output gate holds what the event sends."""
         self.net: Any = None
         """The network for `fetch` (`workers.outgoing.Net`); the isolate's, set when the event begins."""
+        self.sockets: Any = None
+        """What gives accepted WebSockets their events (`workers.websocket.Recipients`); set when the event begins."""
         self.subrequests_max: int | None = None
         self.open_fetches: trio.CapacityLimiter | None = None
         self.transaction: Any = None
         """Where what the event writes goes (`store.transaction.Transaction`), if it is to be committed with something
         else."""
+        self.guard: Any = None
+        """How code of the event's actor is entered from outside: `input_open()`, then `call(fn, *args)`."""
         self.failed_wait_until: list[BaseException] = []
+        self._at_end: list[Callable[[], None]] | None = None
+        self._lent: list[tuple[Promise[None], Callable[[], None]]] | None = None
         self._nursery = nursery
         self._works: set[trio.CancelScope] | None = None
         self._waiting: list[Promise[object]] | None = None
+        self._kept_open: list[Promise[None]] | None = None
 
     async def run(self, fn: Callable[..., Any], *args: object) -> Any:
         """Call a script's function, sync or async, as this event: metered, and with `current_event` set.
@@ -139,12 +147,63 @@ class EventContext:
             self._waiting = []
         self._waiting.append(promise)
 
+    def keep_open(self, over: Promise[None]) -> None:
+        """Let the event last until `over` has settled, without a time limit: a connection that it serves."""
+        if self._kept_open is None:
+            self._kept_open = []
+        self._kept_open.append(over)
+
     @property
     def has_open_work(self) -> bool:
-        return bool(self._works) or bool(self._waiting)
+        return (
+            bool(self._works)
+            or bool(self._waiting)
+            or bool(self._kept_open)
+            or self._at_end is not None
+            or self._lent is not None
+        )
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` when the event's own work has ended."""
+        if self._at_end is None:
+            self._at_end = []
+        self._at_end.append(callback)
+
+    def lend(self, returned: Promise[None], end: Callable[[], None]) -> None:
+        """Keep the event alive for something of it that others hold, until it is `returned`, at most `WAIT_UNTIL_MS`
+        after its own work; then call `end()`."""
+        if self._lent is None:
+            self._lent = []
+        self._lent.append((returned, end))
 
     async def finish(self) -> None:
-        """End the event: drain `waitUntil`, then cancel what is left. Call after the reply has gone."""
+        """End the event: wait for its connections, drain `waitUntil`, let go of what others lent it and wait for what
+        it lent, then cancel what is left. Call after the reply has gone."""
+        try:
+            await self._drain()
+            self._let_go()
+            if self._lent:
+                with trio.move_on_after(WAIT_UNTIL_MS / 1000):
+                    for returned, _ in self._lent:
+                        await returned
+        finally:
+            self._let_go()
+            lent, self._lent = self._lent, None
+            for _, end in lent or ():
+                end()
+            for scope in self._works or ():
+                scope.cancel()
+
+    def _let_go(self) -> None:
+        callbacks, self._at_end = self._at_end, None
+        for callback in callbacks or ():
+            callback()
+
+    async def _drain(self) -> None:
+        while self._kept_open:
+            over = self._kept_open[0]
+            await over
+            self._kept_open.remove(over)
         if self._waiting:
             with trio.move_on_after(WAIT_UNTIL_MS / 1000):
                 while self._waiting:
@@ -156,8 +215,6 @@ class EventContext:
                     except BaseException as error:
                         self.failed_wait_until.append(error)
             self._waiting.clear()
-        for scope in self._works or ():
-            scope.cancel()
 
 
 class Events(Protocol):

@@ -40,9 +40,11 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
 
     @classmethod
     def resolved(cls, value: T) -> Promise[T]:
-        promise = cls()
+        # Nearly every storage operation comes by here; what only pending promises need is left out.
+        promise = cls.__new__(cls)
         promise._settled = True
         promise._value = value
+        promise._error = promise._driver = promise._callbacks = promise._owned = None
         return promise
 
     @classmethod

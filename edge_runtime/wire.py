@@ -1,9 +1,9 @@
 """The one codec between processes: length-prefixed CBOR frames on Unix stream sockets, descriptors beside them.
 
 A frame is a five-byte head (length of the body, 4 bytes big-endian; number of descriptors, 1 byte) and a body: one
-CBOR map that msgspec checks against a union of tagged structs. Descriptors travel by SCM_RIGHTS with the first bytes
-of their frame. Whatever arrives is hostile: size, nesting, CBOR tags, duplicate keys, trailing bytes, types and the
-number of descriptors are checked, and a violation raises WireError with every received descriptor closed.
+CBOR map or array that msgspec checks against a union of tagged structs. Descriptors travel by SCM_RIGHTS with the
+first bytes of their frame. Whatever arrives is hostile: size, nesting, CBOR tags, duplicate keys, trailing bytes,
+types and the number of descriptors are checked, and a violation raises WireError with every received descriptor closed.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ Received = tuple[Message, tuple[int, ...]]
 
 _ANY_CONTROL: Final = FromSupervisor | ToSupervisor
 _HEAD: Final = struct.Struct(">IB")
+# As plain numbers: the enum's operators take microseconds.
+_TRUNCATED: Final = int(socket.MSG_CTRUNC)
+_NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)
 _READ_SIZE: Final = 64 * 1024
 _ANCILLARY_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_PER_FRAME_MAX * array.array("i").itemsize)
 
@@ -51,11 +54,11 @@ def _structs_by_tag(receives: Any) -> dict[str, type[Message]]:
     return {str(struct.__struct_config__.tag): struct for struct in get_args(receives) or (receives,)}
 
 
-def encode_frame(message: Message, descriptors: int = 0) -> bytes:
-    """The bytes of one frame. Raises WireError if it is larger than FRAME_MAX."""
+def encode_frame(message: Message, descriptors: int = 0, frame_max: int = FRAME_MAX) -> bytes:
+    """The bytes of one frame. Raises WireError if its body is larger than `frame_max`."""
     body = cbor2.dumps(msgspec.to_builtins(message, builtin_types=(bytes,)))
-    if len(body) > FRAME_MAX:
-        raise WireError(f"a {type(message).__name__} frame of {len(body)} bytes was to be sent; allowed: {FRAME_MAX}")
+    if len(body) > frame_max:
+        raise WireError(f"a {type(message).__name__} frame of {len(body)} bytes was to be sent; allowed: {frame_max}")
     if descriptors > DESCRIPTORS_PER_FRAME_MAX:
         raise WireError(f"{descriptors} descriptors were to be sent; allowed: {DESCRIPTORS_PER_FRAME_MAX}")
     return _HEAD.pack(len(body), descriptors) + body
@@ -80,7 +83,7 @@ def decode_body(body: bytes, receives: Any = _ANY_CONTROL) -> Message:
     if stream.tell() != len(body):
         raise WireError(f"a frame of {len(body)} bytes holds a value of {stream.tell()} bytes and something behind it")
     structs = _structs_by_tag(receives)
-    kind = value.get("type") if isinstance(value, dict) else None
+    kind = value[0] if isinstance(value, list) and value else value.get("type") if isinstance(value, dict) else None
     struct = structs.get(kind) if isinstance(kind, str) else None
     if struct is None:
         raise WireError(f"a frame is not a message expected here: its type is {str(kind)[:80]!r}")
@@ -94,8 +97,9 @@ def decode_body(body: bytes, receives: Any = _ANY_CONTROL) -> Message:
 class FrameReader:
     """Cuts a byte stream into frames and pairs them with their descriptors; does no reading itself."""
 
-    def __init__(self, receives: Any = _ANY_CONTROL) -> None:
+    def __init__(self, receives: Any = _ANY_CONTROL, frame_max: int = FRAME_MAX) -> None:
         self._receives = receives
+        self._frame_max = frame_max
         self._buffer = bytearray()
         self._descriptors: deque[int] = deque()
 
@@ -107,7 +111,7 @@ class FrameReader:
                 numbers.frombytes(raw[: len(raw) - len(raw) % numbers.itemsize])
                 self._descriptors.extend(numbers)
         self._buffer += data
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             self._fail(f"more than {DESCRIPTORS_PER_FRAME_MAX} descriptors came at once")
 
     @property
@@ -123,8 +127,8 @@ class FrameReader:
             self._check_waiting()
             return None
         length, count = _HEAD.unpack_from(buffer)
-        if length > FRAME_MAX:
-            self._fail(f"a frame announces {length} bytes; allowed: {FRAME_MAX}")
+        if length > self._frame_max:
+            self._fail(f"a frame announces {length} bytes; allowed: {self._frame_max}")
         end = _HEAD.size + length
         if len(buffer) < end:
             self._check_waiting()
@@ -181,9 +185,9 @@ class BlockingChannel:
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         frame = encode_frame(message, len(fds))
-        sent = self._socket.sendmsg([frame], _rights(fds), socket.MSG_NOSIGNAL)
+        sent = self._socket.sendmsg([frame], _rights(fds), _NO_SIGNAL)
         if sent < len(frame):
-            self._socket.sendall(memoryview(frame)[sent:], socket.MSG_NOSIGNAL)
+            self._socket.sendall(memoryview(frame)[sent:], _NO_SIGNAL)
 
     def receive(self) -> Received | None:
         """The next message; None at the end of the stream, also one in the middle of a frame. Raises WireError."""
@@ -211,12 +215,18 @@ class Channel:
     Takes the socket over, trio's or the standard library's.
     """
 
-    def __init__(self, sock: socket.socket | trio.socket.SocketType, receives: Any = _ANY_CONTROL) -> None:
+    def __init__(
+        self,
+        sock: socket.socket | trio.socket.SocketType,
+        receives: Any = _ANY_CONTROL,
+        frame_max: int = FRAME_MAX,
+    ) -> None:
         if not isinstance(sock, socket.socket):
             sock = socket.socket(fileno=sock.detach())
         sock.setblocking(False)
         self._socket = sock
-        self._reader = FrameReader(receives)
+        self._frame_max = frame_max
+        self._reader = FrameReader(receives, frame_max)
         self._turn = trio.Lock()
         self._unsent: deque[bytes | memoryview] = deque()
         self._unsent_size = 0
@@ -232,7 +242,7 @@ class Channel:
         Cancelled means: not sent, or sent whole in a later call. Raises trio.BrokenResourceError when the peer is
         gone, trio.ClosedResourceError after `close`.
         """
-        frame = encode_frame(message, len(fds))
+        frame = encode_frame(message, len(fds), self._frame_max)
         if not self._turn.locked() and not self._unsent:
             await trio.lowlevel.checkpoint_if_cancelled()
             if not self._write_some(frame, fds):
@@ -269,6 +279,22 @@ class Channel:
         self._keep(frame)
         return True
 
+    def post(self, message: Message) -> int:
+        """Send now as far as the socket takes it; `flush` sends what is left, before anything later.
+
+        Never blocks. Returns how many bytes wait, of this message and earlier ones: whoever posts bounds them. Raises
+        as `send` does.
+        """
+        frame = encode_frame(message, 0, self._frame_max)
+        if self._unsent or self._turn.locked() or (self._write_some(frame, ()) and not self._unsent):
+            self._keep(frame)
+        return self._unsent_size
+
+    async def flush(self) -> None:
+        """Send everything that was posted. Raises as `send` does."""
+        async with self._turn:
+            await self._flush()
+
     async def receive(self) -> Received | None:
         """The next message and its descriptors; None at the end of the stream, also one in the middle of a frame.
 
@@ -293,6 +319,32 @@ class Channel:
                 return None
             self._reader.feed(data, ancillary, flags)
 
+    async def receive_some(self) -> list[Message] | None:
+        """All messages that have come since, at least one; None at the end of the stream. For channels without
+        descriptors: any that come are dropped by the kernel, and frames that announce some raise WireError.
+
+        A checkpoint, and cheaper than `receive`: one look at the socket for all that is there.
+        """
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                data = self._socket.recv(_READ_SIZE)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                data = b""
+            except OSError as error:
+                raise self._broken(error) from error
+            if not data:
+                self._reader.close()
+                return None
+            self._reader.feed(data, (), 0)
+            messages: list[Message] = []
+            while (received := self._reader.next_frame()) is not None:
+                messages.append(received[0])
+            if messages:
+                return messages
+
     def close(self) -> None:
         """Close the socket; tasks waiting in `send` or `receive` get trio.ClosedResourceError."""
         self._reader.close()
@@ -308,7 +360,10 @@ class Channel:
         """Try to write a frame; True if something is left: all of it (`_unsent` is empty then), or a rest in
         `_unsent`, which must go out before anything else."""
         try:
-            sent = self._socket.sendmsg([frame], _rights(fds), socket.MSG_NOSIGNAL)
+            if fds:
+                sent = self._socket.sendmsg([frame], _rights(fds), _NO_SIGNAL)
+            else:
+                sent = self._socket.send(frame, _NO_SIGNAL)
         except BlockingIOError:
             return True
         except OSError as error:
@@ -322,7 +377,7 @@ class Channel:
         while self._unsent:
             first = self._unsent[0]
             try:
-                sent = self._socket.send(first, socket.MSG_NOSIGNAL)
+                sent = self._socket.send(first, _NO_SIGNAL)
             except BlockingIOError:
                 return
             except OSError as error:

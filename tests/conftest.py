@@ -8,6 +8,7 @@ import subprocess
 from functools import cache
 
 import pytest
+from browser import chromium
 
 
 @cache
@@ -22,7 +23,9 @@ def missing(capability: str) -> str | None:
     if capability == "examples":
         given = "EDGE_EXAMPLES" in os.environ
         return None if given else "EDGE_EXAMPLES does not name a checkout of cloudflare/python-workers-examples"
-    raise pytest.UsageError(f"unknown capability {capability!r}; known are ptrace and examples")
+    if capability == "browser":
+        return None if chromium() else "no Chromium is installed"
+    raise pytest.UsageError(f"unknown capability {capability!r}; known are browser, examples and ptrace")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

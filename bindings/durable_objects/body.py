@@ -5,21 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, cast
 
 import trio
 
 from bindings.durable_objects.gated import call_gated, gate_inside
 from bindings.durable_objects.held_stream import hold_body
-from bindings.durable_objects.messages import FetchCall, RpcCall
+from bindings.durable_objects.messages import FetchCall, ListenerCall, RpcCall, SocketEvent
+from bindings.durable_objects.sockets import NamespaceSockets, ObjectRecipients, ObjectSockets
 from bindings.durable_objects.state import DurableObjectState
 from edge_runtime.actors.alarms import next_attempt
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.gates import CriticalSection, InputGate
-from edge_runtime.actors.ids import DurableObjectId
+from edge_runtime.actors.ids import DurableObjectId, IdFactory, unique_key
 from edge_runtime.actors.storage import ActorStorage
 from edge_runtime.errors import ActorBroken
-from edge_runtime.event import EventContext, EventKind, Outcome, require_event
+from edge_runtime.event import EventContext, EventKind, Outcome, current_event, require_event
 from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
@@ -31,7 +33,8 @@ from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.response import FetchResponse, Response
-from edge_runtime.workers.rpc import remote_error
+from edge_runtime.workers.rpc import received, remote_error
+from edge_runtime.workers.websocket import SocketFlags
 from edge_runtime.workers.workflows import NonRetryableError
 
 _log = logging.getLogger("edge.durable_objects")
@@ -50,6 +53,7 @@ class ObjectClass:
     env: Any
     sqlite: bool
     delete_all_deletes_alarm: bool
+    socket_flags: SocketFlags
 
     @property
     def name(self) -> str:
@@ -63,9 +67,12 @@ class ObjectBody:
     from the others. A failing constructor, critical section or `ctx.abort` resets the object; nothing else does.
     """
 
-    def __init__(self, context: ActorContext, of: ObjectClass) -> None:
+    def __init__(self, context: ActorContext, of: ObjectClass, sockets: NamespaceSockets) -> None:
         self._context = context
         self._class = of
+        self._sockets = sockets
+        self._recipients = ObjectRecipients(self, context, sockets.host, of.socket_flags)
+        self._stopped = False
         self._instance: Any = None
         self._gate = InputGate()
         self._scopes: set[trio.CancelScope] = set()
@@ -84,7 +91,9 @@ class ObjectBody:
         context.closed.add_done_callback(self._closed)
 
     async def start(self) -> None:
-        id = DurableObjectId(self._context.address.id, self._context.name)
+        address = self._context.address
+        known = IdFactory(unique_key(address.worker, address.namespace)).known(address.id)
+        id = DurableObjectId(address.id, self._context.name, None if known is None else known.jurisdiction)
         state = DurableObjectState(id, self._storage, self)
 
         async def construct() -> Any:
@@ -100,18 +109,44 @@ class ObjectBody:
         while not self._gate.open:
             await self._gate.wait_open()
 
+    def call(self, fn: Callable[..., Any], *args: object) -> Any:
+        """Call a function that the object lent to others."""
+        return call_gated(self._gate, fn, *args)
+
     async def receive(self, message: object) -> object:
         if isinstance(message, RpcCall):
             if message.method not in self._methods:
                 raise remote_error(TypeError(f"Method {message.method} does not exist"))
             method = getattr(self._instance, message.method)
-            return await self._run(EventKind.RPC, message.method, method, *map(from_wire, message.args))
+            plain = await self._run(EventKind.RPC, message.method, _call_plain, method, message.args)
+            return plain if message.caller is None else received(message.caller, plain)
+        if isinstance(message, SocketEvent):
+            await self._socket_event(message)
+            return None
+        if isinstance(message, ListenerCall):
+            if message.owner is self:
+                await self._run(EventKind.WEBSOCKET, message.name, message.call)
+            return None
         assert isinstance(message, FetchCall)
         handler = getattr(self._instance, "fetch", None)
         if handler is None:
             raise remote_error(TypeError("Handler does not export a fetch() function."))
         args = relaxed_call_args(handler, (message.request, self._class.env, self._instance.ctx))
         return await self._run(EventKind.FETCH, "fetch", handler, *args)
+
+    async def _socket_event(self, event: SocketEvent) -> None:
+        event.begin()
+        handler = getattr(self._instance, event.handler, None)
+        if not callable(handler):
+            return
+        timeout_ms = self.hibernatable().event_timeout_ms
+        with trio.move_on_after(inf if timeout_ms is None else timeout_ms / 1000):
+            args = relaxed_call_args(handler, (event.socket, *event.args))
+            await self._run(EventKind.WEBSOCKET, event.handler, handler, *args)
+
+    def hibernatable(self) -> ObjectSockets:
+        """The object's hibernatable sockets, which outlive this activation."""
+        return self._sockets.open(self._context.address, self._context.name)
 
     async def timer(self) -> None:
         context = self._context
@@ -168,6 +203,8 @@ class ObjectBody:
         """Run code of the script as an event; returns what arrives at the caller, raises what the caller sees."""
         events = self._context.events
         event = events.begin(kind, f"{self._class.name}.{name}", actor=self._context)
+        event.sockets = self._recipients
+        event.guard = self
         self._running += 1
         outcome, trace = Outcome.CANCELED, ""
         held = False
@@ -181,7 +218,7 @@ class ObjectBody:
         try:
             result = await event.run(call_gated, self._gate, fn, *args)
             if kind is EventKind.RPC and name != "constructor":
-                result = from_wire(to_wire(result))
+                result = _plain_result(event, result)
             elif kind is EventKind.FETCH:
                 result = self._response(result)
                 held = hold_body(result, self._context, self._scopes, end)
@@ -266,11 +303,21 @@ class ObjectBody:
 
     def _closed(self, _: Promise[None]) -> None:
         self._gate.break_with(ActorBroken("the object was reset"))
+        self._recipients.end()
+        if self._stopped:
+            self._sockets.evicted(self._context.address)
+        elif self._instance is not None:
+            self._sockets.reset(self._context.address)
         for scope in tuple(self._scopes):
             scope.cancel()
 
     async def stop(self) -> None:
-        """Nothing to suspend: what is written is queued, what runs is cut off by the host."""
+        """What is written is queued, what runs is cut off by the host; hibernatable sockets stay."""
+        self._stopped = True
+
+    @property
+    def answering(self) -> bool:
+        return self._running > 0
 
     @property
     def idle(self) -> bool:
@@ -282,12 +329,26 @@ class ObjectBody:
 class ObjectFactory:
     """`actors.api.BodyFactory` of one class."""
 
-    def __init__(self, of: ObjectClass, idle_ms: int) -> None:
+    def __init__(self, of: ObjectClass, idle_ms: int, sockets: NamespaceSockets) -> None:
         self._class = of
+        self._sockets = sockets
         self.idle_ms = idle_ms
 
     def __call__(self, context: ActorContext) -> ObjectBody:
-        return ObjectBody(context, self._class)
+        return ObjectBody(context, self._class, self._sockets)
+
+
+def _call_plain(method: Callable[..., Any], args: list[Any]) -> Any:
+    return method(*map(from_wire, args))
+
+
+def _plain_result(event: EventContext, result: object) -> Any:
+    """The result in plain form; what is in it by reference is lent by `event`."""
+    token = current_event.set(event)
+    try:
+        return to_wire(result)
+    finally:
+        current_event.reset(token)
 
 
 def _seen_by_caller(error: BaseException) -> Exception:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,7 @@ from bindings.durable_objects.body import ObjectClass, ObjectFactory
 from bindings.durable_objects.deletion import delete_namespace
 from bindings.durable_objects.migrations import Migrated, Migration, migrate
 from bindings.durable_objects.namespace import DurableObjectNamespace
+from bindings.durable_objects.sockets import NamespaceSockets
 from bindings.kind import BindingRuntime
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.config.decode import decode, warn
@@ -19,9 +21,7 @@ from edge_runtime.config.model import Binding, Where
 from edge_runtime.errors import ConfigError, ScriptError
 from edge_runtime.limits import OBJECT_IDLE_MS
 from edge_runtime.workers.entrypoints import DurableObject
-
-if TYPE_CHECKING:
-    import click
+from edge_runtime.workers.websocket import socket_flags
 
 _log = logging.getLogger("edge.durable_objects")
 
@@ -51,6 +51,13 @@ class ObjectSpec(msgspec.Struct, frozen=True):
     """Some migration creates the class."""
 
 
+class ElsewhereSpec(msgspec.Struct, frozen=True):
+    """A class of another worker (`script_name`)."""
+
+    worker: str
+    class_name: str
+
+
 class DeletedNamespaces(msgspec.Struct, frozen=True):
     namespaces: tuple[str, ...]
 
@@ -58,23 +65,34 @@ class DeletedNamespaces(msgspec.Struct, frozen=True):
 class DurableObjectsKind:
     name = _SECTION
     sections = (_SECTION, _MIGRATIONS)
-    command_names: tuple[str, ...] = ()
-
-    def commands(self) -> Sequence[click.Command]:
-        return ()
 
     def parse(self, sections: Mapping[str, object], worker: str, where: Where) -> Iterable[Binding]:
         migrated = _read_migrations(sections, where)
         section = decode(sections.get(_SECTION, {}), ObjectsSection, where / _SECTION)
+        bound: set[str] = set()
         for index, item in enumerate(section.bindings):
-            yield _binding(item, migrated, worker, where / _SECTION / "bindings" / index)
+            binding = _binding(item, migrated, worker, where / _SECTION / "bindings" / index)
+            if isinstance(binding.spec, ObjectSpec):
+                bound.add(item.class_name)
+            yield binding
+        # Classes that only other workers' bindings name.
+        for name, made in migrated.classes.items():
+            if name not in bound:
+                yield Binding(self.name, "", ObjectSpec(name, made.namespace, made.sqlite, migrated=True))
         if migrated.deleted:
             yield Binding(self.name, "", DeletedNamespaces(migrated.deleted))
+
+    def offered(self, binding: Binding, worker: str) -> Iterable[tuple[str, str, str]]:
+        if isinstance(binding.spec, ObjectSpec):
+            yield ActorKind.OBJECT.value, binding.spec.class_name, binding.spec.namespace
 
     def build(self, binding: Binding, runtime: BindingRuntime) -> DurableObjectNamespace | None:
         spec = binding.spec
         if isinstance(spec, DeletedNamespaces):
             return None
+        if isinstance(spec, ElsewhereSpec):
+            find = partial(runtime.neighbours.namespace, spec.worker, ActorKind.OBJECT, spec.class_name)
+            return DurableObjectNamespace(runtime.actors, runtime.random, spec.worker, find)
         assert isinstance(spec, ObjectSpec)
         worker = runtime.worker
         if not spec.migrated:
@@ -88,8 +106,16 @@ class DurableObjectsKind:
         deletes_alarm = worker.flag(
             "delete_all_deletes_alarm", default_from="2026-02-24", off="delete_all_preserves_alarm"
         )
-        of = ObjectClass(_find_class(spec.class_name, runtime), runtime.env, spec.sqlite, deletes_alarm)
-        runtime.actors.register(worker.name, ActorKind.OBJECT, spec.namespace, ObjectFactory(of, OBJECT_IDLE_MS))
+        if not binding.name and spec.class_name not in runtime.exports:
+            _log.warning(
+                "worker %s: migrations create %s, which the script does not export", worker.name, spec.class_name
+            )
+            return None
+        cls = _find_class(spec.class_name, runtime)
+        of = ObjectClass(cls, runtime.env, spec.sqlite, deletes_alarm, socket_flags(worker))
+        sockets = NamespaceSockets(runtime.actors, runtime.clock)
+        factory = ObjectFactory(of, OBJECT_IDLE_MS, sockets)
+        runtime.actors.register(worker.name, ActorKind.OBJECT, spec.namespace, factory)
         return DurableObjectNamespace(runtime.actors, runtime.random, worker.name, spec.namespace)
 
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
@@ -113,12 +139,7 @@ def _binding(item: ObjectBinding, migrated: Migrated, worker: str, place: Where)
             place.file, (place / "class_name").at, f'the string "{item.class_name}"', "the name of a class"
         )
     if item.script_name is not None and item.script_name != worker:
-        raise ConfigError(
-            place.file,
-            (place / "script_name").at,
-            f'the string "{item.script_name}"',
-            f'"{worker}", the worker itself, or no script_name: objects live in the worker that defines their class',
-        )
+        return Binding(_SECTION, item.name, ElsewhereSpec(item.script_name, item.class_name))
     made = migrated.classes.get(item.class_name)
     if made is None:
         warn(place / "class_name", f"no migration creates the class {item.class_name}; deploying needs one")

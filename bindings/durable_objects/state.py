@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn, Protocol
 
+from bindings.durable_objects.sockets import ObjectSockets
 from edge_runtime.actors.ids import DurableObjectId
 from edge_runtime.actors.storage import ActorStorage
 from edge_runtime.promise import Promise
 from edge_runtime.workers.context import waitUntil
 from edge_runtime.workers.entrypoints import DurableObjectAbort, DurableObjectContext
+from edge_runtime.workers.js_date import JsDate
 from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.websocket import WebSocket, WebSocketRequestResponsePair
 
 ABORTED: Final = "Application called abort() to reset Durable Object."
 
@@ -21,6 +24,8 @@ class StateServices(Protocol):
     def critical_section(self, callback: Callable[[], Any]) -> Promise[Any]: ...
 
     def reset(self, message: str, *, retry_alarm: bool) -> None: ...
+
+    def hibernatable(self) -> ObjectSockets: ...
 
 
 class DurableObjectState(DurableObjectContext):
@@ -63,6 +68,47 @@ class DurableObjectState(DurableObjectContext):
         retry = retryAlarm if options is None else bool(options.get("retryAlarm", retryAlarm))
         self._services.reset(message, retry_alarm=retry)
         raise DurableObjectAbort(message)
+
+    def acceptWebSocket(self, socket: WebSocket, tags: Iterable[str] | None = None) -> None:
+        """Receive a socket's events in `webSocketMessage`, `webSocketClose` and `webSocketError`; the object may be
+        evicted meanwhile, and its next event brings it back.
+
+        Args:
+            socket: an end of a WebSocketPair of which neither end was used yet.
+            tags: at most 10, of at most 256 characters; repeated ones count once.
+        """
+        self._services.hibernatable().accept(socket, tags)
+
+    def getWebSockets(self, tag: str | None = None) -> list[WebSocket]:
+        """The sockets accepted by `acceptWebSocket` that are connected, those with the tag if one is given."""
+        return self._services.hibernatable().sockets(tag)
+
+    def getTags(self, socket: WebSocket) -> list[str]:
+        return socket._tags()
+
+    def setWebSocketAutoResponse(self, pair: WebSocketRequestResponsePair | None = None) -> None:
+        """Have messages equal to the pair's request answered with its response without an event; None: no more."""
+        self._services.hibernatable().set_auto_response(pair)
+
+    def getWebSocketAutoResponse(self) -> WebSocketRequestResponsePair | None:
+        return self._services.hibernatable().auto_response
+
+    def getWebSocketAutoResponseTimestamp(self, socket: WebSocket) -> JsDate | None:
+        """When the socket was last given an automatic response."""
+        return None if socket.auto_response_ms is None else JsDate(socket.auto_response_ms)
+
+    def setHibernatableWebSocketEventTimeout(self, timeoutMs: int | None = None) -> None:
+        """Cancel handlers of socket events after this many milliseconds; None and 0: do not."""
+        self._services.hibernatable().set_event_timeout(timeoutMs)
+
+    def getHibernatableWebSocketEventTimeout(self) -> int | None:
+        return self._services.hibernatable().event_timeout_ms
+
+    accept_web_socket, get_web_sockets, get_tags = acceptWebSocket, getWebSockets, getTags
+    set_web_socket_auto_response, get_web_socket_auto_response = setWebSocketAutoResponse, getWebSocketAutoResponse
+    get_web_socket_auto_response_timestamp = getWebSocketAutoResponseTimestamp
+    set_hibernatable_web_socket_event_timeout = setHibernatableWebSocketEventTimeout
+    get_hibernatable_web_socket_event_timeout = getHibernatableWebSocketEventTimeout
 
     def __repr__(self) -> str:
         return f"<DurableObjectState of {self.id!r}>"

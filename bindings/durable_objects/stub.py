@@ -9,13 +9,14 @@ from typing import Any, Final
 from bindings.durable_objects.messages import FetchCall, RpcCall
 from edge_runtime.actors.api import ActorAddress, ActorHost
 from edge_runtime.actors.ids import DurableObjectId
-from edge_runtime.errors import ActorBroken
-from edge_runtime.event import EventContext, require_event
+from edge_runtime.errors import ActorBroken, ConnectionLost
+from edge_runtime.event import require_event
 from edge_runtime.promise import Promise
 from edge_runtime.workers.conversion import to_wire_args
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
+from edge_runtime.workers.rpc import GatedSends, Target, count_subrequest
 
 RESERVED: Final = frozenset(
     {"alarm", "connect", "constructor", "dup", "webSocketClose", "webSocketError", "webSocketMessage"}
@@ -23,7 +24,7 @@ RESERVED: Final = frozenset(
 """Names that cannot be called over RPC, besides `fetch`, which is not an RPC method."""
 
 
-class DurableObjectStub:
+class DurableObjectStub(GatedSends):
     """Calls to one object. `stub.anything(*args)` calls the object's method of that name and returns a promise.
 
     Calls on one stub are delivered in the order they were made; replies may come in any order. Keyword arguments
@@ -31,14 +32,13 @@ class DurableObjectStub:
     same error: get a new stub. Within an object, calls wait at its output gate.
     """
 
-    __slots__ = ("_address", "_broken", "_held", "_host", "id")
+    __slots__ = ("_address", "_broken", "_host", "id")
 
     def __init__(self, host: ActorHost, address: ActorAddress, id: DurableObjectId) -> None:
+        super().__init__()
         self._host = host
         self._address = address
         self._broken: ActorBroken | None = None
-        self._held = 0
-        """Calls that wait at the caller's output gate."""
         self.id = id
 
     @property
@@ -68,9 +68,9 @@ class DurableObjectStub:
 
     def _call(self, method: str, *args: Any, **options: Any) -> Promise[Any]:
         if method in RESERVED:
-            return Promise.rejected(TypeError(f"'{method}' is a reserved method and cannot be called over RPC."))
+            return Promise.rejected(_reserved(method))
         try:
-            call = RpcCall(method, to_wire_args(args, options))
+            call = RpcCall(method, to_wire_args(args, options), require_event(f"stub.{method}()"))
         except (TypeError, ValueError, JsException) as error:
             return Promise.rejected(error)
         return self._send(f"stub.{method}()", call)
@@ -78,8 +78,8 @@ class DurableObjectStub:
     def _send(self, what: str, message: object) -> Promise[Any]:
         event = require_event(what)
         if self._broken is not None:
-            return Promise.rejected(_again(self._broken))
-        if refusal := _count(event):
+            return Promise.rejected(self._broken.again())
+        if refusal := count_subrequest(event):
             return Promise.rejected(refusal)
         identity = None
         if event.transaction is not None:
@@ -88,57 +88,53 @@ class DurableObjectStub:
                     TypeError(f"{what} cannot be part of a transaction; call a method of the object")
                 )
             identity = event.transaction.call(self._address.namespace, self._address.id, message.method)
-        if event.actor is not None and (self._held or not event.actor.durable):
-            return self._send_when_durable(event.actor.when_durable(), message, identity)
-        return self._deliver(message, identity)
+        if event.actor is None or (not self._held and event.actor.durable):
+            return self._deliver(message, identity)
+        return self._send_out(event, lambda: self._deliver(message, identity))
 
     def _deliver(self, message: object, identity: bytes | None) -> Promise[Any]:
+        if self._broken is not None:
+            return Promise.rejected(self._broken.again())
         reply = self._host.deliver(self._address, message, name=self.id.name, identity=identity)
         reply.add_done_callback(self._replied)
         return reply
 
-    def _send_when_durable(self, gate: Promise[None], message: object, identity: bytes | None) -> Promise[Any]:
-        """Let the call out of the calling object once what that wrote before is durable."""
-        promise: Promise[Any] = Promise()
-        self._held += 1
-
-        def pass_on(reply: Promise[Any]) -> None:
-            if reply.error is not None:
-                promise.reject(reply.error)
-            else:
-                promise.resolve(reply.result())
-
-        def send(gate: Promise[None]) -> None:
-            self._held -= 1
-            if gate.error is not None:
-                promise.reject(gate.error)
-            elif self._broken is not None:
-                promise.reject(_again(self._broken))
-            else:
-                self._deliver(message, identity).add_done_callback(pass_on)
-
-        gate.add_done_callback(send)
-        return promise
-
     def _replied(self, reply: Promise[Any]) -> None:
         error = reply.error
-        if self._broken is None and isinstance(error, ActorBroken) and error.durableObjectReset:
+        lost = isinstance(error, ConnectionLost)
+        if self._broken is None and isinstance(error, ActorBroken) and (lost or error.durableObjectReset):
             self._broken = error
+
+    def _rpc_target(self) -> Target:
+        return _StubTarget(self._host, self._address, self.id.name)
 
     def __repr__(self) -> str:
         return f"<DurableObjectStub {self._address.namespace} {self.id!r}>"
 
 
-def _count(event: EventContext) -> Exception | None:
-    """Count a subrequest; the refusal if there were too many."""
-    if event.subrequests_max is not None and event.meter.subrequests >= event.subrequests_max:
-        return JsException("Too many API requests by single worker invocation.")
-    event.meter.subrequests += 1
-    return None
+class _StubTarget:
+    """What a Durable Object's stub leads to when it is passed on itself; `id` and `name` do not go along."""
+
+    def __init__(self, host: ActorHost, address: ActorAddress, name: str | None) -> None:
+        self._host = host
+        self._address = address
+        self._name = name
+
+    def invoke(self, method: str | None, args: list[Any]) -> Promise[Any]:
+        if method is None:
+            return Promise.rejected(TypeError("The RPC receiver is not a function."))
+        if method in RESERVED:
+            return Promise.rejected(_reserved(method))
+        return self._host.deliver(self._address, RpcCall(method, args), name=self._name)
+
+    def fetch(self, request: Any) -> Promise[Any]:
+        return self._host.deliver(self._address, FetchCall(request), name=self._name)
+
+    def hold(self) -> None:
+        """The object is there whether or not a stub is."""
+
+    release = hold
 
 
-def _again(error: ActorBroken) -> ActorBroken:
-    """The error for one more caller; each raise adds to an error's traceback, so none is shared for ever."""
-    return ActorBroken(
-        str(error), retryable=error.retryable, overloaded=error.overloaded, reset=error.durableObjectReset
-    )
+def _reserved(method: str) -> TypeError:
+    return TypeError(f"'{method}' is a reserved method and cannot be called over RPC.")

@@ -52,7 +52,7 @@ class WorkflowAccess:
 
         def committed(commit: Promise[None]) -> None:
             if commit.error is None:
-                self._actors.timers_changed()
+                self._actors.timers_changed(self.worker)
                 promise.resolve(value())
             else:
                 promise.reject(conflict() if isinstance(commit.error, Conflict) else commit.error)
@@ -76,7 +76,10 @@ class WorkflowAccess:
             if commit.error is not None:
                 promise.reject(commit.error)
                 return
-            self._actors.timers_changed()
+            self._actors.timers_changed(self.worker)
+            if not self._actors.owns(address):
+                promise.resolve(None)
+                return
             # The command is durable, so it will be taken, whatever becomes of this delivery.
             self._actors.deliver(address, Poke()).add_done_callback(lambda _: promise.resolve(None))
 

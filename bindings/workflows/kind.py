@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -101,11 +102,19 @@ class WorkflowsKind:
                 WorkflowSpec(owner, item.name, item.class_name, item.limits.steps, running_max, crons, item.drift),
             )
 
+    def offered(self, binding: Binding, worker: str) -> Iterable[tuple[str, str, str]]:
+        spec = binding.spec
+        if isinstance(spec, WorkflowSpec) and spec.worker == worker:
+            yield ActorKind.WORKFLOW.value, spec.workflow, spec.workflow
+
     def build(self, binding: Binding, runtime: BindingRuntime) -> WorkflowNamespace:
         spec = binding.spec
         assert isinstance(spec, WorkflowSpec), "the record that parse made"
+        check = None
         if spec.worker == runtime.worker.name:
             self._register(spec, runtime)
+        else:
+            check = partial(runtime.neighbours.namespace, spec.worker, ActorKind.WORKFLOW, spec.workflow)
         return WorkflowNamespace(
             spec.worker,
             spec.workflow,
@@ -113,7 +122,8 @@ class WorkflowsKind:
             clock=runtime.clock,
             random=runtime.random,
             actors=runtime.actors,
-            version=runtime.version,
+            version=runtime.version if check is None else "",
+            check=check,
         )
 
     def _register(self, spec: WorkflowSpec, runtime: BindingRuntime) -> None:
@@ -141,7 +151,7 @@ class WorkflowsKind:
         register_schedules(runtime.actors, spec.worker, spec.workflow, spec.crons, runtime.version)
 
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
-        """Keep the schedules, and go on at once with the instances that ran when the last process ended; their timers
+        """Keep the schedules, and go on at once with the instances that ran when their isolate ended; their timers
         would come later."""
         specs = [
             binding.spec
@@ -151,9 +161,13 @@ class WorkflowsKind:
         wanted = {spec.workflow: spec.crons for spec in specs}
         await keep_schedules(runtime.store, runtime.clock, runtime.worker.name, wanted)
         runtime.actors.timers_changed()
-        for spec in specs:
-            for id in _interrupted(spec, runtime):
-                runtime.actors.deliver(instances.address_of(spec.worker, spec.workflow, id), Poke())
+        while specs:
+            for spec in specs:
+                for id in _interrupted(spec, runtime):
+                    address = instances.address_of(spec.worker, spec.workflow, id)
+                    if runtime.actors.owns(address):
+                        runtime.actors.deliver(address, Poke())
+            await runtime.actors.moved()
 
 
 def _interrupted(spec: WorkflowSpec, runtime: BindingRuntime) -> list[str]:

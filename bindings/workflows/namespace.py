@@ -5,7 +5,7 @@ Source: workerd types/defines/workflows.d.ts; Python names as cloudflare/workers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from bindings.workflows.access import WorkflowAccess, or_rejected
@@ -40,7 +40,10 @@ class WorkflowNamespace:
         random: Randomness,
         actors: ActorHost,
         version: str = "",
+        check: Callable[[], object] | None = None,
     ) -> None:
+        """`check` raises UsageError if the workflow, of another worker, is not there."""
+        self._check = check
         self._access = WorkflowAccess(
             worker, workflow, store=store, clock=clock, random=random, actors=actors, version=version
         )
@@ -53,6 +56,7 @@ class WorkflowNamespace:
         """
 
         def begin() -> Promise[WorkflowInstanceHandle]:
+            self._require()
             new = self._read(options, named)
             batch = Batch()
             with self._access.store.snapshot() as snapshot:
@@ -65,6 +69,7 @@ class WorkflowNamespace:
         """Create up to 100 instances together, all or none; those whose id is taken are left out of the result."""
 
         def begin() -> Promise[list[WorkflowInstanceHandle]]:
+            self._require()
             if not options:
                 raise WorkflowError("body", "WorkflowError: batchCreate should have at least 1 instance")
             if len(options) > CREATE_BATCH_MAX:
@@ -92,6 +97,7 @@ class WorkflowNamespace:
         """The handle of an instance. Rejects with WorkflowError "instance.not_found"."""
 
         def begin() -> Promise[WorkflowInstanceHandle]:
+            self._require()
             self._access.record(control.check_address(id))
             return Promise.resolved(self._handle(id))
 
@@ -138,6 +144,10 @@ class WorkflowNamespace:
         for deletion in list(ended.values()):
             deletion.add_done_callback(settled)
         return promise
+
+    def _require(self) -> None:
+        if self._check is not None:
+            self._check()
 
     def _read(self, options: Mapping[str, Any] | None, named: Mapping[str, Any]) -> NewInstance:
         given = {**(options or {}), **named}

@@ -12,6 +12,7 @@ import trio
 
 from edge_runtime.actors.answers import Answers
 from edge_runtime.actors.api import ActorAddress, ActorBody, BodyFactory
+from edge_runtime.actors.driving import drive
 from edge_runtime.actors.turns import TurnEnd
 from edge_runtime.actors.writes import ActorWrites
 from edge_runtime.errors import ActorBroken, StoreFailed
@@ -22,9 +23,14 @@ from edge_runtime.store.api import Batch, Store
 
 _log = logging.getLogger("edge.actors")
 
+_LEAVE_LOOK_S: Final = 0.005
+
 CODE_UPDATED: Final = "Durable Object reset because its code was updated."
 OVERLOADED: Final = "Durable Object is overloaded. Too many requests queued."
 STORAGE_TIMED_OUT: Final = "Durable Object storage operation exceeded timeout which caused object to be reset."
+
+
+_MESSAGES_PER_STEP: Final = 64  # ours: before the other tasks of the isolate have their turn
 
 
 class TimerMessage:
@@ -51,6 +57,12 @@ class Delivery:
     def fail(self, error: BaseException) -> None:
         if not self.reply.settled:
             self.reply.reject(error)
+
+    def settle_as(self, other: Promise[object]) -> None:
+        if other.error is not None:
+            self.fail(other.error)
+        elif not self.reply.settled:
+            self.reply.resolve(other.result())
 
 
 class Activation(ActorWrites):
@@ -90,8 +102,13 @@ class Activation(ActorWrites):
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
+        self.gone = trio.Event()
+        """It has ended and the host has forgotten it."""
         self._begin_pending = True
         self._answers = Answers(self)
+        """A worker has the right to begin the next message, or will have it once the body has started."""
+        self._parked: trio.lowlevel.Task | None = None
+        """A worker without a message. One is kept: to wake it costs a fraction of what a new task does."""
         self._open: set[Delivery] = set()
         """Begun and not answered."""
 
@@ -128,11 +145,9 @@ class Activation(ActorWrites):
 
     def deliver(self, delivery: Delivery, name: str | None) -> None:
         self.meet(name)
-        if self._begin_pending or self.closing or self._nursery is None:
-            self.waiting.append(delivery)
-        else:
-            self._begin_pending = True
-            self._tasks.run(self._nursery.start_soon, self._process, delivery)
+        self.waiting.append(delivery)
+        if not self._begin_pending:
+            self._begin_next()
 
     async def live(self, before: Promise[None] | None) -> None:
         """Be active: start the body, process messages, return when stopped or broken. `before`: what an earlier
@@ -169,21 +184,68 @@ class Activation(ActorWrites):
         return True
 
     def _begin_next(self) -> None:
-        """Let the next message begin: called when the one before it is running, so it runs once that one yields."""
-        if self.waiting and not self.closing and self._nursery is not None:
-            self._begin_pending = True
-            self._tasks.run(self._nursery.start_soon, self._process, self.waiting.popleft())
-        else:
+        """Give a worker the right to begin messages, if any wait: it runs once the running code yields."""
+        if not self.waiting or self.closing or self._nursery is None:
             self._begin_pending = False
+            return
+        self._begin_pending = True
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            trio.lowlevel.reschedule(parked)
+        else:
+            self._tasks.run(self._nursery.start_soon, self._work)
+
+    async def _work(self) -> None:
+        """Process messages one after the other, each in a context of its own.
+
+        When one gives up control before it has ended, the right to begin the next goes to another worker.
+        """
+        has_right = True
+
+        def pass_right_on() -> None:
+            nonlocal has_right
+            has_right = False
+            self._begin_next()
+
+        while True:
+            begun = 0
+            while has_right and self.waiting and not self.closing:
+                delivery = self.waiting.popleft()
+                self._open.add(delivery)
+                if await self._admitted(delivery):
+                    await drive(self._process(delivery), self._tasks.copy(), pass_right_on)
+                del delivery  # its reply may hold a stream that ends when nobody refers to it
+                begun += 1
+                if begun % _MESSAGES_PER_STEP == 0:
+                    await trio.lowlevel.checkpoint()
+            if has_right:
+                self._begin_pending = False
+            if self._parked is not None:
+                return
+            self._parked = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._unpark)
+            has_right = True
+
+    def _unpark(self, _: object) -> trio.lowlevel.Abort:
+        self._parked = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def _admitted(self, delivery: Delivery) -> bool:
+        """Wait at the body's input gate, ahead of all later messages."""
+        assert self._body is not None
+        try:
+            await self._body.input_open()
+        except trio.Cancelled:
+            self._cut(delivery)
+            raise
+        except Exception as error:
+            self._answer(delivery, None, error)
+            return False
+        return True
 
     async def _process(self, delivery: Delivery) -> None:
         assert self._body is not None
-        self._open.add(delivery)
-        begun = False
         try:
-            await self._body.input_open()
-            begun = True
-            self._begin_next()
             result: object
             if isinstance(delivery.message, TimerMessage):
                 result = await self._timer(self._body, delivery.message)
@@ -206,8 +268,6 @@ class Activation(ActorWrites):
             self._answer(delivery, result, None)
         finally:
             self.touched_s = self.clock.monotonic_s()
-            if not begun:
-                self._begin_next()
 
     def _cut(self, delivery: Delivery) -> None:
         """Whoever cancelled the tasks has answered, unless the whole host is cancelled."""
@@ -251,6 +311,16 @@ class Activation(ActorWrites):
                 reply.resolve(result)
 
         self.when_over().add_done_callback(send)
+
+    async def leave(self, refusal: ActorBroken, patience_s: float) -> None:
+        """As `stop`, once what has begun is answered or `patience_s` is over; returns when the activation is gone."""
+        if not self.closing:
+            self.closing = True
+            with trio.move_on_after(patience_s):
+                while self._open or (self._body is not None and self._body.answering):
+                    await trio.sleep(_LEAVE_LOOK_S)
+            await self.stop(refusal)
+        await self.gone.wait()
 
     async def stop(self, refusal: ActorBroken) -> None:
         """End the activation in an orderly way; returns when the body has stopped and its writes are durable.

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from edge_runtime.actors.turns import Turn
+from edge_runtime.errors import ActorBroken
 from edge_runtime.event import Events
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Offload, Randomness
@@ -23,6 +24,9 @@ class ActorKind(StrEnum):
     WORKFLOW = "workflow"
     CRON = "cron"
     SCHEDULE = "schedule"
+
+    # Addresses are looked up at every call; an Enum's own hash is a function in Python.
+    __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,10 @@ class ActorContext(Protocol):
         """As `wait_durable`, for code of the script: the present turn is not cut in two."""
 
     @property
+    def refusal(self) -> ActorBroken | None:
+        """Why the activation writes nothing any more; None while it lives."""
+
+    @property
     def closed(self) -> Promise[None]:
         """Resolves when the activation has ended, in whatever way; its code may still be running then, to no effect."""
 
@@ -142,6 +150,11 @@ class ActorBody(Protocol):
         """The activation ends in an orderly way (eviction, drain): suspend. What is durable stays."""
 
     @property
+    def answering(self) -> bool:
+        """Something that an answered message began still goes on for its caller: a streamed body. An actor that moves
+        is given a while to end it."""
+
+    @property
     def idle(self) -> bool:
         """Nothing runs and nothing in memory would be lost by eviction."""
 
@@ -153,6 +166,16 @@ class BodyFactory(Protocol):
     """How long an idle actor of this namespace stays in memory."""
 
     def __call__(self, context: ActorContext) -> ActorBody: ...
+
+
+class Elsewhere(Protocol):
+    """The way to actors that live in other isolates. The implementation is `isolate.peers.Peers`."""
+
+    def forward(self, address: ActorAddress, message: object, name: str | None) -> Promise[object]:
+        """As `ActorHost.deliver`; held as long as nobody owns the actor, and taken back if it comes here."""
+
+    def timers_written(self, worker: str) -> None:
+        """Have the worker's other isolates look at their timers."""
 
 
 class ActorHost(Protocol):
@@ -176,12 +199,21 @@ class ActorHost(Protocol):
         nobody registered the namespace.
         """
 
-    def timers_changed(self) -> None:
-        """A timer was written by someone else (another process, a batch outside of an ActorContext): look again."""
+    def timers_changed(self, worker: str | None = None) -> None:
+        """A timer was written by someone else (another process, a batch outside of an ActorContext): look again.
+
+        `worker` says for whose actors, if it was written here: then the isolates that they may live in hear of it too.
+        """
+
+    def owns(self, address: ActorAddress) -> bool:
+        """Whether the actor lives in this isolate now, or would if it were activated."""
+
+    async def moved(self) -> None:
+        """Return when actors may have come to this isolate, or gone."""
 
     @property
     def next_due_ms(self) -> int | None:
-        """When the earliest timer of this worker fires; None without timers."""
+        """When the earliest timer of this isolate's actors fires; None without timers."""
 
     @property
     def active(self) -> int:

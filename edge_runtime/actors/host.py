@@ -1,4 +1,7 @@
-"""The host of all actors of one isolate: activates them, fires their timers, evicts and releases them."""
+"""The host of all actors of one isolate: activates them, fires their timers, evicts and releases them.
+
+Where its worker has several isolates, the host holds those actors that the members' view gives to this one.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,19 @@ from edge_runtime.actors.activation import (
     TimerMessage,
 )
 from edge_runtime.actors.alarms import retry_delay_ms
-from edge_runtime.actors.api import ActorAddress, ActorKind, BodyFactory
+from edge_runtime.actors.api import ActorAddress, ActorKind, BodyFactory, Elsewhere
+from edge_runtime.actors.placement import NOBODY, View, owner_of, route
 from edge_runtime.actors.timers import DueTimer, pending
 from edge_runtime.actors.turns import TurnEnd
-from edge_runtime.errors import ActorBroken, UsageError
+from edge_runtime.errors import ActorBroken, ConnectionLost, UsageError
 from edge_runtime.event import Events
-from edge_runtime.limits import ACTOR_QUEUE_MAX, ACTOR_SWEEP_S, ALARMS_AT_ONCE_MAX, STORAGE_TIMEOUT_S
+from edge_runtime.limits import (
+    ACTOR_QUEUE_MAX,
+    ACTOR_SWEEP_S,
+    ALARMS_AT_ONCE_MAX,
+    MOVE_PATIENCE_S,
+    STORAGE_TIMEOUT_S,
+)
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Offload, Randomness
 from edge_runtime.store.api import Batch, Store, Table
@@ -31,7 +41,8 @@ _log = logging.getLogger("edge.actors")
 
 
 class LocalActorHost:
-    """`actors.api.ActorHost` for one isolate, which owns every actor of its worker."""
+    """`actors.api.ActorHost` for one isolate. Without `elsewhere` it owns every actor of its worker; with it, none
+    before the first `change_view`."""
 
     def __init__(
         self,
@@ -42,8 +53,13 @@ class LocalActorHost:
         events: Events,
         worker: str,
         sweep_s: float = ACTOR_SWEEP_S,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """`sweep_s`: how often idle actors are looked for."""
+        self._elsewhere = elsewhere
+        self._me = 0
+        self._view = NOBODY
+        self._moved = trio.Event()
         self._store = store
         self._clock = clock
         self._random = random
@@ -102,14 +118,55 @@ class LocalActorHost:
     def deliver(
         self, address: ActorAddress, message: object, *, name: str | None = None, identity: bytes | None = None
     ) -> Promise[object]:
-        if (address.worker, address.kind, address.namespace) not in self._factories:
-            return Promise.rejected(
-                UsageError(f"worker {address.worker} has no {address.kind} namespace {address.namespace!r}")
-            )
         activation = self._activations.get(address)
-        if activation is not None and activation.undone >= ACTOR_QUEUE_MAX:
+        if activation is None:
+            if self._elsewhere is not None and (address.worker != self._worker or not self.owns(address)):
+                if identity is not None:
+                    return Promise.rejected(
+                        UsageError(
+                            f"a call inside a transaction went to {address.namespace} {address.id}, which lives in "
+                            "another isolate; allowed: objects of this worker, with instances = 1"
+                        )
+                    )
+                return self._elsewhere.forward(address, message, name)
+            if (address.worker, address.kind, address.namespace) not in self._factories:
+                return Promise.rejected(
+                    UsageError(f"worker {address.worker} has no {address.kind} namespace {address.namespace!r}")
+                )
+        elif activation.undone >= ACTOR_QUEUE_MAX:
             return Promise.rejected(ActorBroken(OVERLOADED, retryable=False, overloaded=True, reset=False))
         return self._deliver(address, Delivery(message, identity), name)
+
+    # Placement
+
+    def owns(self, address: ActorAddress) -> bool:
+        if self._elsewhere is None:
+            return True
+        if address.worker != self._worker:
+            return False
+        return address in self._activations or route(address, self._view, self._me) == self._me
+
+    def change_view(self, view: View, me: int) -> None:
+        """Take note of where the worker's actors live from now on; `me` is this isolate's number."""
+        self._view, self._me = view, me
+        moved, self._moved = self._moved, trio.Event()
+        moved.set()
+        self.timers_changed()
+
+    async def moved(self) -> None:
+        await self._moved.wait()
+
+    async def release_lost(self, proposed: tuple[int, ...], patience_s: float = MOVE_PATIENCE_S) -> None:
+        """Give up the actors that the proposed members take from this isolate, and return when none of them runs here
+        or writes any more. Calls that have begun may end within `patience_s`; others go where the actor goes."""
+        me = self._me
+        lost = [it for it in self._activations.values() if owner_of(it.address, proposed) != me]
+        refusal = ActorBroken(CODE_UPDATED) if me not in proposed else ConnectionLost()
+        async with trio.open_nursery() as nursery:
+            for activation in lost:
+                nursery.start_soon(activation.leave, refusal, patience_s)
+        # Batches of activations that broke are behind this one's back otherwise.
+        await self._store.commit(Batch())
 
     def _deliver(self, address: ActorAddress, delivery: Delivery, name: str | None) -> Promise[object]:
         activation = self._activations.get(address)
@@ -147,6 +204,7 @@ class LocalActorHost:
             await activation.live(self._settling.pop(address, None))
         finally:
             del self._activations[address]
+            activation.gone.set()
             if activation.settling:
                 # The next activation must read what this one has queued, and nothing older.
                 self._settling[address] = self._store.commit(Batch())
@@ -164,15 +222,31 @@ class LocalActorHost:
         if self._nursery is None or self._released is not None or self._nursery.cancel_scope.cancel_called:
             _fail_waiting(ended, self._released or ActorBroken(CODE_UPDATED))
             return
+        if self._elsewhere is not None and not self.owns(ended.address):
+            self._forward_waiting(ended, self._elsewhere)
+            return
         successor = self._activate(self._nursery, ended.address, ended.name)
         for delivery in ended.waiting:
             successor.deliver(delivery, None)
 
+    def _forward_waiting(self, ended: Activation, elsewhere: Elsewhere) -> None:
+        while ended.waiting:
+            delivery = ended.waiting.popleft()
+            if isinstance(delivery.message, TimerMessage):
+                # The new owner fires it.
+                delivery.fail(ActorBroken(CODE_UPDATED))
+            else:
+                elsewhere.forward(ended.address, delivery.message, ended.name).add_done_callback(delivery.settle_as)
+
     # Timers
 
-    def timers_changed(self) -> None:
-        if self._timer_sleep is not None:
+    def timers_changed(self, worker: str | None = None) -> None:
+        if self._timer_sleep is not None and worker in (None, self._worker):
             self._timer_sleep.cancel()
+        if self._elsewhere is not None and worker is not None:
+            alone = worker == self._worker and self._view.agreed == self._view.proposed == (self._me,)
+            if not alone:
+                self._elsewhere.timers_written(worker)
 
     def _timer_written(self, due_ms: int) -> None:
         if self._asleep_until_ms is None or due_ms < self._asleep_until_ms:
@@ -186,6 +260,8 @@ class LocalActorHost:
         later = None
         with self._store.snapshot() as snapshot:
             for timer in pending(snapshot, self._worker):
+                if not self.owns(timer.address):
+                    continue
                 retry_ms = self._retry_ms(timer.address)
                 if retry_ms <= now_ms:
                     return timer.due_ms if later is None else min(later, timer.due_ms)
@@ -209,7 +285,7 @@ class LocalActorHost:
         again_ms = None
         with self._store.snapshot() as snapshot:
             for timer in pending(snapshot, self._worker):
-                if timer.address in self._firing:
+                if timer.address in self._firing or not self.owns(timer.address):
                     continue
                 if len(self._firing) >= ALARMS_AT_ONCE_MAX:
                     return again_ms
@@ -235,6 +311,10 @@ class LocalActorHost:
         """The call has returned and its writes are durable, or it has failed and the timer is still there."""
         address = timer.address
         if self._released is not None:
+            return
+        if not self.owns(address):
+            self._failing.pop(address, None)
+            self._firing.discard(address)
             return
         if reply.error is not None:
             self._fire_failed(timer, reply.error)
@@ -286,6 +366,12 @@ class LocalActorHost:
     @property
     def active(self) -> int:
         return sum(not activation.idle for activation in self._activations.values())
+
+    def in_memory(self, kind: ActorKind, namespace: str) -> tuple[str, ...]:
+        """Ids of the actors of a namespace that are activated here, idle ones included."""
+        return tuple(
+            address.id for address in self._activations if (address.kind, address.namespace) == (kind, namespace)
+        )
 
     async def _sweep(self) -> None:
         """Evict idle actors and break those whose writes take too long."""

@@ -2,6 +2,9 @@
 
 The first 16 bytes are random, or HMAC-SHA256(key, name); the last 16 are HMAC-SHA256(key, first 16), where key is
 SHA-256 of the namespace's unique key. Pure; randomness is passed in. Source: workerd server/actor-id-impl.
+
+An id restricted to a jurisdiction has that and a zero byte before what is hashed, in both halves: the same name leads
+to other objects there, and the id tells its jurisdiction.
 """
 
 from __future__ import annotations
@@ -11,19 +14,28 @@ import re
 from hashlib import sha256
 from typing import Final
 
+JURISDICTIONS: Final = ("eu", "us", "fedramp", "fedramp-high")
+
 _HALF: Final = 16
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def is_object_id(text: str) -> bool:
+    """Whether `text` has the form of an id, as it is stored."""
+    return _HEX.fullmatch(text) is not None and text == text.lower()
 
 
 class DurableObjectId:
     """Permanent name of one object. Made by its namespace; equal to ids of the same object."""
 
-    __slots__ = ("_hex", "name")
+    __slots__ = ("_hex", "jurisdiction", "name")
 
-    def __init__(self, hex_digits: str, name: str | None = None) -> None:
+    def __init__(self, hex_digits: str, name: str | None = None, jurisdiction: str | None = None) -> None:
         self._hex = hex_digits
         self.name = name
         """The name it was made from; None for unique ids and for those read from a string."""
+        self.jurisdiction = jurisdiction
+        """The jurisdiction that the object is restricted to, or None."""
 
     def toString(self) -> str:
         """64 hex digits."""
@@ -47,32 +59,55 @@ class DurableObjectId:
         return f"<DurableObjectId {self._hex}>" if self.name is None else f"<DurableObjectId {self.name!r} {self._hex}>"
 
 
-class IdFactory:
-    """The ids of one namespace."""
+def unique_key(worker: str, namespace: str) -> str:
+    """What tells the ids of one namespace from those of another."""
+    return f"{worker}-{namespace}"
 
-    def __init__(self, unique_key: str) -> None:
+
+class IdFactory:
+    """The ids of one namespace, or of its part in one jurisdiction."""
+
+    def __init__(self, unique_key: str, jurisdiction: str | None = None) -> None:
+        self._unique_key = unique_key
         self._key = sha256(unique_key.encode()).digest()
+        self.jurisdiction = jurisdiction
+
+    def within(self, jurisdiction: str) -> IdFactory:
+        return IdFactory(self._unique_key, jurisdiction)
 
     def from_name(self, name: str) -> DurableObjectId:
-        return DurableObjectId(self._complete(self._mac(name.encode("utf-8", "surrogatepass"))), name)
+        first = self._mac(name.encode("utf-8", "surrogatepass"), self.jurisdiction)
+        return DurableObjectId(self._complete(first, self.jurisdiction), name, self.jurisdiction)
 
     def unique(self, random_16: bytes) -> DurableObjectId:
-        return DurableObjectId(self._complete(random_16))
+        return DurableObjectId(self._complete(random_16, self.jurisdiction), None, self.jurisdiction)
 
     def from_string(self, text: str) -> DurableObjectId:
-        """Raises TypeError for other than 64 hex digits and for an id of another namespace."""
+        """Raises TypeError for other than 64 hex digits and for an id of another namespace or jurisdiction."""
         if not isinstance(text, str) or _HEX.fullmatch(text) is None:
             raise TypeError("Invalid Durable Object ID: must be 64 hex digits")
-        digits = text.lower()
-        if not self.owns(digits):
+        id = self.known(text.lower())
+        if id is None or not self.owns(id):
             raise TypeError("Durable Object ID is not valid for this namespace.")
-        return DurableObjectId(digits)
+        return id
 
-    def owns(self, digits: str) -> bool:
-        return self._complete(bytes.fromhex(digits)[:_HALF]) == digits
+    def known(self, digits: str) -> DurableObjectId | None:
+        """The id of these digits; None if it is of another namespace."""
+        first = bytes.fromhex(digits)[:_HALF]
+        for jurisdiction in (None, *JURISDICTIONS):
+            if self._complete(first, jurisdiction) == digits:
+                return DurableObjectId(digits, None, jurisdiction)
+        return None
 
-    def _complete(self, first: bytes) -> str:
-        return (first + self._mac(first)).hex()
+    def owns(self, id: DurableObjectId) -> bool:
+        """Whether the id is of this namespace and, if this is a part of it, of this jurisdiction."""
+        in_part = self.jurisdiction is None or id.jurisdiction == self.jurisdiction
+        return in_part and self._complete(bytes.fromhex(id.toString())[:_HALF], id.jurisdiction) == id.toString()
 
-    def _mac(self, data: bytes) -> bytes:
+    def _complete(self, first: bytes, jurisdiction: str | None) -> str:
+        return (first + self._mac(first, jurisdiction)).hex()
+
+    def _mac(self, data: bytes, jurisdiction: str | None) -> bytes:
+        if jurisdiction is not None:
+            data = jurisdiction.encode() + b"\x00" + data
         return hmac.digest(self._key, data, "sha256")[:_HALF]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge_runtime.actors.api import ActorContext
+from edge_runtime.actors.read_cache import ReadCache
 from edge_runtime.actors.turns import Turn
-from edge_runtime.errors import StoreCorrupt
+from edge_runtime.errors import ActorBroken, StoreCorrupt
 from edge_runtime.promise import Promise
 from edge_runtime.store import keys
 from edge_runtime.store.api import Table
@@ -67,8 +68,15 @@ class Overlay:
         self._turn: Turn | None = None
         self._turns = 0
         self._layers: list[Layer] = []
+        self.cache = ReadCache()
+        """Of what `read` gives outside of transactions, decoded by the caller."""
         self.alarm_written = False
         """Whoever runs the alarm's handler clears this before, to see after whether it set or deleted the alarm."""
+
+    @property
+    def refusal(self) -> ActorBroken | None:
+        """Why there is nothing more to read and write here: the object was reset, its code may still be running."""
+        return self._context.refusal
 
     @property
     def in_transaction(self) -> bool:
@@ -121,6 +129,7 @@ class Overlay:
 
     def _write(self, key: str, data: bytes | None, *, confirmed: bool) -> None:
         turn = self.turn(confirmed=confirmed)
+        self.cache.forget(key)
         self._unwritten[key] = (self._turns, data)
         if data is None:
             turn.batch.delete(Table.OBJECTS, self.stored_key(key))
@@ -141,6 +150,7 @@ class Overlay:
         start, end = keys.prefix_range(*self._address)
         turn.batch.delete_range(Table.OBJECTS, start, end)
         self._unwritten.clear()
+        self.cache.clear()
         self._cleared_in = self._turns
         if forget:
             self.alarm_written = True

@@ -7,22 +7,29 @@ at the output gate. Sources: workerd api/actor-state, Cloudflare's documentation
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.overlay import Layer, Overlay
 from edge_runtime.actors.storage_operations import Options, StorageOperations, option, promised
 from edge_runtime.promise import Promise
+from edge_runtime.workers.js_object import JsException
 
 _NO_SQL: Final = (
     "SQL is not enabled for this Durable Object class. To enable it, change `new_classes` to `new_sqlite_classes` "
     "within the 'migrations' field in your wrangler.jsonc or wrangler.toml file. Note that this change cannot be made "
     "after the class is already deployed to production."
 )
+_NO_RECOVERY: Final = "This Durable Object's storage back-end does not implement point-in-time recovery."
+_LIST_ENDED: Final = (
+    "kv.list() iterator was invalidated because a new call to kv.list() was started. Only one kv.list() iterator can "
+    "exist at a time."
+)
 _NO_ALARM: Final = "Your Durable Object class must have an alarm() handler in order to call setAlarm()"
 _NO_DELETE_ALL: Final = "Cannot call deleteAll() within a transaction"
 
+_Pair = list[Any]
 CriticalSection = Callable[[Callable[[], Awaitable[Any]]], Promise[Any]]
 
 
@@ -46,6 +53,7 @@ class ActorStorage(StorageOperations):
         self._critical_section = critical_section
         self._delete_all_deletes_alarm = delete_all_deletes_alarm
         self._alarm_running = False
+        self._kv = SyncKv(self)
         self.has_alarm_handler = True
         """Whether setAlarm is allowed."""
 
@@ -53,7 +61,7 @@ class ActorStorage(StorageOperations):
     def kv(self) -> SyncKv:
         """The same entries with results instead of promises."""
         self._require_sqlite()
-        return SyncKv(self)
+        return self._kv
 
     @promised
     def deleteAll(self, options: Options = None, **more: Any) -> None:
@@ -68,6 +76,8 @@ class ActorStorage(StorageOperations):
 
     def sync(self) -> Promise[None]:
         """Resolves when everything written before this call is durable, unconfirmed writes included."""
+        if (refusal := self._context.refusal) is not None:
+            return Promise.rejected(refusal.again())
         return self._overlay.when_durable()
 
     def transaction(self, closure: Callable[[Transaction], Any], options: Options = None) -> Promise[Any]:
@@ -118,6 +128,19 @@ class ActorStorage(StorageOperations):
         return result
 
     transaction_sync = transactionSync
+
+    def getCurrentBookmark(self) -> Promise[str]:
+        """Point-in-time recovery is not part of this storage; this and the three others reject, as in workerd."""
+        return Promise.rejected(JsException(_NO_RECOVERY))
+
+    def getBookmarkForTime(self, timestamp: object) -> Promise[str]:
+        return Promise.rejected(JsException(_NO_RECOVERY))
+
+    def onNextSessionRestoreBookmark(self, bookmark: str) -> Promise[str]:
+        return Promise.rejected(JsException(_NO_RECOVERY))
+
+    def waitForBookmark(self, bookmark: str) -> Promise[None]:
+        return Promise.rejected(JsException(_NO_RECOVERY))
 
     def begin_alarm(self) -> None:
         """The alarm's handler starts: until it sets another, there is none."""
@@ -193,10 +216,11 @@ class Transaction(StorageOperations):
 class SyncKv:
     """`ctx.storage.kv`."""
 
-    __slots__ = ("_storage",)
+    __slots__ = ("_lists", "_storage")
 
     def __init__(self, storage: ActorStorage) -> None:
         self._storage = storage
+        self._lists = 0
 
     def get(self, key: str) -> Any:
         self._storage._begin("get")
@@ -211,6 +235,14 @@ class SyncKv:
         return self._storage.remove(key)
 
     def list(self, options: Mapping[str, Any] | None = None, **more: Any) -> Iterator[list[Any]]:
-        """[key, value] pairs as they are now, whatever is written while iterating."""
+        """[key, value] pairs as they are now, whatever is written while iterating. The next call ends this one."""
         self._storage._begin("list")
-        return iter([[key, value] for key, value in self._storage.entries({**(options or {}), **more})])
+        pairs = [[key, value] for key, value in self._storage.entries({**(options or {}), **more})]
+        self._lists += 1
+        return self._iterate(pairs, self._lists)
+
+    def _iterate(self, pairs: Iterable[_Pair], number: int) -> Iterator[_Pair]:
+        for pair in pairs:
+            if number != self._lists:
+                raise JsException(_LIST_ENDED)
+            yield pair

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar
 
 from edge_runtime.actors.overlay import KeyRange, Overlay
+from edge_runtime.actors.read_cache import MISSING
 from edge_runtime.event import current_event
 from edge_runtime.limits import (
     OBJECT_KEY_MAX,
@@ -58,12 +59,15 @@ class StorageOperations(ABC):
         self._clock = clock
         self._sqlite = sqlite
 
-    @promised
-    def get(self, key: object, options: Options = None, **more: Any) -> Any:
+    def get(self, key: object, options: Options = None, **more: Any) -> Promise[Any]:
         """One value, None if the key is absent; for a list of keys a dict of those found, in key order."""
-        self._begin("get")
-        if isinstance(key, str):
-            return self.read(key)
+        try:
+            self._begin("get")
+            return Promise.resolved(self.read(key) if isinstance(key, str) else self._read_many(key))
+        except Exception as error:
+            return Promise.rejected(error)
+
+    def _read_many(self, key: object) -> dict[str, Any]:
         found = JsDict()
         for name in sorted(set(self._keys(key))):
             data = self._overlay.read(name)
@@ -144,16 +148,32 @@ class StorageOperations(ABC):
     def _alarm(self) -> int | None: ...
 
     def _begin(self, operation: str) -> None:
+        if (refusal := self._overlay.refusal) is not None:
+            raise refusal.again()
         event = current_event.get()
         if event is not None:
             event.meter.storage_ops += 1
 
     def read(self, key: str) -> Any:
-        data = self._overlay.read(self._key(key))
-        return None if data is None else from_wire(values.decode(data))
+        overlay = self._overlay
+        if not overlay.in_transaction:
+            value = overlay.cache.get(key, MISSING)
+            if value is not MISSING:
+                return from_wire(value)
+        data = overlay.read(self._key(key))
+        if data is None:
+            return None
+        value = values.decode(data)
+        if not overlay.in_transaction:
+            overlay.cache.keep(key, value, len(data))
+        return from_wire(value)
 
     def write(self, key: str, value: Any, *, confirmed: bool = True) -> None:
-        self._overlay.write(self._key(key), self._encode(key, value), confirmed=confirmed)
+        self._key(key)
+        data = self._encode(key, value)
+        self._overlay.write(key, data, confirmed=confirmed)
+        if not self._overlay.in_transaction:
+            self._overlay.cache.written(key, value, len(data))
 
     def remove(self, key: str, *, confirmed: bool = True) -> bool:
         existed = self._overlay.read(self._key(key)) is not None

@@ -31,12 +31,21 @@ class CommandContext:
     poke: Callable[[Path, str], None]
     """`poke(data_dir, worker)`: tell a running server that timers or messages were written for a worker; nothing
     happens when none runs."""
+    live_objects: Callable[[Path, str, str], frozenset[str]]
+    """`live_objects(data_dir, worker, namespace)`: ids of the objects that a running server has in memory; none when
+    none runs."""
 
 
 def _poke(data_dir: Path, worker: str) -> None:
     from edge_runtime.supervisor.admin_client import poke_timers
 
     poke_timers(data_dir, worker)
+
+
+def _live_objects(data_dir: Path, worker: str, namespace: str) -> frozenset[str]:
+    from edge_runtime.supervisor.admin_client import live_objects
+
+    return live_objects(data_dir, worker, namespace)
 
 
 class EdgeGroup(click.Group):
@@ -67,7 +76,7 @@ def _of_kinds() -> dict[str, EntryPoint]:
 @click.pass_context
 def edge(ctx: click.Context) -> None:
     """Run worker scripts with Durable Objects, Workflows and KV on this machine."""
-    ctx.obj = CommandContext(_poke)
+    ctx.obj = CommandContext(_poke, _live_objects)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -11,7 +11,7 @@ from edge_runtime.cli.options import data_directory, data_option, json_option
 from edge_runtime.cli.tables import print_rows
 from edge_runtime.supervisor import admin_client
 
-_COLUMNS = ("name", "version", "state", "pid", "connections", "events", "actors", "cpu_ms", "failure")
+_COLUMNS = ("name", "version", "state", "pids", "connections", "events", "actors", "cpu_ms", "failure")
 
 
 @click.group()
@@ -23,8 +23,9 @@ def workers() -> None:
 @data_option
 @json_option
 def list_workers(data_dir: Path | None, as_json: bool) -> None:
-    """List workers with their version, state and process, and the process's CPU time."""
-    rows = admin_client.list_workers(data_directory(data_dir, Path.cwd()))
+    """List workers with their version, state and processes, and the processes' CPU time."""
+    found = admin_client.list_workers(data_directory(data_dir, Path.cwd()))
+    rows = [{**row, "pids": " ".join(map(str, row["pids"]))} for row in found]
     print_rows(_COLUMNS, rows, as_json=as_json)
 
 

@@ -22,6 +22,7 @@ import trio
 
 from edge_runtime.compat.anyio_threads import adjust_anyio
 from edge_runtime.compat.app_body import AppBody, BodyPipe, ClientDisconnected
+from edge_runtime.compat.asgi_websocket import WebSocketSession
 from edge_runtime.compat.blocking import enter_loop
 from edge_runtime.compat.lifespan import ASGI_VERSIONS, Lifespan, is_cancellation
 from edge_runtime.event import require_event
@@ -68,8 +69,29 @@ async def fetch(app: AsgiApp, request: Request | JsRequest, env: Any, ctx: objec
 
 
 async def websocket(app: AsgiApp, request: Request | JsRequest, env: Any = None) -> Response:
-    """On Cloudflare, hand a WebSocket to the app. NotImplementedError: this runtime has no WebSocketPair."""
-    raise NotImplementedError("asgi.websocket() needs WebSocketPair, which this runtime does not have")
+    """Have `app` serve a WebSocket; returns the response to be returned from the handler, once the app has accepted.
+
+    The app runs until it returns, as part of this event; it may go on for WAIT_UNTIL_MS after the connection's end. If
+    it closes without accepting, the response is 403.
+
+    Raises:
+        What the app raises before it accepts. RuntimeError: it did neither, or its startup failed.
+    """
+    event = require_event("asgi.websocket()")
+    if isinstance(request, JsRequest):
+        request = request.request
+    enter_loop()
+    session = WebSocketSession(app, websocket_scope(request, env))
+    work = event.spawn(event.run, session.run)
+    try:
+        await session.answer
+    finally:
+        if not work.settled:
+            event.wait_until(work)
+    response = session.response()
+    if response.web_socket is not None:
+        event.keep_open(session.socket.closed)
+    return response
 
 
 class _Exchange:
@@ -225,6 +247,19 @@ def http_scope(request: Request, env: Any) -> dict[str, Any]:
         "server": (url.hostname, url.port or _PORTS.get(url.scheme)),
         "client": None if client is None else (client.decode("latin-1"), 0),
         "env": env,
+    }
+
+
+def websocket_scope(request: Request, env: Any) -> dict[str, Any]:
+    """The ASGI connection scope of a request for a WebSocket."""
+    scope = http_scope(request, env)
+    del scope["method"]
+    offered = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"sec-websocket-protocol")
+    return {
+        **scope,
+        "type": "websocket",
+        "scheme": scope["scheme"].replace("http", "ws"),
+        "subprotocols": [name for part in offered.split(",") if (name := part.strip())],
     }
 
 

@@ -58,6 +58,8 @@ from edge_runtime.workers.transform_stream import (
     WritableStream,
 )
 from edge_runtime.workers.url import URL, URLSearchParams
+from edge_runtime.workers.websocket import WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from edge_runtime.workers.websocket_events import CloseEvent, ErrorEvent, Event, EventTarget, MessageEvent
 
 Error = ErrorClass("Error")
 TypeError = ErrorClass("TypeError")
@@ -86,13 +88,14 @@ clearTimeout = clearInterval = _timers.clear
 
 __all__ = [
     "JSON", "URL", "AbortController", "AbortSignal", "Array", "ArrayBuffer", "BigInt64Array", "BigUint64Array", "Blob",
-    "DataView", "Date", "Error", "File", "FixedLengthStream", "Float32Array", "Float64Array", "FormData", "Headers",
-    "IdentityTransformStream", "Int8Array", "Int16Array", "Int32Array", "Map", "Number", "Object", "RangeError",
-    "ReadableStream", "RegExp", "Request", "Response", "Set", "SyntaxError", "TextDecoder", "TextEncoder",
-    "TransformStream", "TypeError", "URLSearchParams", "Uint8Array", "Uint8ClampedArray", "Uint16Array", "Uint32Array",
-    "WritableStream", "atob", "btoa", "clearInterval", "clearTimeout", "console", "crypto", "decodeURIComponent",
-    "encodeURI", "encodeURIComponent", "fetch", "navigator", "performance", "queueMicrotask", "setInterval",
-    "setTimeout", "structuredClone", "undefined",
+    "CloseEvent", "DataView", "Date", "Error", "ErrorEvent", "Event", "EventTarget", "File", "FixedLengthStream",
+    "Float32Array", "Float64Array", "FormData", "Headers", "IdentityTransformStream", "Int8Array", "Int16Array",
+    "Int32Array", "Map", "MessageEvent", "Number", "Object", "RangeError", "ReadableStream", "RegExp", "Request",
+    "Response", "Set", "SyntaxError", "TextDecoder", "TextEncoder", "TransformStream", "TypeError", "URLSearchParams",
+    "Uint8Array", "Uint8ClampedArray", "Uint16Array", "Uint32Array", "WebSocket", "WebSocketPair",
+    "WebSocketRequestResponsePair", "WritableStream", "atob", "btoa", "clearInterval", "clearTimeout", "console",
+    "crypto", "decodeURIComponent", "encodeURI", "encodeURIComponent", "fetch", "navigator", "performance",
+    "queueMicrotask", "setInterval", "setTimeout", "structuredClone", "undefined",
 ]  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from edge_runtime.limits import (
     BLOCKED_MS_MIN,
     CPU_MS_DEFAULT,
     CPU_MS_MAX,
+    INSTANCES_MAX,
     MEMORY_MB_DEFAULT,
     MEMORY_MB_MAX,
     MEMORY_MB_MIN,
@@ -55,6 +56,7 @@ class _Edge(msgspec.Struct, frozen=True):
     blocked_ms: Annotated[int, msgspec.Meta(ge=BLOCKED_MS_MIN, le=BLOCKED_MS_MAX)] = BLOCKED_MS_DEFAULT
     drift: Literal["strict", "lenient"] = "strict"
     memory_mb: Annotated[int, msgspec.Meta(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX)] = MEMORY_MB_DEFAULT
+    instances: Annotated[int, msgspec.Meta(ge=1, le=INSTANCES_MAX)] = 1
 
 
 class _Triggers(msgspec.Struct, frozen=True):
@@ -98,7 +100,7 @@ def load_config(path: Path, kinds: Sequence[SectionReader], *, environment: str 
             bindings=bindings,
             crons=_crons(settings),
             routes=decode_routes(settings.values.get("route"), settings.values.get("routes"), settings.where),
-            limits=WorkerLimits(limits.cpu_ms, limits.subrequests, edge.blocked_ms, edge.memory_mb),
+            limits=WorkerLimits(limits.cpu_ms, limits.subrequests, edge.blocked_ms, edge.memory_mb, edge.instances),
             drift=edge.drift,
             requirements=read_requirements(file.parent),
             # Evaluated last: all of the above may warn.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from edge_runtime.limits import MEMORY_MB_DEFAULT
 
@@ -63,6 +63,14 @@ class SectionReader(Protocol):
         """
 
 
+@runtime_checkable
+class OffersClasses(Protocol):
+    """A kind whose bindings name classes that bindings of other workers may reach, too (`script_name`)."""
+
+    def offered(self, binding: Binding, worker: str) -> Iterable[tuple[str, str, str]]:
+        """Of the worker's own binding: the kind of actor, the class as others name it, the namespace of its actors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """`host` is exact, "*.example.com" or "*" (any); `path` is a prefix such as "/api/" or exact when `exact`."""
@@ -80,6 +88,8 @@ class WorkerLimits:
     """Ours (`[edge] blocked_ms`): how long the event loop may be blocked before the isolate is killed."""
     memory_mb: int = MEMORY_MB_DEFAULT
     """Ours (`[edge] memory_mb`): private memory of an isolate; beyond it allocations raise MemoryError."""
+    instances: int = 1
+    """Ours (`[edge] instances`): isolates that serve the worker side by side; each of its actors lives in one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ a script that has taken them by name goes on using the originals.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Coroutine
@@ -21,6 +22,7 @@ import trio_asyncio
 from trio_asyncio import _loop as _loop_module
 from trio_asyncio._loop import current_loop
 
+from edge_runtime.event import current_event
 from edge_runtime.isolate.loop_callbacks import Crossing
 from edge_runtime.isolate.script_loop import ScriptLoop
 from edge_runtime.limits import ASYNCIO_CLOSE_S, ASYNCIO_THREADS_MAX
@@ -77,9 +79,16 @@ class AsyncioFlavour:
         loop = self._loop
         trio_task = trio.lowlevel.current_task()
         context = trio_task.context
-        if context.get(current_loop) is not loop:
+        if current_loop.get() is not loop:
             current_loop.set(loop)
-        task: asyncio.Task[T] = loop.start(coro if isinstance(coro, Coroutine) else _await(coro), context)
+        work = coro if isinstance(coro, Coroutine) else _await(coro)
+        task: asyncio.Task[T]
+        if context.get(current_event) is current_event.get():
+            task = loop.start(work, context)
+        else:
+            # The trio task runs several messages, each in a context of its own (`actors.driving`).
+            own = contextvars.copy_context()
+            task = own.run(loop.start, work, own)
         try:
             if not task.done():
                 crossing = Crossing(trio_task, task)

@@ -11,26 +11,36 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import trio
 
 from bindings.front_door import FrontDoor, HasFrontDoor
 from bindings.kind import BindingKind, BindingRuntime, load_kinds
+from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
+from edge_runtime.actors.placement import View
 from edge_runtime.config.model import Binding, WorkerConfig
 from edge_runtime.control import (
-    ActorsReleased,
     Connection,
+    Drained,
     IsolateFailed,
     IsolateReady,
+    ListObjects,
     MakeTemplate,
+    Members,
+    MembersReleased,
+    Objects,
+    PeerConnected,
+    PeerMissing,
     Ping,
     Pong,
     Retire,
     Routes,
     RunScheduled,
     TimersChanged,
+    WorkerMissing,
 )
 from edge_runtime.errors import EdgeError, ScriptError, StoreFailed
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
@@ -40,10 +50,12 @@ from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript, load_script
+from edge_runtime.isolate.neighbours import Neighbours
+from edge_runtime.isolate.peers import Peers
 from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.limits import LEDGER_FLUSH_S, THREADS_MAX
+from edge_runtime.limits import EXIT_GRACE_S, LEDGER_FLUSH_S, MOVE_PATIENCE_S, THREADS_MAX
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.metering.meter import ChildTaskMeter
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
@@ -55,6 +67,7 @@ from edge_runtime.wire import Channel
 from edge_runtime.workers.environment import fill_env
 from edge_runtime.workers.http_net import HttpNet
 from edge_runtime.workers.outgoing import Net
+from edge_runtime.workers.websocket import socket_flags
 
 _log = logging.getLogger("edge.isolate")
 
@@ -95,6 +108,11 @@ class _Isolate:
         self._ledger: Ledger
         self._events: IsolateEvents
         self._host: LocalActorHost
+        self._peers: Peers
+        self._neighbours = Neighbours(config.name)
+        self._placed = trio.Event()
+        self._released = trio.Event()
+        self._drain_until_s = inf
         self._http: HypercornConnections
 
     async def run(self) -> int:
@@ -127,11 +145,15 @@ class _Isolate:
         config, task = self._config, self._task
         self._ledger = Ledger(self._store, self._clock, config.name, task.version)
         async with trio.open_nursery() as background, trio.open_nursery() as work:
-            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits.subrequests)
+            flags = socket_flags(config)
+            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits.subrequests, flags)
             self._events = events
             offload = ThreadOffload(THREADS_MAX)
             random = SystemRandomness()
-            self._host = LocalActorHost(self._store, self._clock, random, offload, events, config.name)
+            self._peers = Peers(config.name, channel.send_soon, self._clock)
+            self._host = LocalActorHost(
+                self._store, self._clock, random, offload, events, config.name, elsewhere=self._peers
+            )
             runtime = BindingRuntime(
                 worker=config,
                 version=task.version,
@@ -145,6 +167,7 @@ class _Isolate:
                 exports={**script.exports.workers, **script.exports.objects, **script.exports.workflows},
                 env=script.env,
                 development=task.development,
+                neighbours=self._neighbours,
             )
             try:
                 built = self._build_bindings(runtime)
@@ -153,7 +176,6 @@ class _Isolate:
                     raise ScriptError(f"worker {config.name} has triggers.crons but no scheduled handler")
                 if scheduled is not None:
                     register_crons(self._host, config.name, config.crons, scheduled.call, scheduled.name)
-                await keep_schedule(self._store, self._clock, config.name, config.crons)
             except Exception as error:
                 await self._fail(error)
                 return
@@ -162,13 +184,22 @@ class _Isolate:
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
             background.start_soon(self._flush_ledger)
             background.start_soon(events.ship_logs, channel)
+            await background.start(self._peers.run, self._host)
             await background.start(self._host.run)
-            for kind, bindings in built.used:
-                background.start_soon(kind.serve, bindings, runtime)
+            background.start_soon(self._serve_actors, background, built, runtime)
             await channel.send(IsolateReady())
-            grace_s = await self._follow(channel, work)
+            grace_s = await self._follow(channel, work, background)
+            background.start_soon(self._follow_on, channel, work, background)
             await self._drain(channel, grace_s, work)
             background.cancel_scope.cancel()
+
+    async def _serve_actors(self, background: trio.Nursery, built: _Built, runtime: BindingRuntime) -> None:
+        """Begin what concerns actors once this isolate is one of those that they live in."""
+        await self._placed.wait()
+        await keep_schedule(self._store, self._clock, self._config.name, self._config.crons, self._host.owns)
+        self._host.timers_changed()
+        for kind, bindings in built.used:
+            background.start_soon(kind.serve, bindings, runtime)
 
     def _build_bindings(self, runtime: BindingRuntime) -> _Built:
         """Fill `env` and collect what else the kinds of the configuration's bindings offer."""
@@ -185,7 +216,7 @@ class _Isolate:
                 built.used.append((kind, bindings))
         return built
 
-    async def _follow(self, channel: Channel, work: trio.Nursery) -> float:
+    async def _follow(self, channel: Channel, work: trio.Nursery, background: trio.Nursery) -> float:
         """Do what the supervisor says until it says Retire (returns the grace in seconds) or is gone (0)."""
         while True:
             received = await channel.receive()
@@ -201,8 +232,20 @@ class _Isolate:
                             number, len(self._connections), self._events.open, self._host.active, self._host.next_due_ms
                         )
                     )
+                case ListObjects(number=number, namespace=namespace):
+                    ids = self._host.in_memory(ActorKind.OBJECT, namespace)
+                    channel.send_soon(Objects(number, ids))
                 case Routes():
                     self._relay.routes_changed(message)
+                    self._neighbours.workers_changed(message)
+                case Members():
+                    self._members_changed(message, channel, background)
+                case PeerConnected():
+                    self._peers.connected(message, descriptors)
+                case WorkerMissing():
+                    self._peers.worker_missing(message)
+                case PeerMissing():
+                    pass  # its calls wait for the view that says so
                 case TimersChanged():
                     self._host.timers_changed()
                 case RunScheduled(cron=cron, scheduled_ms=scheduled_ms):
@@ -211,6 +254,32 @@ class _Isolate:
                     return grace_s
                 case _:
                     _log.error("the supervisor sent %r, which an isolate does not know", type(message).__name__)
+
+    async def _follow_on(self, channel: Channel, work: trio.Nursery, background: trio.Nursery) -> None:
+        """While it drains: calls to other isolates go on, and the actors are released when the members agree on it."""
+        while await self._follow(channel, work, background):
+            pass
+        self._released.set()
+
+    def _members_changed(self, message: Members, channel: Channel, background: trio.Nursery) -> None:
+        view = View(message.number, message.agreed, message.proposed, message.releasing)
+        if message.me is not None and message.worker == self._config.name:
+            self._host.change_view(view, message.me)
+            if message.me in view.agreed:
+                self._placed.set()
+            if view.releasing:
+                background.start_soon(self._release_lost, channel, view, message.me)
+        self._peers.members_changed(message.worker, view, message.me)
+
+    async def _release_lost(self, channel: Channel, view: View, me: int) -> None:
+        left_s = self._drain_until_s - trio.current_time()
+        await self._host.release_lost(view.proposed, max(0.0, min(MOVE_PATIENCE_S, left_s)))
+        try:
+            await channel.send(MembersReleased(view.number))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the supervisor is gone, and nobody is to get the actors
+        if me not in view.proposed:
+            self._released.set()
 
     def _accept(self, descriptors: Sequence[int], work: trio.Nursery) -> None:
         for descriptor in descriptors:
@@ -223,14 +292,20 @@ class _Isolate:
         """Answer what was asked, release the actors, let streams end, and stop; the whole within `grace_s`.
 
         Requests come first because they may call actors; streams that are still being sent do not hold the actors
-        back, since a replacement waits for them.
+        back, since others wait for them.
         """
-        deadline = trio.current_time() + grace_s
+        deadline = self._drain_until_s = trio.current_time() + grace_s
         with trio.move_on_at(deadline):
             await self._http.drain()
             await self._events.wait_answered()
+        try:
+            await channel.send(Drained())
+            # What was not released when the time is over is released by the end of the process.
+            with trio.move_on_at(deadline + EXIT_GRACE_S / 2):
+                await self._released.wait()
+        except trio.BrokenResourceError:
+            pass  # the supervisor is gone
         await self._host.release()
-        await channel.send(ActorsReleased())
         with trio.move_on_at(deadline):
             await self._connections.wait_empty()
             await self._events.wait_none_open()

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import trio
 
+from edge_runtime.workers.websocket_link import SocketLink
+
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
@@ -33,6 +35,8 @@ class Exchange(Protocol):
     """It came through another isolate's connection (see `relay`)."""
     started: bool
     """Whether the head of the answer has gone out."""
+    upgradable: bool
+    """It asks for a WebSocket, and `upgrade` can grant it."""
 
     async def receive(self) -> bytes | None:
         """The next piece of the request's body; None at its end. Raises BodyTooLarge."""
@@ -48,6 +52,12 @@ class Exchange(Protocol):
 
     async def end(self) -> None:
         """End a body sent in pieces."""
+
+    async def upgrade(self, headers: RawHeaders) -> SocketLink:
+        """Answer 101: from then on the connection is a WebSocket, served by itself; this exchange is over.
+
+        `listen` must be called on the link before giving up control. ValueError for headers that HTTP does not allow.
+        """
 
 
 App = Callable[[Exchange], Awaitable[None]]
@@ -70,6 +80,13 @@ class Connections:
         if not self._open:
             self._empty = trio.Event()
         self._open[connection] = on_drain
+
+    def replace(self, connection: object, successor: object, on_drain: Callable[[], None]) -> None:
+        """The connection is served in another way from now on."""
+        del self._open[connection]
+        self._open[successor] = on_drain
+        if self.draining:
+            on_drain()
 
     def remove(self, connection: object) -> None:
         del self._open[connection]

@@ -8,11 +8,13 @@ import trio
 
 from edge_runtime.control import Log, LogLine
 from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
 from edge_runtime.workers.outgoing import Net
+from edge_runtime.workers.websocket import SocketFlags
 
 _LINES_HELD_MAX = 10_000
 _LINES_PER_FRAME = 200
@@ -26,7 +28,14 @@ class IsolateEvents:
     """
 
     def __init__(
-        self, nursery: trio.Nursery, flavour: Flavour, clock: Clock, ledger: Ledger, net: Net, subrequests_max: int
+        self,
+        nursery: trio.Nursery,
+        flavour: Flavour,
+        clock: Clock,
+        ledger: Ledger,
+        net: Net,
+        subrequests_max: int,
+        socket_flags: SocketFlags,
     ) -> None:
         self._nursery = nursery
         self._flavour = flavour
@@ -34,6 +43,7 @@ class IsolateEvents:
         self._ledger = ledger
         self._net = net
         self._subrequests_max = subrequests_max
+        self._sockets = WorkerSockets(nursery, self, socket_flags)
         self._lines: list[LogLine] = []
         self._dropped = 0
         self._wanted = trio.Event()
@@ -47,6 +57,7 @@ class IsolateEvents:
         self.open += 1
         event = EventContext(kind, name, self._nursery, self._flavour, actor)
         event.net = self._net
+        event.sockets = self._sockets
         event.subrequests_max = self._subrequests_max
         if kind is EventKind.FETCH and actor is None:
             self._unanswered.add(event)

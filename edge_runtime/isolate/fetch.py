@@ -20,8 +20,9 @@ from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_URL_MAX
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.request import Request
-from edge_runtime.workers.response import FetchResponse, Response
+from edge_runtime.workers.response import FetchResponse, OutgoingResponse, Response
 from edge_runtime.workers.url import normalize_url
+from edge_runtime.workers.websocket import WebSocket
 
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _UNUSUAL_TARGET = re.compile(rb"[^!$%&()*+,\-./0-9:;=?@A-Z_a-z~]|/\.|%2[Ee]")
@@ -159,6 +160,9 @@ async def send_response(exchange: Exchange, response: object, on_stream: Callabl
             f"the fetch handler returned {type(response).__name__}; allowed: a workers.Response (was a return missing?)"
         )
     outgoing = response._outgoing()
+    if outgoing.web_socket is not None:
+        await _upgrade(exchange, outgoing)
+        return outgoing.status
     body = outgoing.body
     if isinstance(body, bytes):
         headers: RawHeaders = outgoing.headers
@@ -172,6 +176,18 @@ async def send_response(exchange: Exchange, response: object, on_stream: Callabl
     await body.write_to(exchange.send)
     await exchange.end()
     return outgoing.status
+
+
+async def _upgrade(exchange: Exchange, outgoing: OutgoingResponse) -> None:
+    """Let the client talk to the other end of the pair whose one end the handler returned."""
+    if not exchange.upgradable:
+        raise TypeError(
+            "Worker tried to return WebSocket in a response to a request which did not contain the header "
+            '"Upgrade: websocket".'
+        )
+    socket: WebSocket = outgoing.web_socket
+    socket._check_free()
+    socket._couple(await exchange.upgrade(outgoing.headers))
 
 
 def _with_true_length(headers: RawHeaders, length: int) -> RawHeaders:

@@ -21,6 +21,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from edge_runtime.isolate.connection import App, BodyTooLarge, Connections, RawHeaders
+from edge_runtime.isolate.websocket_connection import WebSocketConnection, switching_protocols
 from edge_runtime.limits import (
     KEEP_ALIVE_TIMEOUT_S,
     REQUEST_BODY_MAX,
@@ -56,10 +57,15 @@ class HypercornConnections:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one connection until it closes. Raises nothing for whatever the client does."""
-        connection = _Connection(self, stream)
+        connection: _Connection | WebSocketConnection = _Connection(self, stream)
         self.connections.add(connection, connection.drain)
         try:
-            await connection.run()
+            upgraded = await connection.run()
+            if upgraded is not None:
+                # What hypercorn keeps of a connection is let go: a WebSocket may be open for days.
+                self.connections.replace(connection, upgraded, upgraded.drain)
+                connection = upgraded
+                await upgraded.run()
         except Exception:
             _log.exception("a connection was closed because its protocol handler failed")
         finally:
@@ -82,12 +88,15 @@ class _Connection:
         self._corked: list[bytes] | None = None
         self._closed = False
         self._lingers = False
+        self._upgraded: WebSocketConnection | None = None
         self.relayed = stream.socket.family == socket.AF_UNIX
         self._protocol: ProtocolWrapper
         self._nursery: trio.Nursery  # hypercorn's TaskGroup interface: read by its HTTP/2 and WebSocket parts
 
-    async def run(self) -> None:
+    async def run(self) -> WebSocketConnection | None:
+        """Serve until the connection is closed, or is to be served as the WebSocket that is returned."""
         server = self._server
+        upgraded: WebSocketConnection | None = None
         peer = _address(self._stream.socket.getpeername)
         local = _address(self._stream.socket.getsockname)
         try:
@@ -102,14 +111,27 @@ class _Connection:
                 with self._reading:
                     self._set_idle(True)
                     await self._read()
-                await self._protocol.handle(Closed())
-                await self._close()
-            if self._lingers:
+                if self._upgraded is None:
+                    await self._protocol.handle(Closed())
+                    await self._close()
+            if self._lingers and self._upgraded is None:
                 await self._linger()
+            upgraded, self._upgraded = self._upgraded, None
+            if upgraded is not None:
+                return upgraded
         finally:
             self._closed = True
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(self._stream)
+            if upgraded is None:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(self._stream)
+        return None
+
+    async def upgrade(self, head: bytes) -> WebSocketConnection:
+        """Stop serving HTTP and send `head`; returns what serves the connection once the exchange is over."""
+        self._upgraded = WebSocketConnection(self._stream)
+        self._reading.cancel()
+        await self._write(head)
+        return self._upgraded
 
     def drain(self) -> None:
         if self._idle:
@@ -127,6 +149,9 @@ class _Connection:
             try:
                 data = await stream.receive_some(_RECEIVE_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            if self._upgraded is not None:
+                self._upgraded.feed(data)
                 return
             await protocol.handle(RawData(bytes(data)))
             if not data:
@@ -246,6 +271,8 @@ class _Exchange:
         self.http_version: str = scope["http_version"]
         self.relayed = connection.relayed
         self.started = False
+        self.upgradable = scope["type"] == "websocket" and scope["http_version"] == "1.1"
+        self._upgraded = False
 
     async def run(self, app: App) -> None:
         try:
@@ -254,8 +281,9 @@ class _Exchange:
         finally:
             self._over = True
             self._wake_writer()
-            with trio.CancelScope(shield=True):
-                await self._send_message(None)
+            if not self._upgraded:
+                with trio.CancelScope(shield=True):
+                    await self._send_message(None)
 
     async def put(self, message: Any) -> None:
         """Hypercorn delivers a message of the client; waits while the handler is slow to take the body."""
@@ -353,3 +381,8 @@ class _Exchange:
     async def end(self) -> None:
         await self._take_in_rest()
         await self._send_message({"type": f"{self._prefix}.body", "body": b"", "more_body": False})
+
+    async def upgrade(self, headers: RawHeaders) -> WebSocketConnection:
+        head = switching_protocols(self.headers, headers)
+        self.started = self._upgraded = self._over = True
+        return await self._connection.upgrade(head)

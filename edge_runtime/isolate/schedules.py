@@ -88,6 +88,10 @@ class CronBody:
         pass
 
     @property
+    def answering(self) -> bool:
+        return False
+
+    @property
     def idle(self) -> bool:
         return not self._running
 
@@ -112,20 +116,25 @@ def cron_address(worker: str, cron: str) -> ActorAddress:
     return ActorAddress(worker, ActorKind.CRON, cron, "")
 
 
-async def keep_schedule(store: Store, clock: Clock, worker: str, crons: tuple[str, ...]) -> None:
+async def keep_schedule(
+    store: Store, clock: Clock, worker: str, crons: tuple[str, ...], owns: Callable[[ActorAddress], bool]
+) -> None:
     """Set the timer of every configured cron that has none and clear those of crons no longer configured.
 
-    A time that passed while nothing ran stays due, and so fires once at start.
+    A time that passed while nothing ran stays due, and so fires once at start. Triggers that this isolate does not
+    own are left to those that do.
     """
     batch = Batch()
     with store.snapshot() as snapshot:
         for cron in crons:
             address = cron_address(worker, cron)
+            if not owns(address):
+                continue
             record = read_record(snapshot, address)
             if record is None or record.due_ms is None:
                 schedule(batch, snapshot, address, parse(cron).next_after_ms(clock.now_ms()))
         for stale in scheduled_namespaces(snapshot, worker, ActorKind.CRON):
-            if stale not in crons:
+            if stale not in crons and owns(cron_address(worker, stale)):
                 schedule(batch, snapshot, cron_address(worker, stale), None)
     if batch:
         await store.commit(batch)

@@ -32,6 +32,7 @@ from edge_runtime.workers.exports import Exports
 from edge_runtime.workers.http_net import HttpNet
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
+from edge_runtime.workers.websocket import SocketFlags
 
 _REQUEST = b"POST /path?query=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 _ROUNDS = 20
@@ -62,7 +63,7 @@ async def _serve_requests(flavour: Flavour) -> None:
     ours, theirs = socket.socketpair()
     async with trio.open_nursery() as nursery:
         ledger = Ledger(MemoryStore(), clock, "", "")
-        events = IsolateEvents(nursery, flavour, clock, ledger, HttpNet(), SUBREQUESTS_DEFAULT)
+        events = IsolateEvents(nursery, flavour, clock, ledger, HttpNet(), SUBREQUESTS_DEFAULT, SocketFlags())
         app = FetchHandler(fetch_handler(script), (), Relay("", Path()), events, development=False)
         server = HypercornConnections(app, Connections())
         nursery.start_soon(server.serve, _stream(theirs))

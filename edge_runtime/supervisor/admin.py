@@ -3,6 +3,7 @@
 POST /workers                        a bundle as body; `?environment=NAME`       -> 200 {name, version}
 GET  /workers                                                                     -> 200 {workers: [...]}
 POST /workers/NAME/timers-changed                                                 -> 204
+GET  /workers/NAME/objects/NAMESPACE                                              -> 200 {live: [ids in memory]}
 POST /workers/NAME/scheduled         {cron, scheduled_ms}                         -> 202
 GET  /health                                                                      -> 200 {pid, development}
 
@@ -42,6 +43,9 @@ class Administered(Protocol):
     def timers_changed(self, worker: str) -> None:
         """Raises NoSuchWorker."""
 
+    async def list_objects(self, worker: str, namespace: str) -> list[str]:
+        """Raises NoSuchWorker."""
+
     async def run_scheduled(self, worker: str, cron: str, scheduled_ms: int) -> None:
         """Raises NoSuchWorker, WorkerUnavailable."""
 
@@ -76,6 +80,10 @@ def make_admin_app(server: Administered) -> QuartTrio:
     async def timers_changed(name: str) -> tuple[str, int]:
         server.timers_changed(name)
         return "", 204
+
+    @app.get("/workers/<name>/objects/<namespace>")
+    async def objects(name: str, namespace: str) -> dict[str, Any]:
+        return {"live": await server.list_objects(name, namespace)}
 
     @app.post("/workers/<name>/scheduled")
     async def scheduled(name: str) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from edge_runtime.errors import ScriptError, UsageError
 from edge_runtime.socket_paths import socket_address
@@ -59,6 +60,19 @@ def health(data_dir: Path) -> dict[str, Any]:
 def run_scheduled(data_dir: Path, worker: str, cron: str, scheduled_ms: int) -> None:
     """Have a cron trigger fired now. Raises NoServer, AdminRefused."""
     _ask(data_dir, "POST", f"/workers/{worker}/scheduled", json={"cron": cron, "scheduled_ms": scheduled_ms})
+
+
+def live_objects(data_dir: Path, worker: str, namespace: str) -> frozenset[str]:
+    """Ids of the objects that a running server has in memory; none when none runs."""
+    try:
+        answer = _ask(data_dir, "GET", f"/workers/{quote(worker, safe='')}/objects/{quote(namespace, safe='')}")
+    except NoServer:
+        return frozenset()
+    except AdminRefused as error:
+        if error.status != 404:
+            raise
+        return frozenset()
+    return frozenset(answer["live"])
 
 
 def poke_timers(data_dir: Path, worker: str) -> None:

@@ -13,6 +13,7 @@ from edge_runtime.errors import EdgeError, ScriptError, UsageError
 from edge_runtime.supervisor.admin_errors import NoSuchWorker, NotHere
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.deployments import Deployment, Deployments
+from edge_runtime.supervisor.introductions import Introductions
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.sources import read_version
 from edge_runtime.supervisor.spawner import Spawner
@@ -48,6 +49,7 @@ class Fleet:
         self._deployments = Deployments(directory.deployments)
         self._deploying = trio.Lock()
         self._fixed: set[str] = set()
+        self._introductions = Introductions(self.workers, nursery, self._timers_written)
 
     async def add_folders(self, folders: Sequence[Path]) -> list[tuple[Path, Worker]]:
         """Serve workers from where they are. Raises UsageError and ConfigError before any is added."""
@@ -130,11 +132,17 @@ class Fleet:
             return name, version
 
     def timers_changed(self, worker: str) -> None:
-        self._find(worker).timers_changed()
-        self.look_for_timers()
+        self._timers_written(self._find(worker))
 
     async def run_scheduled(self, worker: str, cron: str, scheduled_ms: int) -> None:
         await self._find(worker).run_scheduled(cron, scheduled_ms)
+
+    async def list_objects(self, worker: str, namespace: str) -> list[str]:
+        return await self._find(worker).list_objects(namespace)
+
+    def _timers_written(self, worker: Worker) -> None:
+        worker.timers_changed()
+        self.look_for_timers()
 
     def _find(self, name: str) -> Worker:
         worker = self.workers.get(name)
@@ -168,7 +176,7 @@ class Fleet:
         return worker
 
     async def _make(self, version: WorkerVersion) -> Worker:
-        worker = Worker(version, self._spawner, self._report, grace_s=self._grace_s)
+        worker = Worker(version, self._spawner, self._report, grace_s=self._grace_s, asked=self._introductions.asked)
         await self._nursery.start(worker.run)
         return worker
 

@@ -48,7 +48,9 @@ class Ingress:
         routes = Routes(
             tuple(
                 WorkerRoutes(
-                    name, tuple((route.host, route.path, route.exact) for route in worker.version.config.routes)
+                    name,
+                    tuple((route.host, route.path, route.exact) for route in worker.version.config.routes),
+                    worker.version.classes,
                 )
                 for name, worker in self._workers.items()
             )

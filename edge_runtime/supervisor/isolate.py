@@ -12,25 +12,52 @@ from typing import Final, Protocol
 import trio
 
 from edge_runtime.control import (
-    ActorsReleased,
+    AskedBySomeIsolate,
     Connection,
+    ConnectPeer,
+    Drained,
+    FindWorker,
     IsolateFailed,
     IsolateReady,
+    ListObjects,
     Log,
     LogLine,
+    Members,
+    MembersReleased,
+    Objects,
+    PeerMissing,
     Ping,
     Pong,
     Retire,
+    Routes,
+    TimersChanged,
+    TimersWritten,
+    WorkerMissing,
 )
 from edge_runtime.errors import WireError
 from edge_runtime.limits import EXIT_GRACE_S, MIB
+from edge_runtime.promise import Promise
 from edge_runtime.supervisor.heartbeat import Heartbeat
 from edge_runtime.wire import Channel
 
-FromIsolate: Final = IsolateReady | IsolateFailed | Pong | ActorsReleased | Log
+FromIsolate: Final = (
+    IsolateReady
+    | IsolateFailed
+    | Pong
+    | Objects
+    | Drained
+    | MembersReleased
+    | FindWorker
+    | ConnectPeer
+    | TimersWritten
+    | Log
+)
 
 _LAST_WORDS_S: Final = 1.0
 """How long after its death an isolate's last messages and its exit status are waited for."""
+
+_ANSWER_S: Final = 5.0
+"""How long a question for a list may take."""
 
 _TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -56,12 +83,18 @@ class IsolateOwner(Protocol):
 
     def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None: ...
 
+    def isolate_drained(self, isolate: IsolateHandle) -> None: ...
+
+    def isolate_released(self, isolate: IsolateHandle, number: int) -> None: ...
+
+    def isolate_asked(self, isolate: IsolateHandle, message: AskedBySomeIsolate) -> None: ...
+
 
 class IsolateHandle:
     """One isolate process, from fork to confirmed death.
 
-    `ready` is set when it serves, `leaving` when it takes no new connections, `released` when a successor may own its
-    actors, `dead` when the process is gone. Death sets all of them except `ready`.
+    `ready` is set when it serves, `leaving` when it takes no new connections, `dead` when the process is gone. Death
+    sets all of them except `ready`.
     """
 
     def __init__(self, number: int, pid: int, pidfd: int, channel: Channel, *, blocked_ms: int, cpu_ms: int) -> None:
@@ -70,7 +103,6 @@ class IsolateHandle:
         self.channel = channel
         self.ready = trio.Event()
         self.leaving = trio.Event()
-        self.released = trio.Event()
         self.dead = trio.Event()
         self.exited = trio.Event()
         self.status: int | None = None
@@ -82,6 +114,9 @@ class IsolateHandle:
         self.last_pong: Pong | None = None
         self._heartbeat = Heartbeat(blocked_ms, cpu_ms)
         self._pings = 0
+        self._questions: dict[int, Promise[tuple[str, ...]]] = {}
+        """Lists of objects that were asked for, by number."""
+        self._asked = 0
         self._handover = _Handover()
         self._undecided: deque[tuple[int, _Handover]] = deque()
         self._pidfd = pidfd
@@ -114,7 +149,7 @@ class IsolateHandle:
             self._pidfd = -1
             if self._stat >= 0:
                 os.close(self._stat)
-            for event in (self.leaving, self.released, self.exited, self.dead):
+            for event in (self.leaving, self.exited, self.dead):
                 event.set()
             for handover in (self._handover, *(handover for _, handover in self._undecided)):
                 handover.decided.set()
@@ -130,6 +165,24 @@ class IsolateHandle:
         handover.begun.set()
         await handover.decided.wait()
         return handover.taken
+
+    def tell(self, message: Members | TimersChanged | Routes | WorkerMissing | PeerMissing) -> None:
+        """Say what the isolate must not miss. One that does not read what it is told is killed."""
+        if not self.channel.send_soon(message):
+            self.kill("it does not read what it is told")
+
+    async def list_objects(self, namespace: str) -> tuple[str, ...]:
+        """The ids of a namespace's objects that are in memory there; none if the isolate dies or does not answer."""
+        self._asked += 1
+        question = self._questions[self._asked] = Promise()
+        ids: tuple[str, ...] = ()
+        with trio.move_on_after(_ANSWER_S):
+            try:
+                await self.channel.send(ListObjects(self._asked, namespace))
+                ids = await question
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # dead: it has none any more
+        return ids
 
     def begin_retiring(self, grace_s: float) -> None:
         """Ask the isolate to finish; it takes no new connections from now on."""
@@ -221,14 +274,19 @@ class IsolateHandle:
                 owner.isolate_answered(self, message)
             case Log(lines=lines):
                 owner.isolate_logged(lines)
+            case Objects(number=number):
+                if (question := self._questions.pop(number, None)) is not None:
+                    question.resolve(message.ids)
             case IsolateReady():
                 self.ready.set()
             case IsolateFailed():
                 self.failure = message
-            case ActorsReleased():
-                # Believed only of an isolate that was asked to release them.
-                if self.retiring:
-                    self.released.set()
+            case Drained():
+                owner.isolate_drained(self)
+            case MembersReleased(number=number):
+                owner.isolate_released(self, number)
+            case FindWorker() | ConnectPeer() | TimersWritten():
+                owner.isolate_asked(self, message)
 
     def _ping(self) -> None:
         self._pings += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_runtime.config.load import load_config
-from edge_runtime.config.model import SectionReader
+from edge_runtime.config.model import OffersClasses, SectionReader, WorkerConfig
 from edge_runtime.control import MakeTemplate
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.packages import install_requirements, site_folder
@@ -58,7 +58,16 @@ async def read_version(
             preload=True,
             variables=variables,
         ),
+        tuple(_offered(config, kinds)),
     )
+
+
+def _offered(config: WorkerConfig, kinds: Sequence[SectionReader]) -> Iterator[tuple[str, str, str]]:
+    for kind in kinds:
+        if isinstance(kind, OffersClasses):
+            for binding in config.bindings:
+                if binding.kind == kind.name:
+                    yield from kind.offered(binding, config.name)
 
 
 def walk(folder: Path) -> Iterator[Path]:

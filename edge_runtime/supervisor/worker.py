@@ -1,13 +1,14 @@
-"""One worker under supervision: which version serves, by which isolate, and what happens when that fails.
+"""One worker under supervision: which version serves, by which isolates, and what happens when that fails.
 
-At most one isolate of a worker takes new connections and owns its actors. A successor is started only when the one
-before has released its actors or is dead; connections that arrive in between wait.
+As many isolates as the version's `[edge] instances` take new connections, in turn. Successors start and take
+connections while those before them finish; where its actors live meanwhile is `members`' affair.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -15,11 +16,12 @@ from typing import Final
 import trio
 
 from edge_runtime.config.model import WorkerConfig
-from edge_runtime.control import LogLine, MakeTemplate, Pong, Routes, RunScheduled, TimersChanged
+from edge_runtime.control import AskedBySomeIsolate, LogLine, MakeTemplate, Pong, Routes, RunScheduled, TimersChanged
 from edge_runtime.errors import EdgeError, ScriptError, UsageError
 from edge_runtime.limits import CRASH_BACKOFF_MAX_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
 from edge_runtime.supervisor.backoff import CrashBackoff
 from edge_runtime.supervisor.isolate import IsolateHandle
+from edge_runtime.supervisor.members import MemberIsolates
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.spawner import Spawner, TemplateHandle
 
@@ -33,6 +35,8 @@ class WorkerVersion:
 
     config: WorkerConfig
     task: MakeTemplate
+    classes: tuple[tuple[str, str, str], ...] = ()
+    """As in `control.WorkerRoutes`."""
 
 
 class WorkerUnavailable(EdgeError):
@@ -58,13 +62,17 @@ class WorkerStatus:
     name: str
     version: str
     state: WorkerState
-    pid: int | None
+    pids: tuple[int, ...]
     retiring_pids: tuple[int, ...]
     connections: int
     events: int
     actors: int
     cpu_ms: int
     failure: str | None
+
+
+def _nobody_answers(worker: Worker, isolate: IsolateHandle, message: AskedBySomeIsolate) -> None:
+    """For a worker without a server around it."""
 
 
 class Worker:
@@ -76,6 +84,7 @@ class Worker:
         *,
         grace_s: float,
         idle_s: float = ISOLATE_IDLE_S,
+        asked: Callable[[Worker, IsolateHandle, AskedBySomeIsolate], None] = _nobody_answers,
     ) -> None:
         self.version = version
         self._idle_s = idle_s
@@ -83,16 +92,19 @@ class Worker:
         self._report = report
         self._grace_s = grace_s
         self._template: TemplateHandle | None = None
-        self._current: IsolateHandle | None = None
+        self.members = MemberIsolates(version.config.name)
+        self._asked = asked
+        self._serving: list[IsolateHandle] = []
         self._isolates: set[IsolateHandle] = set()
-        self._wanted = trio.Event()
+        self._wanted = False
         self._changed = trio.Event()
         self._interrupt = trio.Event()
         self._backoff = CrashBackoff()
         self._failure: WorkerUnavailable | None = None
         self._retry_at_s = 0.0
         self._reported: tuple[str, str] | None = None
-        self._starting = False
+        self._starting = 0
+        self._turn = 0
         self._stopping = False
         self._busy_at_s = 0.0
         self._number = 0
@@ -107,7 +119,11 @@ class Worker:
     @property
     def asleep(self) -> bool:
         """No isolate runs or is being started: only a connection or a due timer will start one."""
-        return self._current is None and not self._wanted.is_set()
+        return not self._serving and not self._wanted
+
+    @property
+    def serving(self) -> bool:
+        return bool(self._serving)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the worker as it is wanted, until cancelled; `stop` first for an orderly end."""
@@ -115,30 +131,35 @@ class Worker:
             self._nursery = nursery
             task_status.started()
             while True:
-                await self._wanted.wait()
-                await self._serve_a_term()
+                missing = self.version.config.limits.instances - len(self._serving) - self._starting
+                if self._wanted and not self._stopping:
+                    for _ in range(missing):
+                        self._starting += 1
+                        nursery.start_soon(self._start_one)
+                await self._changed.wait()
 
     def wake(self) -> None:
-        """Have an isolate started unless one runs or a failure is too fresh."""
-        if self._current is None and not self._stopping and time.monotonic() >= self._retry_at_s:
-            self._wanted.set()
+        """Have the isolates started unless one runs or a failure is too fresh."""
+        if not self._serving and not self._stopping and time.monotonic() >= self._retry_at_s:
+            self._want()
 
     async def isolate(self) -> IsolateHandle:
-        """The isolate that takes new connections, started if there is none. Raises WorkerUnavailable."""
+        """The isolate that takes the next connection, started if there is none. Raises WorkerUnavailable."""
         asked = False
         with trio.move_on_after(START_WAIT_S):
             while True:
                 now_s = time.monotonic()
                 if self._stopping:
                     raise WorkerUnavailable("the server is shutting down", "", 1)
-                if self._current is not None:
+                if self._serving:
                     self._busy_at_s = now_s
-                    return self._current
+                    self._turn += 1
+                    return self._serving[self._turn % len(self._serving)]
                 if self._failure is not None and (asked or now_s < self._retry_at_s):
                     raise WorkerUnavailable(str(self._failure), self._failure.detail, self._retry_at_s - now_s)
                 asked = True
                 self._failure = None
-                self._wanted.set()
+                self._want()
                 await self._changed.wait()
         raise WorkerUnavailable(f"worker {self.name} did not start within {START_WAIT_S:g} s", "", START_WAIT_S)
 
@@ -146,7 +167,7 @@ class Worker:
         """Serve another version from now on.
 
         It is loaded first; if that fails, ScriptError is raised and the version before goes on serving. Then the old
-        isolate releases its actors, keeps its open connections for the grace, and ends.
+        isolates release their actors, keep their open connections for the grace, and end.
         """
         async with self._deploying:
             template = await self._spawner.load(version.task)
@@ -154,15 +175,13 @@ class Worker:
             self.version = version
             self._forget_failure()
             self._report.worker_loaded(self.name, version.task.version, template.startup_cpu_us)
-            if self._current is not None:
-                self._retire(self._current)
-            self._wanted.set()
+            self._retire_all()
+            self._want()
             self._drop_if_unused(old)
 
     def fail(self, message: str, detail: str) -> None:
         """In development: what is on disk now cannot be served, so nothing is until it has been replaced."""
-        if self._current is not None:
-            self._retire(self._current)
+        self._retire_all()
         self._set_failure(message, detail, math.inf)
 
     async def stop(self) -> None:
@@ -172,6 +191,8 @@ class Worker:
         self._interrupt.set()
         async with trio.open_nursery() as nursery:
             for isolate in self._isolates:
+                isolate.begin_retiring(self._grace_s)
+                self.members.retiring(isolate)
                 nursery.start_soon(isolate.retire, self._grace_s)
         template, self._template = self._template, None
         if template is not None:
@@ -195,11 +216,11 @@ class Worker:
         """Tell the isolates, those to come as well, where requests for the server's workers belong."""
         self._routes = routes
         for isolate in self._isolates:
-            isolate.channel.send_soon(routes)
+            isolate.tell(routes)
 
     def timers_changed(self) -> None:
-        if self._current is not None:
-            self._current.channel.send_soon(TimersChanged())
+        for isolate in self._serving:
+            isolate.tell(TimersChanged())
 
     async def run_scheduled(self, cron: str, scheduled_ms: int) -> None:
         """Have a cron trigger fired. Raises UsageError if the worker has no such trigger, WorkerUnavailable."""
@@ -210,10 +231,13 @@ class Worker:
         isolate = await self.isolate()
         await isolate.channel.send(RunScheduled(cron, scheduled_ms))
 
+    async def list_objects(self, namespace: str) -> list[str]:
+        """The ids of a namespace's objects that are in memory, in order."""
+        return sorted({id for isolate in tuple(self._isolates) for id in await isolate.list_objects(namespace)})
+
     def status(self) -> WorkerStatus:
-        current = self._current
-        pong = None if current is None else current.last_pong
-        if current is not None:
+        pongs = [isolate.last_pong for isolate in self._serving if isolate.last_pong is not None]
+        if self._serving:
             state = WorkerState.SERVING
         elif self._failure is not None:
             state = WorkerState.FAILED
@@ -223,12 +247,12 @@ class Worker:
             name=self.name,
             version=self.version.task.version,
             state=state,
-            pid=None if current is None else current.pid,
-            retiring_pids=tuple(isolate.pid for isolate in self._isolates if isolate is not current),
-            connections=0 if pong is None else pong.connections,
-            events=0 if pong is None else pong.events,
-            actors=0 if pong is None else pong.actors,
-            cpu_ms=0 if current is None else current.cpu_ms(),
+            pids=tuple(isolate.pid for isolate in self._serving),
+            retiring_pids=tuple(isolate.pid for isolate in self._isolates if isolate not in self._serving),
+            connections=sum(pong.connections for pong in pongs),
+            events=sum(pong.events for pong in pongs),
+            actors=sum(pong.actors for pong in pongs),
+            cpu_ms=sum(isolate.cpu_ms() for isolate in self._serving),
             failure=None if self._failure is None else str(self._failure),
         )
 
@@ -238,60 +262,69 @@ class Worker:
         for line in lines:
             self._report.log(self.name, line)
 
+    def isolate_drained(self, isolate: IsolateHandle) -> None:
+        self.members.drained(isolate)
+
+    def isolate_released(self, isolate: IsolateHandle, number: int) -> None:
+        self.members.released(isolate, number)
+
+    def isolate_asked(self, isolate: IsolateHandle, message: AskedBySomeIsolate) -> None:
+        self._asked(self, isolate, message)
+
     def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None:
-        """Evict an isolate that has had nothing to do for `idle_s` and will not have soon, and one whose memory is
-        about to run out, before it fails in every request."""
+        """Evict the isolates when all have had nothing to do for `idle_s` and will not have soon, and one whose memory
+        is about to run out, before it fails in every request."""
         now_s = time.monotonic()
         allowed_mb = self.version.config.limits.memory_mb
-        if isolate is self._current and (used_mb := isolate.memory_mb()) > allowed_mb * MEMORY_REPLACE_SHARE:
+        if isolate in self._serving and (used_mb := isolate.memory_mb()) > allowed_mb * MEMORY_REPLACE_SHARE:
             self._report.notice(
                 f"{self.name}: isolate {isolate.pid} is replaced: it uses {used_mb} of edge.memory_mb = {allowed_mb} MB"
             )
             self._retire(isolate)
+            self._want()
             return
         if pong.connections or pong.events or pong.actors:
             self._busy_at_s = now_s
             return
         due_soon = pong.next_due_ms is not None and pong.next_due_ms - time.time() * 1000 < self._idle_s * 1000
-        if isolate is self._current and not due_soon and now_s - self._busy_at_s >= self._idle_s:
-            self._retire(isolate)
+        if due_soon:
+            self._busy_at_s = max(self._busy_at_s, now_s - self._idle_s / 2)
+        elif isolate in self._serving and now_s - self._busy_at_s >= self._idle_s and self._all_idle():
+            self._retire_all()
 
-    # One isolate after the other.
+    def _all_idle(self) -> bool:
+        pongs = [isolate.last_pong for isolate in self._serving]
+        return all(pong is not None and not (pong.connections or pong.events or pong.actors) for pong in pongs)
 
-    async def _serve_a_term(self) -> None:
-        """Start an isolate and return when it takes no more connections."""
-        delay_s = self._retry_at_s - time.monotonic()
-        if delay_s > 0:
-            self._interrupt = trio.Event()
-            with trio.move_on_after(delay_s):
-                await self._interrupt.wait()
-        if self._stopping:
-            self._wanted = trio.Event()
-            return
-        self._starting = True
-        self._failure = None
+    # Starts and ends.
+
+    async def _start_one(self) -> None:
+        """Bring the number of serving isolates one nearer to what is wanted."""
         try:
+            delay_s = self._retry_at_s - time.monotonic()
+            if delay_s > 0:
+                with trio.move_on_after(delay_s):
+                    await self._interrupt.wait()
+            if self._stopping or not self._wanted:
+                return
+            if not self._serving:
+                self._failure = None
             isolate = await self._start()
+            if isolate.dead.is_set() or isolate.retiring:
+                return
+            self._busy_at_s = time.monotonic()
+            self._serving.append(isolate)
+            self.members.joined(isolate)
         except ScriptError as error:
-            self._wanted = trio.Event()
+            if not self._serving:
+                self._wanted = False
             self._crashed(str(error), error.detail)
-            return
         finally:
-            self._starting = False
-        if isolate.dead.is_set() or isolate.retiring:
-            return
-        self._wanted = trio.Event()
-        self._busy_at_s = time.monotonic()
-        self._current = isolate
-        self._announce()
-        await isolate.leaving.wait()
-        self._current = None
-        self._announce()
+            self._starting -= 1
+            self._announce()
 
     async def _start(self) -> IsolateHandle:
         """A new isolate that has said it is ready (it may have died since). Raises ScriptError."""
-        for isolate in list(self._isolates):
-            await isolate.released.wait()
         if self._template is None or self._template.ended.is_set():
             async with self._deploying:
                 if self._template is None or self._template.ended.is_set():
@@ -301,7 +334,7 @@ class Worker:
         self._number += 1
         isolate = await template.fork(self._number, blocked_ms=limits.blocked_ms, cpu_ms=limits.cpu_ms)
         self._isolates.add(isolate)
-        isolate.channel.send_soon(self._routes)
+        isolate.tell(self._routes)
         self._nursery.start_soon(self._follow, isolate, template)
         with trio.move_on_after(STARTUP_MS / 1000):
             await _first_of(isolate.ready, isolate.dead)
@@ -320,6 +353,9 @@ class Worker:
             await isolate.run(self)
         finally:
             self._isolates.discard(isolate)
+            if isolate in self._serving:
+                self._serving.remove(isolate)
+            self.members.dead(isolate)
             template.users -= 1
             self._drop_if_unused(template)
         if isolate.ready.is_set() and not isolate.retiring and not self._stopping:
@@ -327,12 +363,25 @@ class Worker:
             delay_s = self._crashed(f"worker {self.name} keeps failing: {reason}", "", report=False)
             self._report.isolate_died(self.name, isolate.pid, reason, delay_s)
             # Not only connections need it: its actors may have timers.
-            self._wanted.set()
+            self._wanted = True
+            self._announce()
+
+    def _want(self) -> None:
+        if not self._wanted:
+            self._wanted = True
+            self._announce()
+
+    def _retire_all(self) -> None:
+        self._wanted = False
+        for isolate in list(self._serving):
+            self._retire(isolate)
 
     def _retire(self, isolate: IsolateHandle) -> None:
         isolate.begin_retiring(self._grace_s)
-        if isolate is self._current:
-            self._current = None
+        if isolate in self._serving:
+            self._serving.remove(isolate)
+        self.members.retiring(isolate)
+        self._announce()
         self._nursery.start_soon(isolate.retire, self._grace_s)
 
     def _drop_if_unused(self, template: TemplateHandle | None) -> None:
@@ -363,6 +412,7 @@ class Worker:
         self._retry_at_s = 0.0
         self._backoff.reset()
         self._interrupt.set()
+        self._interrupt = trio.Event()
 
     def _announce(self) -> None:
         """Have everybody who waits for an isolate look again."""

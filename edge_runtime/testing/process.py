@@ -105,6 +105,13 @@ class Process:
         raise UsageError(f"{binding!r} is no workflow of this worker; it has {', '.join(specs) or 'none'}")
 
 
+class _NoNeighbours:
+    """`bindings.kind.Neighbourhood` of a worker that runs alone."""
+
+    def namespace(self, worker: str, kind: ActorKind, cls: str) -> str:
+        raise UsageError(f"there is no worker {worker} in this test, which runs one worker alone")
+
+
 @asynccontextmanager
 async def open_process(
     script: Script,
@@ -142,6 +149,7 @@ async def open_process(
             exports=script.exports,
             env=env,
             development=True,
+            neighbours=_NoNeighbours(),
         )
         await nursery.start(host.run)
         for kind in load_kinds():

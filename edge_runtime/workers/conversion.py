@@ -8,7 +8,7 @@ Beyond Cloudflare, dates without time, UUIDs and Decimals cross unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -28,7 +28,7 @@ _SAFE_INTEGER = 2**53 - 1
 def to_wire(value: Any) -> Any:
     """The value in plain form: a copy made of None, bool, int, float, str, bytes, list, dict with string keys, set,
     datetime (aware, UTC, whole milliseconds), Exception, and whole objects (Request, Response, Blob, FormData,
-    functions), which cross within a process only.
+    functions), which cross by reference.
 
     Raises:
         TypeError: a tuple, a bytearray, an awaitable, a RegExp, anywhere inside.
@@ -71,8 +71,19 @@ def _other_to_wire(value: Any) -> Any:
         raise TypeError(f"Awaitable {type(value)} cannot be sent over RPC.")
     if isinstance(value, (str, int, float, bytes)):
         return _base_value(value)
-    if callable(value) and not isinstance(value, type):
-        return value
+    if isinstance(value, type):
+        raise data_clone_error(value)
+    return _target(value)
+
+
+def _target(value: Any) -> Any:
+    """What crosses by reference: functions, RpcTargets, stubs."""
+    from edge_runtime.workers.rpc import RpcTarget, lend
+
+    if (own := getattr(type(value), "_rpc_target", None)) is not None:
+        return own(value)
+    if isinstance(value, RpcTarget) or callable(value):
+        return lend(value)
     raise data_clone_error(value)
 
 
@@ -94,7 +105,7 @@ def _js_to_wire(value: JsObject) -> Any:
     if value.constructor.name == "RegExp":
         raise TypeError("RegExp cannot be sent over RPC.")
     if callable(value):
-        return value
+        return _target(value)
     raise data_clone_error(value)
 
 
@@ -169,10 +180,12 @@ def _other_from_wire(value: Any) -> Any:
         return Exception(f"Error: {value.message}")
     if isinstance(value, JsObject) and not callable(value):
         return _js_from_wire(value)
-    if isinstance(value, Callable) and not isinstance(value, type):  # type: ignore[arg-type]
-        from edge_runtime.workers.rpc import RpcStub
+    if hasattr(value, "invoke") or (callable(value) and not isinstance(value, type)):
+        from edge_runtime.workers.rpc import RpcStub, lend
 
-        return value if isinstance(value, RpcStub) else RpcStub(value)
+        if isinstance(value, RpcStub):
+            return value
+        return RpcStub(value if hasattr(value, "invoke") else lend(value))
     return value
 
 

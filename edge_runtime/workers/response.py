@@ -287,9 +287,19 @@ def _is_js_response(body: object) -> bool:
     return isinstance(body, JsResponse)
 
 
+def _web_socket_class() -> type:
+    from edge_runtime.workers.websocket import WebSocket
+
+    return WebSocket
+
+
 def _checked_status(status: HTTPStatus | int | None, web_socket: object) -> int:
-    if not status:
+    if web_socket is not None and not isinstance(web_socket, _web_socket_class()):
+        raise TypeError(f"web_socket is an end of a WebSocketPair, not {type(web_socket).__name__}")
+    if not status and web_socket is None:
         return 200
+    if status is None:
+        status = 200
     if isinstance(status, bool) or not isinstance(status, int):
         raise TypeError(f"the status of a response is an int or an http.HTTPStatus, not {type(status).__name__}")
     code = int(status)

@@ -145,6 +145,10 @@ class WorkflowInstance:
         self._run_scope.cancel()
 
     @property
+    def answering(self) -> bool:
+        return False
+
+    @property
     def idle(self) -> bool:
         driver = self._driver
         if driver is None or driver.closed:

@@ -78,6 +78,10 @@ class ScheduleBody:
         pass
 
     @property
+    def answering(self) -> bool:
+        return False
+
+    @property
     def idle(self) -> bool:
         return True
 

@@ -119,6 +119,8 @@ class FakeBody:
     async def stop(self) -> None:
         self.log.append("stop")
 
+    answering = False
+
     @property
     def idle(self) -> bool:
         return not self.busy

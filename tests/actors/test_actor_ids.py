@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.actors.ids import IdFactory
+from edge_runtime.actors.ids import JURISDICTIONS, IdFactory
 
 ids = IdFactory("shop-Cart")
 
@@ -13,8 +13,8 @@ def test_names_give_the_same_id_each_time(name):
     assert id == ids.from_name(name)
     assert id.name == name
     assert len(id.toString()) == 64
-    assert ids.owns(id.toString())
-    assert not IdFactory("shop-Other").owns(id.toString())
+    assert ids.owns(id)
+    assert not IdFactory("shop-Other").owns(id)
 
 
 @given(st.binary(min_size=16, max_size=16))
@@ -41,3 +41,20 @@ def test_ids_of_other_namespaces_are_refused():
     foreign = IdFactory("shop-Other").from_name("ann").toString()
     with pytest.raises(TypeError, match=r"Durable Object ID is not valid for this namespace\."):
         ids.from_string(foreign)
+
+
+@pytest.mark.parametrize("jurisdiction", JURISDICTIONS)
+def test_an_id_tells_its_jurisdiction(jurisdiction):
+    part = ids.within(jurisdiction)
+    named, unique = part.from_name("ann"), part.unique(bytes(16))
+    assert len({str(within.from_name("ann")) for within in (ids, *map(ids.within, JURISDICTIONS))}) == 5
+    for id in (named, unique):
+        assert id.jurisdiction == jurisdiction
+        assert ids.from_string(str(id)).jurisdiction == jurisdiction
+        assert part.from_string(str(id)) == id
+        assert ids.owns(id)
+    assert ids.from_name("ann").jurisdiction is None
+    other = ids.within(next(other for other in JURISDICTIONS if other != jurisdiction))
+    for stranger in (ids, other):
+        with pytest.raises(TypeError, match="not valid for this namespace"):
+            part.from_string(str(stranger.from_name("ann")))

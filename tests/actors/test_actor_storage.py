@@ -28,6 +28,7 @@ class PlainContext:
         self.store = store
         self.record = None
         self.open_turn = None
+        self.refusal = None
         self.clock = self
 
     def now_ms(self):

@@ -10,13 +10,16 @@ import trio
 
 from bindings.durable_objects.body import ObjectClass, ObjectFactory
 from bindings.durable_objects.namespace import DurableObjectNamespace
+from bindings.durable_objects.sockets import NamespaceSockets
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.trio_flavour import TrioFlavour
+from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.seams import Flavour
 from edge_runtime.store.api import Store
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.workers.websocket import SocketFlags
 
 T = TypeVar("T")
 
@@ -67,13 +70,16 @@ class RecordedEvents:
     def __init__(self, nursery: trio.Nursery, flavour: Flavour) -> None:
         self._nursery = nursery
         self._flavour = flavour
+        self._sockets = WorkerSockets(nursery, self, SocketFlags())
         self.open = 0
         self.ended: list[tuple[str, Outcome]] = []
         self.errors: list[str] = []
 
     def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
         self.open += 1
-        return EventContext(kind, name, self._nursery, self._flavour, actor)
+        event = EventContext(kind, name, self._nursery, self._flavour, actor)
+        event.sockets = self._sockets
+        return event
 
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
         self.open -= 1
@@ -118,6 +124,7 @@ async def world(
     flavour: Flavour | None = None,
     sqlite: bool = True,
     idle_ms: int = 10_000,
+    auto_reply: bool = True,
 ) -> AsyncIterator[World]:
     async with trio.open_nursery() as nursery:
         events = RecordedEvents(nursery, flavour or TrioFlavour())
@@ -126,8 +133,9 @@ async def world(
         host = LocalActorHost(used, TrioClock(), random, inline_offload, events, WORKER)
         made = World(used, events, host)
         for cls in classes:
-            of = ObjectClass(cls, made.ns, sqlite, True)
-            host.register(WORKER, ActorKind.OBJECT, cls.__name__, ObjectFactory(of, idle_ms))
+            of = ObjectClass(cls, made.ns, sqlite, True, SocketFlags(auto_reply=auto_reply))
+            factory = ObjectFactory(of, idle_ms, NamespaceSockets(host, TrioClock()))
+            host.register(WORKER, ActorKind.OBJECT, cls.__name__, factory)
             made.ns[cls.__name__] = DurableObjectNamespace(host, random, WORKER, cls.__name__)
         await nursery.start(host.run)
         yield made

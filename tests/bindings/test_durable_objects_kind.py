@@ -13,6 +13,7 @@ from bindings.durable_objects.namespace import DurableObjectNamespace
 from bindings.kind import BindingRuntime, load_kinds
 from edge_runtime.actors.api import ActorAddress, ActorKind
 from edge_runtime.actors.host import LocalActorHost
+from edge_runtime.actors.ids import IdFactory
 from edge_runtime.actors.timers import schedule
 from edge_runtime.config.decode import collecting_warnings
 from edge_runtime.config.model import Where, WorkerConfig, WorkerLimits
@@ -32,6 +33,14 @@ class Cart(DurableObject):
 
 class Default(WorkerEntrypoint):
     pass
+
+
+class Neighbours:
+    def __init__(self, classes):
+        self._classes = classes
+
+    def namespace(self, worker, kind, cls):
+        return self._classes[worker, kind.value, cls]
 
 
 def section(class_name="Cart", **more):
@@ -56,7 +65,7 @@ def runtime(nursery, *, development=True, exports=(Cart, Default)):
     host = LocalActorHost(store, clock, random, inline_offload, events, "shop")
     return BindingRuntime(
         config, "v1", store, clock, random, inline_offload, TrioFlavour(), events, host,
-        {cls.__name__: cls for cls in exports}, SimpleNamespace(), development,
+        {cls.__name__: cls for cls in exports}, SimpleNamespace(), development, Neighbours({}),
     )  # fmt: skip
 
 
@@ -133,7 +142,6 @@ def test_wrong_migrations_are_refused_where_they_are_wrong(migrations, at):
 @pytest.mark.parametrize(
     ("objects", "at"),
     [
-        (section(script_name="other"), "durable_objects.bindings[0].script_name"),
         (section("not a class"), "durable_objects.bindings[0].class_name"),
         ({"bindings": [{"name": "a-b", "class_name": "Cart"}]}, "durable_objects.bindings[0].name"),
         ({"bindings": [{"name": "A"}]}, "durable_objects.bindings[0]"),
@@ -145,6 +153,23 @@ def test_wrong_bindings_are_refused_where_they_are_wrong(objects, at):
     with pytest.raises(ConfigError) as error:
         parse(objects=objects)
     assert error.value.at.startswith(at)
+
+
+def test_a_class_of_another_worker_is_looked_up_there_when_it_is_used(nursery):
+    [binding], _ = parse(objects=section(script_name="other"))
+    made = replace(runtime(nursery), neighbours=Neighbours({("other", "object", "Cart"): "Basket"}))
+    namespace = KIND.build(binding, made)
+    assert namespace.idFromName("a") == IdFactory("other-Basket").from_name("a")
+    assert list(KIND.offered(binding, "shop")) == []
+
+
+def test_classes_are_offered_to_other_workers_under_their_names_of_today():
+    renamed = {"tag": "v2", "renamed_classes": [{"from": "Old", "to": "New"}]}
+    bindings, _ = parse([{"tag": "v1", "new_classes": ["Old", "Cart"]}, renamed])
+    assert sorted(offer for binding in bindings for offer in KIND.offered(binding, "shop")) == [
+        ("object", "Cart", "Cart"),
+        ("object", "New", "Old"),
+    ]
 
 
 def test_script_name_may_be_the_worker_itself():
@@ -216,7 +241,11 @@ async def test_namespace_checks_its_arguments(nursery):
         namespace.get("a")
     with pytest.raises(TypeError, match="is a string"):
         namespace.idFromName(5)
-    with pytest.raises(ValueError, match="Jurisdiction restrictions"):
-        namespace.newUniqueId(jurisdiction="eu")
+    with pytest.raises(TypeError, match="a jurisdiction is one of eu, us, fedramp, fedramp-high, not 'mars'"):
+        namespace.newUniqueId(jurisdiction="mars")
+    with pytest.raises(ValueError, match="unknown routingMode: nearest"):
+        namespace.getByName("a", {"routingMode": "nearest"})
+    with pytest.raises(TypeError, match="locationHint is a string, not int"):
+        namespace.getByName("a", locationHint=7)
     with pytest.raises(RuntimeError, match="outside of an event"):
         stub.anything()

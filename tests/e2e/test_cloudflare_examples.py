@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from browser import browser
 from edge_process import EdgeProcess, eventually
+from websocket_client import connected
 
 pytestmark = [pytest.mark.needs("examples"), pytest.mark.slow, pytest.mark.timeout(300)]
 TEXT = "text/plain;charset=UTF-8"
@@ -122,3 +124,50 @@ def test_10_workflows_completes_after_a_kill_in_the_middle(serve):
     edge = serve("10-workflows")
     with edge.client() as client:
         completed(client, workflow_id)
+
+
+async def test_15_chatroom(serve):
+    edge = serve("15-chatroom")
+    with edge.client() as client:
+        assert "<title>Chatroom</title>" in get(client, "/").text
+        assert get(client, "/room/x", 400).text == "Expected WebSocket upgrade"
+    async with connected(edge.port, "/room/general") as one:
+        assert (await one.receive_json())["text"] == "Connected to chatroom"
+        await one.send('{"username": "Ann", "text": "hello"}')
+        assert (await one.receive_json())["text"] == "hello"
+        async with connected(edge.port, "/room/general") as two, connected(edge.port, "/room/other") as other:
+            history = await two.receive_json()
+            assert [(message["username"], message["text"]) for message in history["messages"]] == [("Ann", "hello")]
+            assert (await two.receive_json())["type"] == "system"
+            await two.send('{"username": "Bob", "text": "hi"}')
+            for client in (one, two):
+                message = await client.receive_json()
+                assert (message["type"], message["username"], message["text"]) == ("message", "Bob", "hi")
+            await two.send("nonsense")
+            await two.close(1000, "bye")
+            assert await two.receive() == (1000, "bye")
+            assert (await other.receive_json())["type"] == "system"
+            await other.send('{"text": "anyone?"}')
+            assert (await other.receive_json())["username"] == "Anonymous"
+        edge.wait_for("Client disconnected")
+        edge.wait_for("Error handling message")
+        await one.send('{"username": "Ann", "text": "still here"}')
+        assert (await one.receive_json())["text"] == "still here"
+
+
+@pytest.mark.needs("browser")
+async def test_15_chatroom_in_two_browser_tabs(serve, tmp_path):
+    edge = serve("15-chatroom")
+    texts = "[...document.querySelectorAll('.message-text')].map(element => element.textContent).join()"
+    async with browser(tmp_path / "profile") as chromium:
+        one, two = await chromium.open(f"{edge.url}/#tea"), await chromium.open(f"{edge.url}/#tea")
+        for page in (one, two):
+            await page.until("document.getElementById('status').textContent.includes('Connected')")
+        for page, text in ((one, "hello"), (two, "hi")):
+            await page.evaluate(
+                f"document.getElementById('messageInput').value = '{text}';"
+                "document.getElementById('sendButton').click()"
+            )
+            for other in (one, two):
+                await other.until(f"{texts}.endsWith('{text}')")
+        assert [await page.evaluate(texts) for page in (one, two)] == ["hello,hi", "hello,hi"]

@@ -380,11 +380,6 @@ async def test_status_that_is_none_is_an_error_of_the_app(worker: Worker) -> Non
         await worker.fetch(asgi, http_only(app))
 
 
-async def test_websocket_says_that_it_is_not_there() -> None:
-    with pytest.raises(NotImplementedError, match="WebSocketPair"):
-        await asgi.websocket(_body_first, Request("http://example.com/"))
-
-
 # Lifespan
 
 

@@ -18,11 +18,13 @@ import trio
 
 from edge_runtime.config.load import load_config
 from edge_runtime.control import (
-    ActorsReleased,
     Connection,
+    Drained,
     IsolateReady,
     Log,
     LogLine,
+    Members,
+    MembersReleased,
     Ping,
     Pong,
     Retire,
@@ -63,6 +65,7 @@ class FakeIsolate:
         self.script = script
         self.connections = 0
         self.pokes = []
+        self.views = []
 
     async def run(self):
         async with trio.open_nursery() as nursery:
@@ -80,16 +83,22 @@ class FakeIsolate:
                         self.channel.send_soon(Pong(number, self.connections, 0, busy, due))
                     case TimersChanged() | RunScheduled():
                         self.pokes.append(message)
+                    case Members():
+                        self.views.append(message)
+                        if message.releasing and getattr(self.script, "RELEASES", True):
+                            await self.channel.send(MembersReleased(message.number))
                     case Retire(grace_s=grace_s):
                         if getattr(self.script, "RELEASES", True):
-                            await self.channel.send(ActorsReleased())
-                        with trio.move_on_after(grace_s):
-                            while self.connections:
-                                await trio.sleep(0.01)
-                        nursery.cancel_scope.cancel()
-                        break
+                            await self.channel.send(Drained())
+                        nursery.start_soon(self.end, grace_s, nursery.cancel_scope)
             nursery.cancel_scope.cancel()
         return 0
+
+    async def end(self, grace_s, scope):
+        with trio.move_on_after(grace_s):
+            while self.connections or not getattr(self.script, "RELEASES", True):
+                await trio.sleep(0.01)
+        scope.cancel()
 
     async def serve(self, descriptor):
         client = trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor))

@@ -47,26 +47,58 @@ def supervise(zygote, tmp_path):
     return supervising
 
 
-async def test_successor_starts_only_after_the_actors_were_released_or_the_old_isolate_is_dead(supervise, tmp_path):
-    witness = tmp_path / "witness"
-    script = (
-        "import os\n"
-        f"WITNESS = {str(witness)!r}\n"
-        "RELEASES = False\n"
-        "def start(isolate):\n"
-        "    for pid in open(WITNESS).read().split() if os.path.exists(WITNESS) else ():\n"
-        "        assert not os.path.exists(f'/proc/{pid}') or 'Z' in open(f'/proc/{pid}/stat').read().split()\n"
-        "    open(WITNESS, 'a').write(f'{os.getpid()} ')\n"
-    )
-    async with supervise(script, grace_s=0.1) as (worker, read):
+async def test_successor_owns_the_actors_once_the_old_isolate_has_released_them(supervise):
+    async with supervise(HELLO, grace_s=10) as (worker, read):
+        old = await worker.isolate()
+        client, server_end = trio.socket.socketpair()
+        await old.hand_over(server_end.fileno())
+        server_end.close()
+        await worker.replace(await read(HELLO + "#"))
+        new = await worker.isolate()
+        while worker.members.view.agreed != (new.number,):
+            await trio.sleep(0.01)
+        assert alive(old.pid)
+        client.close()
+
+
+async def test_successor_of_an_isolate_that_does_not_release_owns_the_actors_once_that_is_dead(supervise):
+    script = "RELEASES = False\n" + HELLO
+    async with supervise(script, grace_s=0.2) as (worker, read):
         for number in range(3):
-            await worker.isolate()
+            old = await worker.isolate()
             await worker.replace(await read(script + f"# {number}\n"))
-        last = await worker.isolate()
-        assert worker.report.failures == []
-    pids = witness.read_text().split()
-    assert len(pids) == 4
-    assert int(pids[-1]) == last.pid
+            new = await worker.isolate()
+            assert alive(old.pid)
+            assert worker.members.view.agreed == (old.number,)
+            while worker.members.view.agreed == (old.number,):
+                await trio.sleep(0.005)
+            assert not alive(old.pid)
+            assert worker.members.view.agreed == (new.number,)
+
+
+async def test_as_many_isolates_as_configured_take_connections_and_own_actors(supervise):
+    async with supervise(HELLO, edge={"instances": 3}) as (worker, _):
+        await worker.isolate()
+        while len(worker.members.view.agreed) < 3:
+            await trio.sleep(0.01)
+        assert len({(await worker.isolate()).pid for _ in range(6)}) == 3
+        assert len(worker.status().pids) == 3
+
+
+async def test_dead_isolate_of_several_is_replaced_and_the_others_go_on(supervise):
+    async with supervise(HELLO, edge={"instances": 2}) as (worker, _):
+        first = await worker.isolate()
+        while len(worker.members.view.agreed) < 2:
+            await trio.sleep(0.01)
+        second = next(it for it in [await worker.isolate(), await worker.isolate()] if it is not first)
+        first.kill("the test says so")
+        await first.dead.wait()
+        while len(worker.members.view.agreed) < 2:
+            assert await worker.isolate() is not first
+            await trio.sleep(0.01)
+        assert second.number in worker.members.view.agreed
+        assert first.number not in worker.members.view.agreed
+        assert alive(second.pid)
 
 
 async def test_old_isolate_keeps_its_connections_while_the_new_one_takes_over(supervise):

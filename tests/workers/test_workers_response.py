@@ -134,14 +134,6 @@ def test_repeated_headers_read_combined():
     assert response.headers.get("custom") == "modified, another"
 
 
-def test_web_socket_needs_101():
-    socket = object()
-    response = Response(None, status=101, web_socket=socket)
-    assert response._outgoing().web_socket is socket
-    with pytest.raises(ValueError, match="101"):
-        Response(None, status=200, web_socket=socket)
-
-
 def test_raise_for_status():
     Response("x").raise_for_status()
     with pytest.raises(HttpStatusError, match="404 Client Error: Not Found") as caught:

@@ -202,7 +202,10 @@ async def test_new_process_goes_on_at_once_with_what_ran_when_the_last_one_died(
         runtime: Any = SimpleNamespace(
             worker=SimpleNamespace(name=WORKER), store=world.store, clock=world.clock, actors=world.host
         )
-        await KIND.serve([Binding("workflows", "FLOW", spec)], runtime)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(KIND.serve, [Binding("workflows", "FLOW", spec)], runtime)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
         await world.settled()
         assert trio.current_time() - start < 6
 

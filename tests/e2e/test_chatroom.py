@@ -1,0 +1,125 @@
+"""apps/chatroom through real WebSocket clients, and its page in a real browser."""
+
+import json
+
+import pytest
+import trio
+from browser import browser
+from edge_process import APPS, EdgeProcess
+from websocket_client import Refused, connected
+
+
+@pytest.fixture
+def serve(tmp_path):
+    started = []
+
+    def start():
+        edge = EdgeProcess("dev", APPS / "chatroom", "--port", 0, "--data", tmp_path / "data", "--no-reload")
+        started.append(edge)
+        return edge.wait_ready()
+
+    yield start
+    for edge in started:
+        edge.kill()
+
+
+async def say(client, name, text):
+    await client.send(json.dumps({"name": name, "text": text}))
+
+
+async def heard(client, kind):
+    """The next event of a kind, others left out."""
+    with trio.fail_after(10):
+        while (event := await client.receive_json())["type"] != kind:
+            pass
+    return event
+
+
+async def test_everybody_in_a_room_hears_a_message_and_nobody_elsewhere(serve):
+    port = serve().port
+    async with connected(port, "/rooms/red") as ann, connected(port, "/rooms/red") as bob:
+        async with connected(port, "/rooms/blue") as eve:
+            assert await heard(eve, "present") == {"type": "present", "count": 1}
+            await say(ann, "Ann", " hello ")
+            for client in (ann, bob):
+                message = await heard(client, "message")
+                assert (message["name"], message["text"]) == ("Ann", "hello")
+            await say(eve, "Eve", "alone?")
+            assert (await heard(eve, "message"))["text"] == "alone?"
+        await bob.close(1000)
+        assert await bob.receive() == (1000, "")
+        while (await heard(ann, "present"))["count"] != 1:
+            pass
+
+
+async def test_history_outlives_the_server(serve):
+    first = serve()
+    async with connected(first.port, "/rooms/red") as ann:
+        assert (await ann.receive_json()) == {"type": "history", "messages": []}
+        for number in range(60):
+            await say(ann, "Ann", str(number))
+        while (await heard(ann, "message"))["text"] != "59":
+            pass
+    first.kill()
+    async with connected(serve().port, "/rooms/red") as ann:
+        history = await ann.receive_json()
+        assert [message["text"] for message in history["messages"]] == [str(number) for number in range(10, 60)]
+
+
+async def test_server_that_goes_down_says_goodbye(serve):
+    edge = serve()
+    async with connected(edge.port, "/rooms/red") as ann:
+        await heard(ann, "present")
+        assert await trio.to_thread.run_sync(edge.interrupt) == 0
+        assert await ann.receive() == (1012, "Service Restart")
+
+
+@pytest.mark.parametrize("nonsense", ["", "{", "[]", '{"name": "Ann"}', '{"name": 1, "text": 2}', '"x"', b"\x00\xff"])
+async def test_nonsense_is_answered_and_harms_nobody(serve, nonsense):
+    async with connected(serve().port, "/rooms/red") as ann:
+        await ann.send(nonsense)
+        assert await heard(ann, "error") == {"type": "error", "error": "send an object with name and text"}
+        await say(ann, "Ann", "x" * 2001)
+        assert "2000" in (await heard(ann, "error"))["error"]
+        await ann.send("ping")
+        assert await ann.receive() == "pong"
+        await say(ann, "Ann", "fine")
+        assert (await heard(ann, "message"))["text"] == "fine"
+
+
+async def test_only_rooms_take_sockets_and_rooms_take_nothing_else(serve):
+    edge = serve()
+    with edge.client() as client:
+        assert client.get("/rooms/red").status_code == 426
+        assert client.get("/nowhere").status_code == 404
+        assert "WebSocket" in client.get("/").text
+    with pytest.raises(Refused, match="404"):
+        async with connected(edge.port, "/nowhere"):
+            pass
+
+
+@pytest.mark.needs("browser")
+@pytest.mark.slow
+async def test_page_shows_two_browsers_what_each_other_says(serve, tmp_path):
+    url = serve().url
+    lines = "[...document.querySelectorAll('#log li')].map(line => line.textContent)"
+    async with browser(tmp_path / "profile") as chromium:
+        ann, bob = await chromium.open(f"{url}/#tea"), await chromium.open(f"{url}/#tea")
+        await ann.until("document.getElementById('state').textContent === '2 here'")
+
+        async def submit(page, name, text):
+            await page.evaluate(
+                f"document.getElementById('name').value = {json.dumps(name)};"
+                f"document.getElementById('text').value = {json.dumps(text)};"
+                "document.querySelector('form button').click()"
+            )
+
+        await submit(ann, "Ann", "<b>hello</b> \N{SNOWMAN}")
+        await bob.until(f"{lines}.length === 1")
+        await submit(bob, "Bob", "hi")
+        await ann.until(f"{lines}.length === 2")
+        expected = ["Ann<b>hello</b> \N{SNOWMAN}", "Bobhi"]
+        assert [await page.evaluate(lines) for page in (ann, bob)] == [expected, expected]
+        eve = await chromium.open(f"{url}/#tea")
+        await eve.until(f"{lines}.length === 2")
+        assert await eve.evaluate(lines) == expected
