@@ -166,6 +166,12 @@ class MemoryStore:
         self._queue.clear()
         return MemoryStore(manual=self._manual, image=self._image)
 
+    def paced(self) -> MemoryStore:
+        """As `crash`; the store that opens afterwards commits when `commit_group` is called."""
+        opened = self.crash()
+        opened._manual = True
+        return opened
+
     def close(self) -> None:
         """Commit everything that is queued; later commits are refused."""
         while self.commit_group():

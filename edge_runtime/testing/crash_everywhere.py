@@ -28,6 +28,7 @@ class CrashReport:
 
     result: Any
     """(status, output, error) of the undisturbed run."""
+    outcome: Any
     commits: int
     rests: int
     tried: tuple[Point, ...]
@@ -45,6 +46,7 @@ def crash_everywhere(
     fetch: Fetch | None = None,
     witness: Witness | None = None,
     outcome: Callable[[Any], Awaitable[Any]] | None = None,
+    prepare: Callable[[Any], Awaitable[Any]] | None = None,
     reset: Callable[[], None] | None = None,
     seed: int = 0,
     points_max: int | None = None,
@@ -69,6 +71,7 @@ def crash_everywhere(
         vars, kv: variables, and names of KV bindings for classes.
         fetch: answers the worker's outgoing requests. Side effects there are noted by `witness` like those of a step.
         outcome: called with env after the end; what it returns is compared, such as what an object has stored.
+        prepare: called with env before the instance is created; what it wrote is durable before any interruption.
         reset: called before each run, to clear what the test keeps between steps outside of the store.
         points_max: try so many moments, chosen by `seed`, instead of all.
         only: try one moment, as a failure's text names it.
@@ -78,7 +81,9 @@ def crash_everywhere(
     sends = tuple(send if isinstance(send, Send) else Send(*send) for send in events)
     with open_script(workflow, variables=vars, kv=kv) as script:
         spec, name = _find(script, binding)
-        scenario = Scenario(script, spec, name, id, params, sends, fetch, witness or Witness(), outcome, reset, seed)
+        scenario = Scenario(
+            script, spec, name, id, params, sends, fetch, witness or Witness(), outcome, prepare, reset, seed
+        )
         undisturbed = CrashRun(scenario).run()
         wrong = _wrong_by_itself(undisturbed)
         if wrong:
@@ -92,7 +97,7 @@ def crash_everywhere(
                     + "\n  ".join(found)
                     + f'\nTo see this again: crash_everywhere(..., seed={seed}, only="{point}")'
                 )
-    return CrashReport(undisturbed.result, undisturbed.commits, undisturbed.rests, tuple(points))
+    return CrashReport(undisturbed.result, undisturbed.outcome, undisturbed.commits, undisturbed.rests, tuple(points))
 
 
 def _find(script: Script, binding: str | None) -> tuple[WorkflowSpec, str]:

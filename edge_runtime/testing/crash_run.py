@@ -59,6 +59,7 @@ class Scenario:
     fetch: Fetch | None
     witness: Witness
     outcome: Callable[[Any], Awaitable[Any]] | None
+    prepare: Callable[[Any], Awaitable[Any]] | None
     reset: Callable[[], None] | None
     seed: int
 
@@ -108,6 +109,8 @@ class CrashRun:
         scenario.witness.clear()
         if scenario.reset is not None:
             scenario.reset()
+        if scenario.prepare is not None:
+            run(self._prepare, scenario.prepare, seed=scenario.seed)
         for number, point in enumerate([*self._plan, None]):
             self._interrupted = False
             self._log.process = number
@@ -123,6 +126,13 @@ class CrashRun:
         lived.outside = list(scenario.witness.outside)
         lived.elsewhere = list(scenario.witness.elsewhere)
         return lived
+
+    async def _prepare(self, prepare: Callable[[Any], Awaitable[Any]]) -> None:
+        store = MemoryStore()
+        async with open_process(self._scenario.script, store, self._log, random=self._random) as process:
+            await process.handle(prepare, process.env)
+            await process.host.release()
+        self._memory = store.paced()
 
     async def _process(self, point: Point | None) -> None:
         scenario = self._scenario

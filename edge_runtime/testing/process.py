@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import trio
 
-from bindings.kind import BindingRuntime, load_kinds
+from bindings.kind import BindingKind, BindingRuntime, load_kinds
 from bindings.workflows.kind import WorkflowSpec
 from edge_runtime.actors.api import ActorKind, BodyFactory
 from edge_runtime.actors.host import LocalActorHost
@@ -151,15 +151,18 @@ async def open_process(
             development=True,
             neighbours=_NoNeighbours(),
         )
-        await nursery.start(host.run)
+        used: list[tuple[BindingKind, list[Binding]]] = []
         for kind in load_kinds():
-            bindings: list[Binding] = [binding for binding in config.bindings if binding.kind == kind.name]
+            bindings = [binding for binding in config.bindings if binding.kind == kind.name]
             for binding in bindings:
                 made = kind.build(binding, runtime)
                 if binding.name:
                     fill_env(env, {binding.name: made})
             if bindings:
-                nursery.start_soon(kind.serve, bindings, runtime)
+                used.append((kind, bindings))
+        await nursery.start(host.run)
+        for kind, bindings in used:
+            nursery.start_soon(kind.serve, bindings, runtime)
         try:
             yield Process(script, store, clock, host, events, random)
         finally:

@@ -102,9 +102,7 @@ def test_steps_that_depend_on_chance_are_found():
             await step.do(f"step {next(chance)}", RETRY, lambda: None)
             await step.sleep("nap", "1 day")
 
-    with pytest.raises(
-        CrashDifference, match=r"replay found other steps than before|it never ends: its status is paused"
-    ):
+    with pytest.raises(CrashDifference, match=r"replay found other steps than before|its status is paused"):
         crash_everywhere(Drifting)
 
 
