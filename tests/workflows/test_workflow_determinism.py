@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 import trio
+import trio.testing
 from workflow_world import WORKER, WORKFLOW, TrioClock, open_world
 
 from bindings.workflows import KIND
@@ -64,7 +65,11 @@ async def resume_at_boot(world: Any, version: str) -> None:
     runtime: Any = SimpleNamespace(
         worker=SimpleNamespace(name=WORKER), store=world.store, actors=world.host, clock=world.clock, version=version
     )
-    await KIND.serve([Binding("workflows", "FLOW", WorkflowSpec(WORKER, WORKFLOW, "Flow", 100))], runtime)
+    binding = Binding("workflows", "FLOW", WorkflowSpec(WORKER, WORKFLOW, "Flow", 100))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(KIND.serve, [binding], runtime)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
 
 
 async def test_drifted_instance_is_stopped_in_plain_sight_and_goes_on_with_code_that_fits(
