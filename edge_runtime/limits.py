@@ -81,6 +81,7 @@ OBJECT_KEY_MAX: Final = 2048  # CF
 OBJECT_VALUE_MAX: Final = 2 * 1000 * 1000  # CF: SQLite-backed classes, key and value together
 OBJECT_KV_VALUE_MAX: Final = 131_072  # CF: classes created with new_classes
 OBJECT_KEYS_PER_CALL_MAX: Final = 128  # CF
+OBJECT_NAMES_KEPT: Final = 256  # ours: names of a class whose ids an isolate remembers
 OBJECT_CACHE_ENTRIES: Final = 256  # ours: values an active object keeps decoded
 OBJECT_CACHE_VALUE_MAX: Final = 2 * KIB  # ours: stored size of such a value
 OBJECT_IDLE_MS: Final = 10_000  # CF: workerd's local eviction of idle objects

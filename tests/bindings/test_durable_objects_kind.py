@@ -155,7 +155,7 @@ def test_wrong_bindings_are_refused_where_they_are_wrong(objects, at):
     assert error.value.at.startswith(at)
 
 
-def test_a_class_of_another_worker_is_looked_up_there_when_it_is_used(nursery):
+async def test_a_class_of_another_worker_is_looked_up_there_when_it_is_used(nursery):
     [binding], _ = parse(objects=section(script_name="other"))
     made = replace(runtime(nursery), neighbours=Neighbours({("other", "object", "Cart"): "Basket"}))
     namespace = KIND.build(binding, made)
