@@ -2,8 +2,8 @@
 
 A frame is a five-byte head (length of the body, 4 bytes big-endian; number of descriptors, 1 byte) and a body: one
 CBOR map or array that msgspec checks against a union of tagged structs. Descriptors travel by SCM_RIGHTS with the
-first bytes of their frame. Whatever arrives is hostile: size, nesting, CBOR tags, duplicate keys, trailing bytes, types and the
-number of descriptors are checked, and a violation raises WireError with every received descriptor closed.
+first bytes of their frame. Whatever arrives is hostile: size, nesting, CBOR tags, duplicate keys, trailing bytes,
+types and the number of descriptors are checked, and a violation raises WireError with every received descriptor closed.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ class _Isolate:
             self._events = events
             offload = ThreadOffload(THREADS_MAX)
             random = SystemRandomness()
-            self._peers = Peers(config.name, channel.send_soon, self._clock)
+            self._peers = Peers(config.name, channel.send_soon, self._clock, socket_flags(config))
             self._host = LocalActorHost(self._store, self._clock, random, offload, events, config.name, self._peers)
             runtime = BindingRuntime(
                 worker=config,
