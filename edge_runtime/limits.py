@@ -161,6 +161,7 @@ THREADS_MAX: Final = 40  # ours: worker threads per isolate for sync handlers, s
 LEDGER_FLUSH_S: Final = 1.0  # ours: usage not yet written when a process is killed is at most this old
 HEARTBEAT_S: Final = 0.5  # ours
 STARTUP_MS: Final = 60_000  # ours: import of a worker's script, wall time
+LEFT_OVER_WAIT_S: Final = 10.0  # ours: for isolates of a server that was killed to end
 START_WAIT_S: Final = 60.0  # ours: a connection waits at most so long for its isolate to start
 MEMORY_REPLACE_SHARE: Final = 0.9  # ours: an isolate that uses more of its memory_mb is replaced, after its requests
 EXIT_GRACE_S: Final = 0.5  # ours: between the end of a drain's grace and SIGKILL
