@@ -1,4 +1,4 @@
-"""Where a data directory's Unix sockets are, and addresses for paths that are too long for one."""
+"""Where a data directory's sockets and locks are, and addresses for paths that are too long for a socket's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ _SOCKET_PATH_MAX: Final = 107  # bytes in sockaddr_un, without the final zero
 def ingress_socket(data_dir: Path) -> Path:
     """The socket on which the supervisor takes connections from its own isolates."""
     return data_dir / "run" / "ingress.sock"
+
+
+def isolates_lock(data_dir: Path) -> Path:
+    """The file that every isolate holds a shared record lock on as long as its process lives."""
+    return data_dir / "run" / "isolates.lock"
 
 
 @contextmanager

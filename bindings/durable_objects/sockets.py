@@ -46,6 +46,12 @@ class NamespaceSockets:
         self.host = host
         self.clock = clock
         self._objects: dict[ActorAddress, ObjectSockets] = {}
+        host.on_release(self._released)
+
+    def _released(self, kept: Callable[[ActorAddress], bool]) -> None:
+        """Objects have moved to other isolates: their sockets stay behind, so they are cut off."""
+        for address in [address for address in self._objects if not kept(address)]:
+            self.reset(address)
 
     def find(self, address: ActorAddress) -> ObjectSockets | None:
         return self._objects.get(address)

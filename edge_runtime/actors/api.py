@@ -7,6 +7,7 @@ the output gate, eviction and crash recovery are the host's (`actors.host`) and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -207,6 +208,9 @@ class ActorHost(Protocol):
 
     def owns(self, address: ActorAddress) -> bool:
         """Whether the actor lives in this isolate now, or would if it were activated."""
+
+    def on_release(self, callback: Callable[[Callable[[ActorAddress], bool]], None]) -> None:
+        """Call `callback(kept)` whenever actors were given up to other isolates; `kept(address)`: it is still here."""
 
     async def moved(self) -> None:
         """Return when actors may have come to this isolate, or gone."""

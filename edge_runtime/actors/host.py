@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -60,6 +61,7 @@ class LocalActorHost:
         self._me = 0
         self._view = NOBODY
         self._moved = trio.Event()
+        self._on_release: list[Callable[[Callable[[ActorAddress], bool]], None]] = []
         self._store = store
         self._clock = clock
         self._random = random
@@ -153,6 +155,9 @@ class LocalActorHost:
         moved.set()
         self.timers_changed()
 
+    def on_release(self, callback: Callable[[Callable[[ActorAddress], bool]], None]) -> None:
+        self._on_release.append(callback)
+
     async def moved(self) -> None:
         await self._moved.wait()
 
@@ -167,6 +172,8 @@ class LocalActorHost:
                 nursery.start_soon(activation.leave, refusal, patience_s)
         # Batches of activations that broke are behind this one's back otherwise.
         await self._store.commit(Batch())
+        for callback in self._on_release:
+            callback(lambda address: owner_of(address, proposed) == me)
 
     def _deliver(self, address: ActorAddress, delivery: Delivery, name: str | None) -> Promise[object]:
         activation = self._activations.get(address)

@@ -5,11 +5,12 @@ This is the one place where the isolate's parts are wired together.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -59,6 +60,7 @@ from edge_runtime.limits import EXIT_GRACE_S, LEDGER_FLUSH_S, MOVE_PATIENCE_S, T
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.metering.meter import ChildTaskMeter
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
+from edge_runtime.socket_paths import isolates_lock
 from edge_runtime.store.api import Store
 from edge_runtime.store.lmdb_store import open_store
 from edge_runtime.store.transaction import EventStore
@@ -84,6 +86,17 @@ def run_isolate(control: socket.socket, task: MakeTemplate, script: LoadedScript
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
     return trio.run(_Isolate(control, task, script, config).run, instruments=[ChildTaskMeter()])
+
+
+@contextmanager
+def _hold_lock(data_dir: Path) -> Iterator[None]:
+    """Let the next server know, should this one be killed, that this process may still write.
+
+    A record lock: processes that the script forks do not inherit it.
+    """
+    with open(isolates_lock(data_dir), "rb") as file:
+        fcntl.lockf(file, fcntl.LOCK_SH)
+        yield
 
 
 @dataclass
@@ -120,6 +133,7 @@ class _Isolate:
         self._channel = channel
         async with AsyncExitStack() as stack:
             try:
+                stack.enter_context(_hold_lock(Path(self._task.data_dir)))
                 script = self._script or load_script(self._config)
                 self._store = await stack.enter_async_context(open_store(Path(self._task.data_dir) / "store"))
                 flavour = await self._open_flavour(stack)
@@ -150,7 +164,7 @@ class _Isolate:
             self._events = events
             offload = ThreadOffload(THREADS_MAX)
             random = SystemRandomness()
-            self._peers = Peers(config.name, channel.send_soon, self._clock)
+            self._peers = Peers(config.name, channel.send_soon, self._clock, socket_flags(config))
             self._host = LocalActorHost(
                 self._store, self._clock, random, offload, events, config.name, elsewhere=self._peers
             )

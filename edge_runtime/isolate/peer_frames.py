@@ -38,6 +38,8 @@ class ResponseHead(msgspec.Struct, frozen=True, array_like=True):
     redirected: bool
     headers: Headers
     body: Body
+    socket: int | None = None
+    """Of a 101 response: the WebSocket that comes with it."""
 
 
 class Reference(msgspec.Struct, frozen=True, array_like=True):
@@ -61,6 +63,10 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
 
     value: bytes
     references: tuple[Reference, ...] = ()
+
+
+class Hello(msgspec.Struct, tag="hello", frozen=True, array_like=True):
+    """The first frame of the isolate that was introduced to: it is alive and reads the link."""
 
 
 class Addressed(msgspec.Struct, frozen=True, array_like=True):
@@ -165,8 +171,41 @@ class StreamCancelled(msgspec.Struct, tag="stream_cancelled", frozen=True, array
     stream: int
 
 
+class SocketFrame(msgspec.Struct, frozen=True, array_like=True):
+    """Something of a WebSocket."""
+
+    socket: int
+    mine: bool
+    """The number was given by the sender of the frame."""
+
+
+class SocketMessage(SocketFrame, tag="socket_message", frozen=True, array_like=True):
+    """One of the two."""
+
+    data: bytes | None
+    text: str | None
+
+
+class SocketClosed(SocketFrame, tag="socket_closed", frozen=True, array_like=True):
+    """A Close frame."""
+
+    code: int
+    reason: str
+
+
+class SocketLost(SocketFrame, tag="socket_lost", frozen=True, array_like=True):
+    """Ended without a Close frame."""
+
+    error: str | None
+
+
+class SocketHandled(SocketFrame, tag="socket_handled", frozen=True, array_like=True):
+    """The oldest message that was not handled yet is."""
+
+
 FRAMES: Final = (
-    CallMethod
+    Hello
+    | CallMethod
     | CallFetch
     | CallCron
     | CallStub
@@ -180,4 +219,8 @@ FRAMES: Final = (
     | StreamEnded
     | StreamCredit
     | StreamCancelled
+    | SocketMessage
+    | SocketClosed
+    | SocketLost
+    | SocketHandled
 )

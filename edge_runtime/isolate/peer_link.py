@@ -30,15 +30,21 @@ from edge_runtime.isolate.peer_frames import (
     CallStub,
     Failed,
     FetchStub,
+    Hello,
     Moved,
     Piece,
     Responded,
     Returned,
+    SocketClosed,
+    SocketHandled,
+    SocketLost,
+    SocketMessage,
     StreamCancelled,
     StreamCredit,
     StreamEnded,
     StubReleased,
 )
+from edge_runtime.isolate.peer_sockets import PeerSockets
 from edge_runtime.isolate.peer_streams import PeerStreams
 from edge_runtime.isolate.peer_values import (
     pack,
@@ -56,6 +62,7 @@ from edge_runtime.wire import Channel, Message
 from edge_runtime.workers.response import FetchResponse
 from edge_runtime.workers.rpc import Target
 from edge_runtime.workers.streams import ReadableStream
+from edge_runtime.workers.websocket import SocketFlags, WebSocket
 
 _log = logging.getLogger("edge.peers")
 
@@ -76,11 +83,21 @@ class Receiver(Protocol):
 
 
 class PeerLink:
-    def __init__(self, channel: Channel, receiver: Receiver, nursery: trio.Nursery) -> None:
-        """`channel` must receive `peer_frames.FRAMES`; see `open_channel`."""
+    def __init__(
+        self,
+        channel: Channel,
+        receiver: Receiver,
+        nursery: trio.Nursery,
+        flags: SocketFlags,
+        greeted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`channel` must receive `peer_frames.FRAMES`; see `open_channel`. `greeted()` is called when the other side
+        has said that it is there; a call that is made earlier may be lost without having been read."""
+        self._greeted = greeted
         self._channel = channel
         self._receiver = receiver
         self._streams = PeerStreams(self._post, nursery)
+        self._sockets = PeerSockets(self._post, flags)
         self._numbers = count(1)
         self._calls: dict[int, Promise[Any]] = {}
         self._lent: dict[int, Target] = {}
@@ -88,6 +105,9 @@ class PeerLink:
         self._unsent = trio.Event()
         self.lost = False
         """No call can be made any more."""
+
+    def greet(self) -> None:
+        self._post(Hello())
 
     async def run(self) -> None:
         """Serve the link until the other side is gone or sends what is no message."""
@@ -122,6 +142,7 @@ class PeerLink:
         self.lost = True
         self._channel.close()
         self._streams.lost()
+        self._sockets.lost()
         calls, self._calls = self._calls, {}
         for promise in calls.values():
             promise.reject(ConnectionLost())
@@ -190,6 +211,12 @@ class PeerLink:
     def receive_stream(self, number: int) -> ReadableStream:
         return self._streams.receive(number)
 
+    def send_socket(self, socket: WebSocket) -> int:
+        return self._sockets.send(socket)
+
+    def receive_socket(self, number: int) -> WebSocket:
+        return self._sockets.receive(number)
+
     # What comes
 
     def _take(self, frame: Message) -> None:
@@ -204,8 +231,12 @@ class PeerLink:
                 self._called(number).reject(MovedAway(view))
             case Piece() | StreamEnded() | StreamCredit() | StreamCancelled():
                 self._streams.take(frame)
+            case SocketMessage() | SocketClosed() | SocketLost() | SocketHandled():
+                self._sockets.take(frame)
             case Addressed():
                 self._take_call(frame)
+            case Hello():
+                self._greeted()
             case CallStub(call=number, stub=stub, method=method, args=args):
                 self._answer(number, self._target(stub).invoke(method, _arguments(unpack(args, self))))
             case FetchStub(call=number, stub=stub, request=request):

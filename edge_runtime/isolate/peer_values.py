@@ -18,6 +18,7 @@ from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import FetchResponse, Response
 from edge_runtime.workers.rpc import Target
 from edge_runtime.workers.streams import ReadableStream
+from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.workflows import NonRetryableError
 
 
@@ -31,6 +32,10 @@ class Ends(Protocol):
     def send_stream(self, stream: ReadableStream) -> int: ...
 
     def receive_stream(self, number: int) -> ReadableStream: ...
+
+    def send_socket(self, socket: WebSocket) -> int: ...
+
+    def receive_socket(self, number: int) -> WebSocket: ...
 
 
 def pack(plain: Any, ends: Ends) -> Packed:
@@ -164,9 +169,7 @@ def unpack_request(head: RequestHead, ends: Ends) -> Request:
 
 
 def pack_response(response: FetchResponse, ends: Ends) -> ResponseHead:
-    """Its body is used up. TypeError if it was before, or if the response brings a WebSocket."""
-    if response.web_socket is not None:
-        raise TypeError("a WebSocket cannot be passed to another isolate: accept it in the isolate of its client")
+    """Its body is used up, and its WebSocket. TypeError if they were before."""
     try:
         body = _pack_body(response._payload, ends)
     except OSError:
@@ -178,12 +181,15 @@ def pack_response(response: FetchResponse, ends: Ends) -> ResponseHead:
         response.redirected,
         tuple(response._raw_headers),
         body,
+        None if response.web_socket is None else ends.send_socket(response.web_socket),
     )
 
 
 def unpack_response(head: ResponseHead, ends: Ends) -> Response:
     response = Response._of(head.status, list(head.headers), _unpack_body(head.body, ends), head.status_text)
     response.url, response.redirected = head.url, head.redirected
+    if head.socket is not None:
+        response.web_socket = ends.receive_socket(head.socket)
     return response
 
 

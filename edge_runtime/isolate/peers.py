@@ -21,7 +21,6 @@ from edge_runtime.control import (
     ConnectPeer,
     FindWorker,
     PeerConnected,
-    PeerMissing,
     TimersWritten,
     WorkerMissing,
 )
@@ -32,10 +31,12 @@ from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.wire import Message
 from edge_runtime.workers.rpc import received
+from edge_runtime.workers.websocket import SocketFlags
 
 HELD_TOO_LONG: Final = "Durable Object is overloaded. Requests queued for too long."
 
 _LOOK_S: Final = 1.0
+_ASK_AGAIN_S: Final = 0.05
 
 Place = tuple[str, int]
 """A worker, and the number of one of its isolates."""
@@ -70,8 +71,9 @@ class _Route:
 class Peers:
     """`actors.api.Elsewhere` of one isolate, and the receiver of calls from others."""
 
-    def __init__(self, worker: str, tell: Callable[[Message], object], clock: Clock) -> None:
-        """`tell` sends to the supervisor."""
+    def __init__(self, worker: str, tell: Callable[[Message], object], clock: Clock, flags: SocketFlags) -> None:
+        """`tell` sends to the supervisor; `flags` are for WebSockets that come from other isolates."""
+        self._flags = flags
         self._worker = worker
         self._tell = tell
         self._clock = clock
@@ -123,9 +125,7 @@ class Peers:
                 asked for asked in self._asked_for if asked != worker and (isinstance(asked, str) or asked[0] != worker)
             }
         self._receive_early()
-        for address, found in list(self._routes.items()):
-            if address.worker == worker:
-                self._dispatch(address, found)
+        self._dispatch_all(worker)
 
     def worker_missing(self, message: WorkerMissing) -> None:
         self._asked_for.discard(message.worker)
@@ -138,26 +138,37 @@ class Peers:
                 self._drop_if_done(address, found)
 
     def connected(self, message: PeerConnected, descriptors: tuple[int, ...]) -> None:
-        link = PeerLink(open_channel(descriptors[0]), self, self._nursery)
-        place = (message.worker, message.isolate) if message.asked else None
-        if place is not None:
-            self._links[place] = link
-        self._nursery.start_soon(self._serve, link, place)
-        if place is not None:
-            self._asked_for.discard(place)
-            for address, found in list(self._routes.items()):
-                if address.worker == message.worker:
-                    self._dispatch(address, found)
+        place = (message.worker, message.isolate)
+        channel = open_channel(descriptors[0])
+        if message.asked:
+            link = PeerLink(channel, self, self._nursery, self._flags, lambda: self._use(place, link))
+            self._nursery.start_soon(self._serve, link, place)
+        else:
+            link = PeerLink(channel, self, self._nursery, self._flags)
+            link.greet()
+            self._nursery.start_soon(link.run)
 
-    def peer_missing(self, message: PeerMissing) -> None:
-        """The isolate is gone; its calls wait for the view that says so, which asks anew."""
+    def _use(self, place: Place, link: PeerLink) -> None:
+        self._links[place] = link
+        self._asked_for.discard(place)
+        self._dispatch_all(place[0])
 
-    async def _serve(self, link: PeerLink, place: Place | None) -> None:
+    async def _serve(self, link: PeerLink, place: Place) -> None:
         try:
             await link.run()
         finally:
-            if place is not None and self._links.get(place) is link:
+            if self._links.get(place) is link:
                 del self._links[place]
+        if place in self._asked_for:
+            # It was introduced and has not answered: dead most likely, and the view will say so.
+            await trio.sleep(_ASK_AGAIN_S)
+            self._asked_for.discard(place)
+            self._dispatch_all(place[0])
+
+    def _dispatch_all(self, worker: str) -> None:
+        for address, found in list(self._routes.items()):
+            if address.worker == worker:
+                self._dispatch(address, found)
 
     # Calls on their way
 

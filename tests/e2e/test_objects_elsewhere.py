@@ -3,12 +3,15 @@
 import json
 
 import pytest
+import trio
 from edge_process import EdgeProcess, eventually
+from websocket_client import connected
 
 SHOP = """
 import asyncio, os
 from workers import DurableObject, Response, WorkerEntrypoint, WorkflowEntrypoint
 from workers.rpc import RpcTarget
+from js import WebSocketPair
 
 
 class Tally(RpcTarget):
@@ -57,7 +60,21 @@ class Basket(DurableObject):
     async def through(self, stub):
         return await stub.where()
 
+    async def webSocketMessage(self, socket, message):
+        for each in self.ctx.getWebSockets():
+            each.send(message.upper() if isinstance(message, str) else bytes(message) * 2)
+
+    async def webSocketClose(self, socket, code, reason, clean):
+        await self.ctx.storage.put("closed", [code, reason])
+
+    async def closed(self):
+        return await self.ctx.storage.get("closed")
+
     async def fetch(self, request):
+        if request.url.endswith("/socket"):
+            client, server = WebSocketPair.new().object_values()
+            self.ctx.acceptWebSocket(server)
+            return Response(None, status=101, web_socket=client)
         if request.url.endswith("/slow"):
             async def pieces():
                 for number in range(4):
@@ -89,6 +106,8 @@ from workers import Response, WorkerEntrypoint
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
         action = request.url.rsplit("/", 1)[1]
+        if action == "socket":
+            return await self.stub("talk").fetch(request)
         return Response.json(await getattr(self, action)(), headers={"x-me": str(os.getpid())})
 
     def stub(self, name="a"):
@@ -180,6 +199,9 @@ class Default(WorkerEntrypoint):
             except Exception as error:
                 found.append(str(error))
         return found
+
+    async def closed(self):
+        return await self.stub("talk").closed()
 
     async def flow(self):
         instance = await self.env.FLOW.create(params={"n": 1})
@@ -299,6 +321,18 @@ def test_death_of_an_isolate_is_a_lost_connection_and_breaks_the_stub(edge):
     first, again, alive = ask(edge, "lost")
     assert first == again == ["Network connection lost.", True, False, False]
     assert alive
+
+
+async def test_websockets_of_clients_reach_objects_elsewhere(edge):
+    async with connected(edge.port, "/socket") as one, connected(edge.port, "/socket") as other:
+        await one.send("hello")
+        assert [await one.receive(), await other.receive()] == ["HELLO", "HELLO"]
+        await other.send(b"ab")
+        assert [await one.receive(), await other.receive()] == [b"abab", b"abab"]
+        await one.close(4000, "enough")
+        await trio.to_thread.run_sync(eventually, lambda: ask(edge, "closed") == [4000, "enough"])
+        await other.send("still")
+        assert await other.receive() == "STILL"
 
 
 def test_workflow_of_another_worker_is_created_and_run_there(edge):

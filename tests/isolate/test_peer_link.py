@@ -24,6 +24,8 @@ from edge_runtime.isolate.peer_frames import (
     Responded,
     ResponseHead,
     Returned,
+    SocketClosed,
+    SocketMessage,
     StreamCredit,
     StreamEnded,
     StubReleased,
@@ -42,7 +44,10 @@ from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
 from edge_runtime.workers.rpc import RpcStub
 from edge_runtime.workers.streams import ReadableStream
+from edge_runtime.workers.websocket import SocketFlags, WebSocket
+from edge_runtime.workers.websocket_link import pipe
 
+FLAGS = SocketFlags()
 ADDRESS = ActorAddress("shop", ActorKind.OBJECT, "Cart", "ab" * 32)
 
 
@@ -68,8 +73,8 @@ async def linked(answer=echo):
     one, two = socket.socketpair()
     async with trio.open_nursery() as nursery:
         answers = Answers(answer)
-        ours = PeerLink(open_channel(one.detach()), Answers(), nursery)
-        theirs = PeerLink(open_channel(two.detach()), answers, nursery)
+        ours = PeerLink(open_channel(one.detach()), Answers(), nursery, FLAGS)
+        theirs = PeerLink(open_channel(two.detach()), answers, nursery, FLAGS)
         for link in (ours, theirs):
             nursery.start_soon(link.run)
         with trio.fail_after(10):
@@ -84,7 +89,7 @@ async def against_bytes(answer=echo):
     two.setblocking(False)
     raw = trio.socket.from_stdlib_socket(two)
     async with trio.open_nursery() as nursery:
-        link = PeerLink(open_channel(one.detach()), Answers(answer), nursery)
+        link = PeerLink(open_channel(one.detach()), Answers(answer), nursery, FLAGS)
         nursery.start_soon(link.run)
         with raw, trio.fail_after(10):
             yield link, raw
@@ -223,6 +228,72 @@ async def test_a_failing_source_fails_the_reader():
             await response._payload.stream.read_all()
 
 
+class Heard:
+    def __init__(self):
+        self.heard = []
+        self.unhandled = []
+
+    def message(self, data, handled):
+        self.heard.append(data)
+        self.unhandled.append(handled)
+
+    def close(self, code, reason):
+        self.heard.append((code, reason))
+
+    def lost(self, error):
+        self.heard.append(("lost", error))
+
+
+def upgrade(end):
+    return lambda _: Promise.resolved(Response(None, status=101, web_socket=WebSocket(end, FLAGS)))
+
+
+async def open_socket(ours):
+    response = await ours.call(ADDRESS, FetchCall(Request("http://x/")), None, 1)
+    assert response.status == 101
+    near = Heard()
+    link = response.web_socket._link
+    response.web_socket._receive_by(near)
+    return link, near
+
+
+async def test_websockets_pass_messages_both_ways_say_what_was_handled_and_close():
+    outer, inner = pipe()
+    far = Heard()
+    inner.listen(far)
+    async with linked(upgrade(outer)) as (ours, theirs, *_):
+        link, near = await open_socket(ours)
+        handled = []
+        link.send("up", lambda: handled.append("up"))
+        inner.send(b"down", lambda: handled.append("down"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert (far.heard, near.heard, handled) == (["up"], [b"down"], [])
+        far.unhandled[0]()
+        near.unhandled[0]()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(handled) == ["down", "up"]
+        link.close(4000, "bye")
+        await trio.testing.wait_all_tasks_blocked()
+        inner.close(4001, "too")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (far.heard[1:], near.heard[1:]) == ([(4000, "bye")], [(4001, "too")])
+        assert not ours._sockets._ends
+        assert not theirs._sockets._ends
+
+
+async def test_websockets_end_with_the_other_isolate():
+    outer, inner = pipe()
+    inner.listen(Heard())
+    async with linked(upgrade(outer)) as (ours, theirs, *_):
+        link, near = await open_socket(ours)
+        handled = []
+        link.send("up", lambda: handled.append("up"))
+        theirs._channel.close()
+        await trio.testing.wait_all_tasks_blocked()
+        assert near.heard == [("lost", None)]
+        assert handled == ["up"]
+
+
 async def test_functions_are_called_back_in_their_own_event_and_released():
     async with linked(lambda _: Promise.resolved(None)) as (ours, _theirs, answers, nursery):
         owner = EventContext(EventKind.FETCH, "owner", nursery, TrioFlavour())
@@ -285,6 +356,8 @@ OUT_OF_TURN = [
     Piece(5, b"x"),
     StreamEnded(5, None),
     StubReleased(5),
+    SocketMessage(1, True, b"x", None),
+    SocketClosed(1, False, 1000, ""),
     CallStub(1, 5, None, EMPTY),
     CallMethod(*HEAD, method="m", args=Packed(values.encode({"not": "a list"}))),
     CallMethod(*HEAD[:3], ActorKind.CRON, *HEAD[4:], method="m", args=EMPTY),

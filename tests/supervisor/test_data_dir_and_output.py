@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from edge_runtime.errors import DataDirectoryInUse, StoreError
-from edge_runtime.supervisor import output
+from edge_runtime.socket_paths import isolates_lock
+from edge_runtime.supervisor import data_dir, output
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.output import LineWriter
 
@@ -36,6 +38,37 @@ def test_lock_of_a_killed_process_is_free_again(tmp_path):
         holder.wait()
         with DataDirectory(tmp_path).lock():
             pass
+
+
+@pytest.fixture
+def left_over_isolate(tmp_path):
+    with DataDirectory(tmp_path).lock():
+        pass
+    program = (
+        "import fcntl, sys\n"
+        "file = open(sys.argv[1], 'rb'); fcntl.lockf(file, fcntl.LOCK_SH)\n"
+        "print('locked', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(isolates_lock(tmp_path))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as isolate:
+        isolate.stdout.readline()
+        yield isolate
+        isolate.kill()
+
+
+def test_isolates_of_a_killed_server_are_waited_for(left_over_isolate, tmp_path):
+    ending = threading.Timer(0.05, left_over_isolate.kill)
+    ending.start()
+    with DataDirectory(tmp_path).lock():
+        assert left_over_isolate.wait() < 0
+    ending.join()
+
+
+def test_isolates_of_a_killed_server_that_do_not_end_are_named(left_over_isolate, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_dir, "LEFT_OVER_WAIT_S", 0.03)
+    with pytest.raises(StoreError, match="edge-isolate"), DataDirectory(tmp_path).lock():
+        pass
 
 
 def test_directory_that_cannot_be_made_is_named(tmp_path):

@@ -12,6 +12,7 @@ from workflow_world import WORKER, WORKFLOW, CountingRandomness, World, open_wor
 
 from bindings.durable_objects.body import ObjectClass, ObjectFactory
 from bindings.durable_objects.namespace import DurableObjectNamespace
+from bindings.durable_objects.sockets import NamespaceSockets
 from bindings.kv.namespace import KvNamespace
 from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
@@ -20,6 +21,7 @@ from edge_runtime.store.api import Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.store.transaction import EventStore
 from edge_runtime.workers.entrypoints import DurableObject, WorkflowEntrypoint
+from edge_runtime.workers.websocket import SocketFlags
 from edge_runtime.workflows.errors import WorkflowError
 
 RETRY = {"retries": {"limit": 30, "delay": 1000, "backoff": "constant"}}
@@ -61,8 +63,10 @@ def connect(world: World, env: Env) -> None:
         WORKER, WORKFLOW, store=store, clock=world.clock, random=CountingRandomness(), actors=world.host
     )
     env.accounts = DurableObjectNamespace(world.host, CountingRandomness(), WORKER, "Account")
-    of = ObjectClass(Account, None, sqlite=True, delete_all_deletes_alarm=True)
-    world.host.register(WORKER, ActorKind.OBJECT, "Account", ObjectFactory(of, 1000))
+    flags = SocketFlags(auto_reply=True)
+    of = ObjectClass(Account, None, sqlite=True, delete_all_deletes_alarm=True, socket_flags=flags)
+    factory = ObjectFactory(of, 1000, NamespaceSockets(world.host, world.clock))
+    world.host.register(WORKER, ActorKind.OBJECT, "Account", factory)
 
 
 def payment(env: Env, begun: list[str]) -> type[WorkflowEntrypoint]:
