@@ -1,9 +1,8 @@
 """The testing kit for workers: run one in the test's process, look into its workflows, interrupt them everywhere.
 
 `run_worker` runs a worker on a clock that jumps; `introspect_workflow` and `introspect_workflow_instance` mock and
-watch; `crash_everywhere` proves that a workflow survives being interrupted; `replay` runs changed code against what was
-recorded. Importing this makes the modules of worker scripts (`workers`, `js`, ...) known, so that a test can import a
-script.
+watch; `crash_everywhere` proves that a workflow survives being interrupted. Importing this makes the modules of worker
+scripts (`workers`, `js`, ...) known, so that a test can import a script.
 """
 
 from edge_runtime.compat.install import install_modules
@@ -13,7 +12,29 @@ install_modules()
 from edge_runtime.testing.crash_everywhere import CrashDifference, CrashReport, crash_everywhere  # noqa: E402
 from edge_runtime.testing.crash_run import Send  # noqa: E402
 from edge_runtime.testing.interruptions import How, Point  # noqa: E402
+from edge_runtime.testing.introspection import (  # noqa: E402
+    introspect_workflow,
+    introspect_workflow_instance,
+    introspectWorkflow,
+    introspectWorkflowInstance,
+)
 from edge_runtime.testing.scheduling import run  # noqa: E402
 from edge_runtime.testing.witness import Witness  # noqa: E402
+from edge_runtime.testing.worker import WorkerUnderTest, run_worker  # noqa: E402
 
-__all__ = ["CrashDifference", "CrashReport", "How", "Point", "Send", "Witness", "crash_everywhere", "run"]
+__all__ = [
+    "CrashDifference",
+    "CrashReport",
+    "How",
+    "Point",
+    "Send",
+    "Witness",
+    "WorkerUnderTest",
+    "crash_everywhere",
+    "introspectWorkflow",
+    "introspectWorkflowInstance",
+    "introspect_workflow",
+    "introspect_workflow_instance",
+    "run",
+    "run_worker",
+]

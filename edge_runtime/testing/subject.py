@@ -134,7 +134,9 @@ def _of_classes(classes: Sequence[type[Any]], variables: Mapping[str, JsonValue]
         routes=(),
         limits=WorkerLimits(cpu_ms=30_000, subrequests=10_000, blocked_ms=30_000),
     )
-    return Script(config, LoadedScript(None, Exports(workers, objects, workflows), env))
+    return Script(
+        config, LoadedScript(sys.modules.get(classes[0].__module__), Exports(workers, objects, workflows), env)
+    )
 
 
 def binding_name(class_name: str) -> str:
