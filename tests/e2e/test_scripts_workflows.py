@@ -60,7 +60,7 @@ def status_of(client, id):
 def ended(client, id):
     def status():
         found = status_of(client, id)
-        assert set(found) == {"status", "output", "error"}
+        assert set(found) - {"waitingFor"} == {"status", "output", "error"}
         return found["status"] in ("complete", "errored") and found
 
     return eventually(status)
