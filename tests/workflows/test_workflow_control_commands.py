@@ -73,10 +73,7 @@ class Shop:
         """Run the worker until nothing happens any more, or as long as `work` takes."""
 
         async def settle(world: World) -> None:
-            quiet = 0
-            while quiet < 3:
-                await trio.sleep(0.1)
-                quiet = 0 if world.host.active else quiet + 1
+            await trio.sleep(1)
 
         async def main() -> None:
             async with open_store(self.folder / ".edge" / "store") as store:
