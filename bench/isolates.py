@@ -64,9 +64,12 @@ async def isolates_of(folder: Path, zygote: ZygoteHandle) -> AsyncIterator[Isola
 
 
 async def request(isolate: IsolateHandle, head: bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") -> bytes:
-    """Hand a new connection over, send one request and return what came back first."""
+    """Hand a connection over on which a request waits, as the ingress does, and return what came back first."""
     ours, theirs = trio.socket.socketpair()
     with ours, theirs:
-        await isolate.hand_over(theirs.fileno())
         await ours.send(head)
-        return bytes(await ours.recv(65536))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(isolate.hand_over, theirs.fileno())
+            answer = bytes(await ours.recv(65536))
+            nursery.cancel_scope.cancel()  # when the handover is acknowledged does not concern the client
+        return answer
