@@ -38,7 +38,6 @@ class Outcome(StrEnum):
 
     OK = "ok"
     EXCEPTION = "exception"
-    EXCEEDED_CPU = "exceededCpu"
     CANCELED = "canceled"
 
 

@@ -109,7 +109,6 @@ STEP_RETRIES_DEFAULT: Final = 5  # CF
 STEP_RETRY_DELAY_MS: Final = 1_000  # CF: code; documentation says 10 s
 STEP_TIMEOUT_MS: Final = 10 * 60_000  # CF: per attempt
 SLEEP_MAX_MS: Final = 365 * 24 * 3600 * 1000  # CF
-WAIT_FOR_EVENT_MS: Final = 24 * 3600 * 1000  # CF: default timeout
 CREATE_BATCH_MAX: Final = 100  # CF
 DELETE_BATCH_MAX: Final = 100  # CF
 ADDRESSED_ID_MAX: Final = 271  # CF: ids of instances that schedules have created are longer than others
