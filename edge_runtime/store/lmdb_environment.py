@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import lmdb
 
@@ -34,6 +35,8 @@ NODES: Final = b"long_keys"
 
 FORMAT_KEY: Final = keys.encode("format")
 NEXT_ID_KEY: Final = keys.encode("next id")
+
+_Result = TypeVar("_Result")
 
 _FAILED_FILE: Final = "failed"
 _DATA_FILE: Final = "data.mdb"
@@ -74,7 +77,7 @@ def open_environment(path: Path, *, readonly: bool, map_size: int) -> Environmen
     except (lmdb.Error, OSError) as error:
         raise StoreError(_opening_text(path, error)) from error
     try:
-        environment = _open_tables(env, path) if readonly else _make_tables(env, path)
+        environment = as_grown(env, lambda: _open_tables(env, path) if readonly else _make_tables(env, path))
         if environment is None:
             env.close()
             return None
@@ -82,18 +85,32 @@ def open_environment(path: Path, *, readonly: bool, map_size: int) -> Environmen
             _sync_directories(path, *(directory.parent for directory in made))
         if not readonly:
             env.reader_check()
-            _verify_after_crash(environment)
+            as_grown(env, partial(_verify_after_crash, environment))
     except BaseException:
         env.close()
         raise
     return environment
 
 
+def as_grown(env: Any, attempt: Callable[[], _Result]) -> _Result:
+    """Call `attempt`, again while it finds that another process has grown the map, which is adopted then.
+
+    Nothing of this process may be reading: the map moves.
+    """
+    while True:
+        try:
+            return attempt()
+        except lmdb.MapResizedError:
+            env.set_mapsize(0)
+
+
 @contextmanager
 def translated(attempt: str) -> Iterator[None]:
-    """Turn LMDB's errors while reading or opening into ours."""
+    """Turn LMDB's errors while reading or opening into ours, but for a grown map: see `as_grown`."""
     try:
         yield
+    except lmdb.MapResizedError:
+        raise
     except lmdb.Error as error:
         raise_read_error(attempt, error)
 

@@ -24,7 +24,14 @@ from edge_runtime.promise import Promise
 from edge_runtime.store import chunks, long_keys
 from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.store.committer import Committer
-from edge_runtime.store.lmdb_environment import Environment, open_environment, raise_read_error, translated, verify
+from edge_runtime.store.lmdb_environment import (
+    Environment,
+    as_grown,
+    open_environment,
+    raise_read_error,
+    translated,
+    verify,
+)
 from edge_runtime.store.lmdb_writer import LmdbWriter
 from edge_runtime.store.operations import check_key
 
@@ -262,8 +269,7 @@ class LmdbStore:
             raise StoreError(f"{self.path} was grown by another process while a snapshot is open; close that first")
         assert self._environment is not None
         with translated(f"cannot read {self.path}"):
-            self._environment.lmdb.set_mapsize(0)
-            return self._begin(None)
+            return as_grown(self._environment.lmdb, lambda: self._begin(None))
 
     def _end_read(self) -> None:
         self._reading -= 1

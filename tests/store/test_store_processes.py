@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import lmdb
 import pytest
 import trio
 from lmdb.verify import verify as verify_file
 
 from edge_runtime.limits import MAP_SIZE
-from edge_runtime.store import values
+from edge_runtime.store import lmdb_environment, values
 from edge_runtime.store.api import Batch, Snapshot, Table
+from edge_runtime.store.lmdb_environment import Environment
 from edge_runtime.store.lmdb_store import open_store
 
 WRITER = str(Path(__file__).with_name("store_writer.py"))
@@ -131,7 +133,8 @@ async def test_processes_write_and_grow_one_store_while_another_reads_it(tmp_pat
 
     async def follow(name: str, process: subprocess.Popen[bytes]) -> None:
         acks[name], others = await trio.to_thread.run_sync(read_acks, process)
-        assert others == ["done"]
+        assert process.stderr is not None
+        assert others == ["done"], process.stderr.read().decode()
 
     async with open_store(path, readonly=True, map_size=TINY_MAP) as store:
         seen: list[int] = []
@@ -153,6 +156,24 @@ async def test_processes_write_and_grow_one_store_while_another_reads_it(tmp_pat
         assert store.statistics().map_bytes > TINY_MAP
     for name in ("a", "b"):
         assert len(await check(path, name, acks[name])) == 240
+
+
+async def test_a_store_that_grows_while_it_is_opened_is_opened_as_it_has_become(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tables = lmdb_environment._make_tables
+
+    def grow_first(env: lmdb.Environment, path: Path) -> Environment:
+        monkeypatch.setattr(lmdb_environment, "_make_tables", make_tables)
+        with writing(path, "a", tasks=4, pairs=60, map_size=TINY_MAP) as process:
+            assert read_acks(process)[1] == ["done"]
+        return make_tables(env, path)
+
+    monkeypatch.setattr(lmdb_environment, "_make_tables", grow_first)
+    async with open_store(tmp_path, map_size=TINY_MAP) as store:
+        assert store.statistics().map_bytes > TINY_MAP
+        with store.snapshot() as snapshot:
+            assert len(pairs_of(snapshot, "a")) == 240
 
 
 READER = """
