@@ -26,6 +26,7 @@ LEAVES = [
     "edge_runtime.event",
     "edge_runtime.promise",
     "edge_runtime.metering.meter",
+    "edge_runtime.metering.quantities",
     "edge_runtime.config",
     "edge_runtime.routing",
     "edge_runtime.socket_paths",

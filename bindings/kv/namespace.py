@@ -27,6 +27,7 @@ from bindings.kv.writes import Write, check_put, commit_deletes, commit_puts
 from edge_runtime.errors import StoreCorrupt, StoreError
 from edge_runtime.event import current_event, require_event
 from edge_runtime.limits import KV_BULK_GET_BYTES_MAX, KV_LIST_SCAN_MAX, MIB
+from edge_runtime.metering.quantities import BYTES_PERSISTED, KV_DELETES, KV_LISTS, KV_READS, KV_WRITES
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.store import keys
@@ -61,12 +62,12 @@ class KvNamespace:
         """The value of a key, or None; of a list of up to 100 keys a dict of all of them.
 
         `options` is a type or {type, cacheTtl}. Types: "text" (str), "json", "arrayBuffer" (memoryview), "stream"; of
-        several keys the first two only, and at most 25 MiB together. Billed: one storage operation a key.
+        several keys the first two only, and at most 25 MiB together. Billed: one read a key.
         """
         if options is None and not named and type(key) is str and 2 < len(key) < _QUICK_KEY_MAX:
             event = current_event.get()
             if event is not None:
-                event.meter.storage_ops += 1
+                event.meter.quantities[KV_READS] += 1
             try:
                 record = self._store.get(_KV, self._prefix + entries.key_tail(key))
             except UnicodeEncodeError:
@@ -76,13 +77,13 @@ class KvNamespace:
             if record[0] == entries.PLAIN:
                 return Promise.resolved(record[1:].decode("utf-8", "replace"))
             return self._read(self._text, key, record)
-        _count(len(key) if isinstance(key, list) else 1)
+        _count(KV_READS, len(key) if isinstance(key, list) else 1)
         return self._read(self._get, key, options, named)
 
     def getWithMetadata(self, key: Keys, options: str | Mapping[str, Any] | None = None, **named: Any) -> Promise[Any]:
         """As `get`, with {value, metadata, cacheStatus} in place of each value; value and metadata are None for a
         key that is not there."""
-        _count(len(key) if isinstance(key, list) else 1)
+        _count(KV_READS, len(key) if isinstance(key, list) else 1)
         return self._read(self._get_with_metadata, key, options, named)
 
     get_with_metadata = getWithMetadata
@@ -96,18 +97,19 @@ class KvNamespace:
         Durable: when the promise resolves. From within an actor the write takes its place after the actor's earlier
         writes. A stream is read to its end first; if it fails nothing is written.
         """
-        _count(1)
+        _count(KV_WRITES)
         try:
             if isinstance(value, ReadableStream):
                 return self._begin_stream(key, value, options, named)
             write = check_put(key, value, merge_options("put", options, named), self._now_s())
         except (TypeError, KvError) as error:
             return Promise.rejected(error)
+        _count(BYTES_PERSISTED, len(write.key) + len(write.value))
         return commit_puts(self._store, self._id, (write,))
 
     def delete(self, key: str) -> Promise[None]:
         """Delete a key; one that is not there is no error. Durable: when the promise resolves."""
-        _count(1)
+        _count(KV_DELETES)
         try:
             name = check_key("DELETE", key)
         except (TypeError, KvError) as error:
@@ -121,7 +123,7 @@ class KvNamespace:
         Options: prefix, limit (1 to 1000, the default), cursor (of the page before). A page may hold fewer keys than
         its limit, or none, and yet not be the last: `list_complete` tells.
         """
-        _count(1)
+        _count(KV_LISTS)
         return self._read(self._list, options, named)
 
     def _read(self, work: Any, *args: Any) -> Promise[Any]:
@@ -234,6 +236,7 @@ class KvNamespace:
             pieces.append(piece)
 
         await stream.write_to(keep)
+        _count(BYTES_PERSISTED, len(write.key) + size)
         await commit_puts(self._store, self._id, (Write(write.key, b"".join(pieces), write.options),))
 
     def _now_s(self) -> int:
@@ -271,10 +274,10 @@ def scan_page(snapshot: Snapshot, namespace: str, asked: ListOptions, now_ms: in
     return found, None
 
 
-def _count(operations: int) -> None:
+def _count(quantity: str, amount: int = 1) -> None:
     event = current_event.get()
     if event is not None:
-        event.meter.storage_ops += operations
+        event.meter.quantities[quantity] += amount
 
 
 def _with_metadata(pair: tuple[object, bytes | None] | None) -> JsDict:

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.overlay import Layer, Overlay
-from edge_runtime.actors.storage_operations import Options, StorageOperations, option, promised
+from edge_runtime.actors.storage_operations import Options, StorageOperations, count, option, promised
+from edge_runtime.metering.quantities import ROWS_READ, ROWS_WRITTEN
 from edge_runtime.promise import Promise
 from edge_runtime.workers.js_object import JsException
 
@@ -66,7 +67,7 @@ class ActorStorage(StorageOperations):
     @promised
     def deleteAll(self, options: Options = None, **more: Any) -> None:
         """Delete every entry, and the alarm too unless the flag delete_all_preserves_alarm says otherwise."""
-        self._begin("deleteAll")
+        self._begin("deleteAll", ROWS_WRITTEN)
         if self._overlay.in_transaction:
             raise RuntimeError(_NO_DELETE_ALL)
         forget = self._delete_all_deletes_alarm or self._context.due_ms is None
@@ -181,7 +182,7 @@ class Transaction(StorageOperations):
     def rollback(self) -> None:
         """Drop what the transaction wrote; after that it takes no more operations."""
         if not self._rolled_back:
-            self._begin("rollback")
+            self._begin("rollback", ROWS_READ, 0)
             self.finish(commit=False)
             self._rolled_back = True
 
@@ -196,7 +197,7 @@ class Transaction(StorageOperations):
         if layer is not None:
             self._overlay.end(layer, commit=commit)
 
-    def _begin(self, operation: str) -> None:
+    def _begin(self, operation: str, counted: str, rows: int = 1) -> None:
         if self._rolled_back:
             raise RuntimeError(f"Cannot {operation}() on rolled back transaction")
         if self._layer is None:
@@ -204,7 +205,7 @@ class Transaction(StorageOperations):
                 f"Cannot call {operation}() on transaction that has already committed: did you move `txn` outside of "
                 "the closure?"
             )
-        super()._begin(operation)
+        super()._begin(operation, counted, rows)
 
     def _require_alarm_handler(self) -> None:
         self._storage._require_alarm_handler()
@@ -223,21 +224,23 @@ class SyncKv:
         self._lists = 0
 
     def get(self, key: str) -> Any:
-        self._storage._begin("get")
+        self._storage._begin("get", ROWS_READ)
         return self._storage.read(key)
 
     def put(self, key: str, value: Any) -> None:
-        self._storage._begin("put")
+        self._storage._begin("put", ROWS_WRITTEN)
         self._storage.write(key, value)
 
     def delete(self, key: str) -> bool:
-        self._storage._begin("delete")
+        self._storage._begin("delete", ROWS_WRITTEN)
         return self._storage.remove(key)
 
     def list(self, options: Mapping[str, Any] | None = None, **more: Any) -> Iterator[list[Any]]:
         """[key, value] pairs as they are now, whatever is written while iterating. The next call ends this one."""
-        self._storage._begin("list")
+        self._storage._begin("list", ROWS_READ)
         pairs = [[key, value] for key, value in self._storage.entries({**(options or {}), **more})]
+        if len(pairs) > 1:
+            count(ROWS_READ, len(pairs) - 1)
         self._lists += 1
         return self._iterate(pairs, self._lists)
 

@@ -19,6 +19,7 @@ from edge_runtime.limits import (
     OBJECT_VALUE_MAX,
     STORE_KEY_MAX,
 )
+from edge_runtime.metering.quantities import BYTES_PERSISTED, ROWS_READ, ROWS_WRITTEN
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.store import values
@@ -62,8 +63,11 @@ class StorageOperations(ABC):
     def get(self, key: object, options: Options = None, **more: Any) -> Promise[Any]:
         """One value, None if the key is absent; for a list of keys a dict of those found, in key order."""
         try:
-            self._begin("get")
-            return Promise.resolved(self.read(key) if isinstance(key, str) else self._read_many(key))
+            if isinstance(key, str):
+                self._begin("get", ROWS_READ)
+                return Promise.resolved(self.read(key))
+            self._begin("get", ROWS_READ, _size(key))
+            return Promise.resolved(self._read_many(key))
         except Exception as error:
             return Promise.rejected(error)
 
@@ -81,7 +85,7 @@ class StorageOperations(ABC):
 
         Values are copied at the call. With `allowUnconfirmed` replies do not wait for the write.
         """
-        self._begin("put")
+        self._begin("put", ROWS_WRITTEN, _size(key))
         if isinstance(key, str):
             if value is UNDEFINED:
                 raise TypeError("put() called with undefined value.")
@@ -100,7 +104,7 @@ class StorageOperations(ABC):
     @promised
     def delete(self, key: object, options: Options = None, **more: Any) -> bool | int:
         """Whether the key existed; for a list of keys how many did."""
-        self._begin("delete")
+        self._begin("delete", ROWS_WRITTEN, _size(key))
         confirmed = not option(options, more, "allowUnconfirmed")
         if isinstance(key, str):
             return self.remove(self._key(key), confirmed=confirmed)
@@ -112,20 +116,23 @@ class StorageOperations(ABC):
 
         Options: start (inclusive), startAfter (exclusive), end (exclusive), prefix, reverse, limit.
         """
-        self._begin("list")
-        return JsDict(self.entries({**(options or {}), **more}))
+        self._begin("list", ROWS_READ)
+        found = JsDict(self.entries({**(options or {}), **more}))
+        if len(found) > 1:
+            count(ROWS_READ, len(found) - 1)
+        return found
 
     @promised
     def getAlarm(self, options: Options = None, **more: Any) -> int | None:
         """When the alarm fires, in milliseconds; None without one, and while its handler runs."""
-        self._begin("getAlarm")
+        self._begin("getAlarm", ROWS_READ)
         return self._alarm()
 
     @promised
     def setAlarm(self, scheduled: object, options: Options = None, **more: Any) -> None:
         """Set the object's one alarm, replacing another. Milliseconds since the epoch or a datetime (naive: local
         time); a past time means now."""
-        self._begin("setAlarm")
+        self._begin("setAlarm", ROWS_WRITTEN)
         due_ms = _milliseconds(scheduled)
         if due_ms <= 0:
             raise TypeError("setAlarm() cannot be called with an alarm time <= 0")
@@ -136,7 +143,7 @@ class StorageOperations(ABC):
     @promised
     def deleteAlarm(self, options: Options = None, **more: Any) -> None:
         """Remove the alarm; inside its handler: do not retry it."""
-        self._begin("deleteAlarm")
+        self._begin("deleteAlarm", ROWS_WRITTEN)
         self._overlay.write_alarm(None, confirmed=not option(options, more, "allowUnconfirmed"))
 
     get_alarm, set_alarm, delete_alarm = getAlarm, setAlarm, deleteAlarm
@@ -147,12 +154,13 @@ class StorageOperations(ABC):
     @abstractmethod
     def _alarm(self) -> int | None: ...
 
-    def _begin(self, operation: str) -> None:
+    def _begin(self, operation: str, counted: str, rows: int = 1) -> None:
+        """Refuse an operation or count it: its rows read or written, or those beyond the first if more come up."""
         if (refusal := self._overlay.refusal) is not None:
             raise refusal.again()
         event = current_event.get()
         if event is not None:
-            event.meter.storage_ops += 1
+            event.meter.quantities[counted] += rows
 
     def read(self, key: str) -> Any:
         overlay = self._overlay
@@ -232,7 +240,20 @@ class StorageOperations(ABC):
             size, allowed = size + len(key), OBJECT_VALUE_MAX
         if size > allowed:
             raise ValueError(f"Values cannot be larger than {allowed} bytes. A value of size {size} was provided.")
+        count(BYTES_PERSISTED, len(key) + len(data))
         return data
+
+
+def count(quantity: str, amount: int) -> None:
+    """Count something of an operation that has begun, on the event that it belongs to."""
+    event = current_event.get()
+    if event is not None:
+        event.meter.quantities[quantity] += amount
+
+
+def _size(keys: object) -> int:
+    """Of how many keys an argument speaks, if it is one at all."""
+    return max(1, len(keys)) if isinstance(keys, (list, tuple, Mapping)) else 1
 
 
 def option(options: Options, more: Mapping[str, Any], name: str) -> bool:

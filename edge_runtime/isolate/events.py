@@ -9,7 +9,8 @@ import trio
 from edge_runtime.control import Log, LogLine
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.websocket_events import WorkerSockets
-from edge_runtime.metering.ledger import Ledger
+from edge_runtime.metering.ledger import Ledger, Product
+from edge_runtime.metering.quantities import SUBREQUESTS
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
@@ -90,14 +91,17 @@ class IsolateEvents:
         self.open -= 1
         if not self.open:
             self._none_open.set()
+        quantities = meter.quantities
+        if meter.subrequests:
+            quantities[SUBREQUESTS] = meter.subrequests
         self._ledger.charge(
             event.kind,
             event.name,
-            meter.cpu_us,
-            round(wall_ms),
+            meter.cpu_ns,
+            wall_ms,
             outcome,
-            subrequests=meter.subrequests,
-            storage_ops=meter.storage_ops,
+            quantities,
+            product=Product.WORKER if event.actor is None else event.actor.address.kind,
         )
         if len(self._lines) >= _LINES_HELD_MAX:
             self._dropped += 1

@@ -3,15 +3,16 @@
 Each event is charged in memory; about once a second what has gathered is added to Table.LEDGER, in the group commits
 that happen anyway. So a killed process loses the charges of its last second, and never counts one twice.
 
-A row's key is (worker, hour, version, kind, name), the hour as milliseconds since the Unix epoch, and its value the
-counters `events`, `cpu_us`, `wall_us`, `subrequests`, `storage_ops` and, for outcomes other than "ok",
-`outcome:<outcome>`.
+A row's key is (worker, hour, version, product, kind, name), the hour as milliseconds since the Unix epoch, and its
+value the counters `events`, `cpu_ns`, `wall_us`, those of `metering.quantities` and, for outcomes other than "ok",
+`outcome:<outcome>`. What is zero is not stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from edge_runtime.errors import StoreCorrupt
@@ -22,30 +23,81 @@ from edge_runtime.store.api import Batch, Snapshot, Store, Table
 from edge_runtime.store.operations import decode_counters
 
 HOUR_MS: Final = 3_600_000
+NO_QUANTITIES: Final[Mapping[str, int]] = {}
 _OUTCOME: Final = "outcome:"
+_OWN: Final = frozenset(("events", "cpu_ns", "wall_us"))
+"""Counters of a row that are fields of `UsageRow`."""
 
-_Charge = tuple[str, str, str]
-"""Kind, name, outcome."""
+_Charge = tuple[str, str, str, str]
+"""Product, kind, name, outcome."""
+
+
+class Product(StrEnum):
+    """What of a worker an event ran in. Values are stored."""
+
+    WORKER = "worker"
+    """A handler or entrypoint: fetch, scheduled, calls from other workers, messages of sockets it accepted itself."""
+    OBJECT = "object"
+    WORKFLOW = "workflow"
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
     """What one handler used in one hour, or in all the hours that a sum was made of (`hour_ms` is the first then).
 
-    `errors` counts the events by outcome that were not "ok". In sums, fields that differ are "".
+    `kind` is the event's (`event.EventKind`), `name` the handler as the log shows it: `Default.fetch`,
+    `Counter.increment`, `order-flow` (the run of a workflow), `order-flow/charge` (a step). `quantities` are those of
+    `metering.quantities` that are not zero; `errors` counts the events by outcome that were not "ok". In sums, fields
+    that differ are "".
     """
 
     worker: str
     version: str
+    product: str
     kind: str
     name: str
     hour_ms: int
     events: int
     cpu_us: int
     wall_ms: float
-    subrequests: int
-    storage_ops: int
+    quantities: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> str:
+        """The class of an object, the name of a workflow; "" for what is the worker's own."""
+        match self.product:
+            case Product.OBJECT:
+                return self.name.partition(".")[0]
+            case Product.WORKFLOW:
+                return self.name.partition("/")[0]
+            case _:
+                return ""
+
+
+class _Totals:
+    __slots__ = ("cpu_ns", "events", "quantities", "wall_us")
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.cpu_ns = 0
+        self.wall_us = 0
+        self.quantities: dict[str, int] = {}
+
+    def add(self, events: int, cpu_ns: int, wall_us: int, quantities: Mapping[str, int]) -> None:
+        self.events += events
+        self.cpu_ns += cpu_ns
+        self.wall_us += wall_us
+        if quantities:
+            mine = self.quantities
+            for name, amount in quantities.items():
+                mine[name] = mine.get(name, 0) + amount
+
+    def counters(self, outcome: str) -> dict[str, int]:
+        counters = {"events": self.events, "cpu_ns": self.cpu_ns, "wall_us": self.wall_us, **self.quantities}
+        if outcome != "ok":
+            counters[_OUTCOME + outcome] = self.events
+        return {name: amount for name, amount in counters.items() if amount}
 
 
 class Ledger:
@@ -56,7 +108,7 @@ class Ledger:
         self._clock = clock
         self._worker = worker
         self._version = version
-        self._pending: dict[_Charge, list[int]] = {}
+        self._pending: dict[_Charge, _Totals] = {}
 
     @property
     def pending(self) -> bool:
@@ -67,21 +119,22 @@ class Ledger:
         self,
         kind: str,
         name: str,
-        cpu_us: int,
+        cpu_ns: int,
         wall_ms: float,
         outcome: str,
-        subrequests: int = 0,
-        storage_ops: int = 0,
+        quantities: Mapping[str, int] = NO_QUANTITIES,
+        *,
+        product: str = Product.WORKER,
+        events: int = 1,
     ) -> None:
-        """Charge one event that has ended; to the hour in which `flush` is called next."""
-        totals = self._pending.get((kind, name, outcome))
+        """Charge one event that has ended; to the hour in which `flush` is called next.
+
+        With `events=0` the charge belongs to an event that was or will be counted by another call.
+        """
+        totals = self._pending.get((product, kind, name, outcome))
         if totals is None:
-            totals = self._pending[kind, name, outcome] = [0, 0, 0, 0, 0]
-        totals[0] += 1
-        totals[1] += cpu_us
-        totals[2] += int(wall_ms * 1000)
-        totals[3] += subrequests
-        totals[4] += storage_ops
+            totals = self._pending[product, kind, name, outcome] = _Totals()
+        totals.add(events, cpu_ns, int(wall_ms * 1000), quantities)
 
     def flush(self) -> Promise[None]:
         """Queue what is pending for the next group commit; resolves when all charges so far are durable.
@@ -92,30 +145,26 @@ class Ledger:
         pending, self._pending = self._pending, {}
         hour_ms = self._clock.now_ms() // HOUR_MS * HOUR_MS
         batch = Batch()
-        for (kind, name, outcome), (events, cpu_us, wall_us, subrequests, storage_ops) in pending.items():
-            counters = {"events": events, "cpu_us": cpu_us, "wall_us": wall_us}
-            if subrequests:
-                counters["subrequests"] = subrequests
-            if storage_ops:
-                counters["storage_ops"] = storage_ops
-            if outcome != "ok":
-                counters[_OUTCOME + outcome] = events
-            key = keys.encode(self._worker, hour_ms, self._version, kind, _storable(name))
-            batch.add_counters(Table.LEDGER, key, counters)
+        for (product, kind, name, outcome), totals in pending.items():
+            key = keys.encode(self._worker, hour_ms, self._version, product, kind, _storable(name))
+            batch.add_counters(Table.LEDGER, key, totals.counters(outcome))
         written = self._store.commit(batch)
         written.add_done_callback(lambda promise: self._restore(pending) if promise.error else None)
         return written
 
-    def _restore(self, unwritten: dict[_Charge, list[int]]) -> None:
+    def _restore(self, unwritten: dict[_Charge, _Totals]) -> None:
         for charge, totals in unwritten.items():
             later = self._pending.get(charge)
-            self._pending[charge] = totals if later is None else [a + b for a, b in zip(totals, later, strict=True)]
+            if later is not None:
+                totals.add(later.events, later.cpu_ns, later.wall_us, later.quantities)
+            self._pending[charge] = totals
 
 
 def read_usage(
     snapshot: Snapshot, *, worker: str | None = None, from_ms: int | None = None, to_ms: int | None = None
 ) -> list[UsageRow]:
-    """Rows of the hours that begin at or after `from_ms` and before `to_ms`, by worker, hour, version, kind, name."""
+    """Rows of the hours that begin at or after `from_ms` and before `to_ms`, by worker, hour, version, product, kind
+    and name."""
     rows = []
     for key, value in snapshot.scan(Table.LEDGER, *_range(worker, from_ms, to_ms)):
         row = _decode(key, value)
@@ -125,11 +174,11 @@ def read_usage(
 
 
 def sum_by_handler(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """One row for each worker, kind and name, over all hours and versions; ordered by these."""
-    groups: dict[tuple[str, str, str], list[UsageRow]] = {}
+    """One row for each worker, product, kind and name, over all hours and versions; ordered by these."""
+    groups: dict[tuple[str, str, str, str], list[UsageRow]] = {}
     for row in rows:
-        groups.setdefault((row.worker, row.kind, row.name), []).append(row)
-    return [_sum(worker, kind, name, group) for (worker, kind, name), group in sorted(groups.items())]
+        groups.setdefault((row.worker, row.product, row.kind, row.name), []).append(row)
+    return [sum_rows(group) for _, group in sorted(groups.items())]
 
 
 def sum_by_worker(rows: Iterable[UsageRow]) -> list[UsageRow]:
@@ -137,28 +186,35 @@ def sum_by_worker(rows: Iterable[UsageRow]) -> list[UsageRow]:
     groups: dict[str, list[UsageRow]] = {}
     for row in rows:
         groups.setdefault(row.worker, []).append(row)
-    return [_sum(worker, "", "", group) for worker, group in sorted(groups.items())]
+    return [sum_rows(group) for _, group in sorted(groups.items())]
 
 
-def _sum(worker: str, kind: str, name: str, rows: list[UsageRow]) -> UsageRow:
+def sum_rows(rows: list[UsageRow]) -> UsageRow:
+    """One row over all of them, of which there must be one at least."""
+    quantities: dict[str, int] = {}
     errors: dict[str, int] = {}
     for row in rows:
-        for outcome, count in row.errors.items():
-            errors[outcome] = errors.get(outcome, 0) + count
-    versions = {row.version for row in rows}
+        for into, amounts in ((quantities, row.quantities), (errors, row.errors)):
+            for name, amount in amounts.items():
+                into[name] = into.get(name, 0) + amount
     return UsageRow(
-        worker=worker,
-        version=versions.pop() if len(versions) == 1 else "",
-        kind=kind,
-        name=name,
+        worker=_same(row.worker for row in rows),
+        version=_same(row.version for row in rows),
+        product=_same(row.product for row in rows),
+        kind=_same(row.kind for row in rows),
+        name=_same(row.name for row in rows),
         hour_ms=min(row.hour_ms for row in rows),
         events=sum(row.events for row in rows),
         cpu_us=sum(row.cpu_us for row in rows),
         wall_ms=sum(row.wall_ms for row in rows),
-        subrequests=sum(row.subrequests for row in rows),
-        storage_ops=sum(row.storage_ops for row in rows),
+        quantities=quantities,
         errors=errors,
     )
+
+
+def _same(values: Iterable[str]) -> str:
+    different = set(values)
+    return different.pop() if len(different) == 1 else ""
 
 
 def _range(worker: str | None, from_ms: int | None, to_ms: int | None) -> tuple[bytes, bytes]:
@@ -175,7 +231,7 @@ def _range(worker: str | None, from_ms: int | None, to_ms: int | None) -> tuple[
 def _decode(key: bytes, value: bytes) -> UsageRow:
     parts = keys.decode(key)
     match parts:
-        case (str(worker), int(hour_ms), str(version), str(kind), str(name)):
+        case (str(worker), int(hour_ms), str(version), str(product), str(kind), str(name)):
             pass
         case _:
             raise StoreCorrupt(f"a ledger row has the key {parts!r}")
@@ -183,14 +239,16 @@ def _decode(key: bytes, value: bytes) -> UsageRow:
     return UsageRow(
         worker=worker,
         version=version,
+        product=product,
         kind=kind,
         name=name,
         hour_ms=hour_ms,
         events=counters.get("events", 0),
-        cpu_us=counters.get("cpu_us", 0),
+        cpu_us=counters.get("cpu_ns", 0) // 1000,
         wall_ms=counters.get("wall_us", 0) / 1000,
-        subrequests=counters.get("subrequests", 0),
-        storage_ops=counters.get("storage_ops", 0),
+        quantities={
+            name: count for name, count in counters.items() if name not in _OWN and not name.startswith(_OUTCOME)
+        },
         errors={name[len(_OUTCOME) :]: count for name, count in counters.items() if name.startswith(_OUTCOME)},
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from time import monotonic_ns, thread_time_ns
 from typing import Any, TypeVar
@@ -22,13 +23,14 @@ T = TypeVar("T")
 class Meter:
     """What one event used. Times are nanoseconds here and microseconds wherever they leave this package."""
 
-    __slots__ = ("cpu_ns", "started_ns", "storage_ops", "subrequests")
+    __slots__ = ("cpu_ns", "quantities", "started_ns", "subrequests")
 
     def __init__(self) -> None:
         self.cpu_ns = 0
         self.started_ns = monotonic_ns()
         self.subrequests = 0
-        self.storage_ops = 0
+        self.quantities: defaultdict[str, int] = defaultdict(int)
+        """By the names of `metering.quantities`; subrequests are counted apart, because they are limited."""
 
     @property
     def cpu_us(self) -> int:

@@ -32,6 +32,7 @@ from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workflows import inbox, instances, journal, payloads
 from edge_runtime.workflows.attempts import Attempts, Call
+from edge_runtime.workflows.durable_operations import count_end, count_entry
 from edge_runtime.workflows.effects import (
     Append,
     AskDelay,
@@ -252,6 +253,7 @@ class Driver:
                     if self._transactional and isinstance(entry, StepSucceeded | StepFailed):
                         self._end_transaction(batch, entry, writes)
                     entries.append(entry)
+                    count_entry(self._event.meter.quantities, entry)
                     may_wait = may_wait and journal.may_wait(entry)
                 case Consume(inbox_key):
                     batch.delete(Table.INBOX, inbox_key)
@@ -259,6 +261,7 @@ class Driver:
                     self._context.set_timer(batch, due_ms)
                 case Finish():
                     finish = effect
+                    count_end(self._event.meter.quantities, finish.output, finish.error)
                 case Fault(difference):
                     fault = difference
                 case Suspend():

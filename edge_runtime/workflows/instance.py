@@ -29,6 +29,7 @@ from edge_runtime.workers.exports import relaxed_call_args
 from edge_runtime.workflows import inbox, instances, journal, payloads
 from edge_runtime.workflows.branches import Branch, current_branch, observe_tasks
 from edge_runtime.workflows.driver import Driver, Ended, finished_record, retained_until_ms
+from edge_runtime.workflows.durable_operations import count_start
 from edge_runtime.workflows.effects import EventArrived, Finish, RunRaised, RunReturned, Woken
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import DRIFT, fatal, record_of
@@ -247,6 +248,8 @@ class WorkflowInstance:
             driver.take(command)
         if not driver.closed and not engine.paused and due and self._take_slot(resuming=record.started_ms is not None):
             engine.live = True
+            if record.started_ms is None:
+                count_start(event.meter.quantities, _created(entries))
             self._begin_run(event, driver, _created(entries))
             return True
         driver.close()

@@ -326,7 +326,13 @@ async def test_operations_are_counted_on_the_event(kv):
         await kv.getWithMetadata("k")
         await kv.list()
         await kv.delete("k")
-        assert event.meter.storage_ops == 9
+        assert event.meter.quantities == {
+            "kv_reads": 6,
+            "kv_writes": 1,
+            "kv_deletes": 1,
+            "kv_lists": 1,
+            "bytes_persisted": 2,
+        }
 
 
 def test_binding_is_truthy_but_no_container(clock):

@@ -33,15 +33,27 @@ def usage(store: MemoryStore, **filters: object) -> list[UsageRow]:
 async def test_charges_add_up_over_flushes_and_outcomes() -> None:
     async with open_memory_store() as store:
         ledger = Ledger(store, SetClock(NOON + 5), "shop", "v1")
-        ledger.charge("fetch", "Default.fetch", 100, 1.5, "ok", subrequests=2)
-        ledger.charge("fetch", "Default.fetch", 50, 2.25, "exception", storage_ops=3)
+        ledger.charge("fetch", "Default.fetch", 100_600, 1.5, "ok", {"subrequests": 2})
+        ledger.charge("fetch", "Default.fetch", 50_600, 2.25, "exception", {"kv_reads": 3})
         assert ledger.pending
         await ledger.flush()
         assert not ledger.pending
-        ledger.charge("fetch", "Default.fetch", 1, 0.25, "ok")
+        ledger.charge("fetch", "Default.fetch", 900, 0.25, "ok", {"kv_reads": 1})
         await ledger.flush()
         assert usage(store) == [
-            UsageRow("shop", "v1", "fetch", "Default.fetch", NOON, 3, 151, 4.0, 2, 3, {"exception": 1}),
+            UsageRow(
+                "shop",
+                "v1",
+                "worker",
+                "fetch",
+                "Default.fetch",
+                NOON,
+                3,
+                152,
+                4.0,
+                {"subrequests": 2, "kv_reads": 4},
+                {"exception": 1},
+            ),
         ]
 
 
@@ -49,7 +61,7 @@ async def test_two_isolates_of_a_worker_share_its_rows() -> None:
     async with open_memory_store() as store:
         for _ in range(2):
             ledger = Ledger(store, SetClock(NOON), "shop", "v1")
-            ledger.charge("fetch", "f", 10, 1, "ok")
+            ledger.charge("fetch", "f", 10_000, 1, "ok")
             await ledger.flush()
         (row,) = usage(store)
         assert (row.events, row.cpu_us) == (2, 20)
@@ -78,24 +90,26 @@ async def test_sums_go_over_hours_and_versions() -> None:
     async with open_memory_store() as store:
         for hour, version in enumerate(("v1", "v2")):
             ledger = Ledger(store, SetClock(NOON + hour * HOUR_MS), "shop", version)
-            ledger.charge("fetch", "f", 10, 1, "exceededCpu")
-            ledger.charge("alarm", "Counter.alarm", 5, 2, "ok", storage_ops=1)
+            ledger.charge("fetch", "f", 10_000, 1, "exceededCpu")
+            ledger.charge("alarm", "Counter.alarm", 5_000, 2, "ok", {"rows_read": 1}, product="object")
             await ledger.flush()
         rows = usage(store)
         assert sum_by_handler(rows) == [
-            UsageRow("shop", "", "alarm", "Counter.alarm", NOON, 2, 10, 4.0, 0, 2, {}),
-            UsageRow("shop", "", "fetch", "f", NOON, 2, 20, 2.0, 0, 0, {"exceededCpu": 2}),
+            UsageRow("shop", "", "object", "alarm", "Counter.alarm", NOON, 2, 10, 4.0, {"rows_read": 2}, {}),
+            UsageRow("shop", "", "worker", "fetch", "f", NOON, 2, 20, 2.0, {}, {"exceededCpu": 2}),
         ]
-        assert sum_by_worker(rows) == [UsageRow("shop", "", "", "", NOON, 4, 30, 6.0, 0, 2, {"exceededCpu": 2})]
+        assert sum_by_worker(rows) == [
+            UsageRow("shop", "", "", "", "", NOON, 4, 30, 6.0, {"rows_read": 2}, {"exceededCpu": 2})
+        ]
         assert sum_by_handler([]) == sum_by_worker([]) == []
 
 
 async def test_a_refused_flush_keeps_its_charges() -> None:
     store = MemoryStore()
     ledger = Ledger(FailingStore(store, 1), SetClock(NOON), "shop", "v1")
-    ledger.charge("fetch", "f", 10, 1, "ok")
+    ledger.charge("fetch", "f", 10_000, 1, "ok")
     refused = ledger.flush()
-    ledger.charge("fetch", "f", 5, 1, "ok")
+    ledger.charge("fetch", "f", 5_000, 1, "ok")
     with pytest.raises(StoreFailed):
         await refused
     assert ledger.pending
