@@ -10,13 +10,13 @@ from bindings.durable_objects.messages import FetchCall, RpcCall
 from edge_runtime.actors.api import ActorAddress, ActorHost
 from edge_runtime.actors.ids import DurableObjectId
 from edge_runtime.errors import ActorBroken, ConnectionLost
-from edge_runtime.event import require_event
+from edge_runtime.event import EventContext, require_event
 from edge_runtime.promise import Promise
 from edge_runtime.workers.conversion import to_wire_args
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
-from edge_runtime.workers.rpc import GatedSends, Target, count_subrequest
+from edge_runtime.workers.rpc import GatedSends, Target, count_subrequest, received
 
 RESERVED: Final = frozenset(
     {"alarm", "connect", "constructor", "dup", "webSocketClose", "webSocketError", "webSocketMessage"}
@@ -70,7 +70,10 @@ class DurableObjectStub(GatedSends):
         if method in RESERVED:
             return Promise.rejected(_reserved(method))
         try:
-            call = RpcCall(method, to_wire_args(args, options), require_event(f"stub.{method}()"))
+            event = require_event(f"stub.{method}()")
+            # A reply that is stored and given again is in plain form.
+            caller = event if event.transaction is None else None
+            call = RpcCall(method, to_wire_args(args, options), caller)
         except (TypeError, ValueError, JsException) as error:
             return Promise.rejected(error)
         return self._send(f"stub.{method}()", call)
@@ -81,16 +84,28 @@ class DurableObjectStub(GatedSends):
             return Promise.rejected(self._broken.again())
         if refusal := count_subrequest(event):
             return Promise.rejected(refusal)
-        identity = None
         if event.transaction is not None:
-            if not isinstance(message, RpcCall):
-                return Promise.rejected(
-                    TypeError(f"{what} cannot be part of a transaction; call a method of the object")
-                )
-            identity = event.transaction.call(self._address.namespace, self._address.id, message.method)
+            return self._send_once(what, message, event)
         if event.actor is None or (not self._held and event.actor.durable):
-            return self._deliver(message, identity)
-        return self._send_out(event, lambda: self._deliver(message, identity))
+            return self._deliver(message, None)
+        return self._send_out(event, lambda: self._deliver(message, None))
+
+    def _send_once(self, what: str, message: object, event: EventContext) -> Promise[Any]:
+        """A call that belongs to a transaction: the object answers it once."""
+        if not isinstance(message, RpcCall):
+            return Promise.rejected(TypeError(f"{what} cannot be part of a transaction; call a method of the object"))
+        address = self._address
+        identity = event.transaction.call(address.worker, address.namespace, address.id, message.method)
+        promise: Promise[Any] = Promise()
+
+        def replied(reply: Promise[Any]) -> None:
+            if reply.error is not None:
+                promise.reject(reply.error)
+            else:
+                promise.resolve(received(event, reply.result()))
+
+        self._send_out(event, lambda: self._deliver(message, identity)).add_done_callback(replied)
+        return promise
 
     def _deliver(self, message: object, identity: bytes | None) -> Promise[Any]:
         if self._broken is not None:

@@ -11,6 +11,7 @@ from edge_runtime.event import require_event
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Randomness
 from edge_runtime.store.api import Batch, Store
+from edge_runtime.store.transaction import tell_when_durable
 from edge_runtime.workflows import control, instances, payloads
 from edge_runtime.workflows.errors import WorkflowError
 from edge_runtime.workflows.inbox import Command
@@ -52,7 +53,7 @@ class WorkflowAccess:
 
         def committed(commit: Promise[None]) -> None:
             if commit.error is None:
-                self._actors.timers_changed(self.worker)
+                tell_when_durable(lambda: self._actors.timers_changed(self.worker))
                 promise.resolve(value())
             else:
                 promise.reject(conflict() if isinstance(commit.error, Conflict) else commit.error)
@@ -71,13 +72,14 @@ class WorkflowAccess:
         if not batch:
             promise.resolve(None)
             return promise
+        transactional = require_event("a workflow binding").transaction is not None
 
         def committed(commit: Promise[None]) -> None:
             if commit.error is not None:
                 promise.reject(commit.error)
                 return
-            self._actors.timers_changed(self.worker)
-            if not self._actors.owns(address):
+            tell_when_durable(lambda: self._actors.timers_changed(self.worker))
+            if transactional or not self._actors.owns(address):
                 promise.resolve(None)
                 return
             # The command is durable, so it will be taken, whatever becomes of this delivery.

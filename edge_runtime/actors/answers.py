@@ -13,7 +13,6 @@ from edge_runtime.actors.turns import Turn
 from edge_runtime.promise import Promise
 from edge_runtime.store import values
 from edge_runtime.store.api import Store, Table
-from edge_runtime.workers.conversion import from_wire
 
 
 class Writes(Protocol):
@@ -41,12 +40,12 @@ class Answers:
         """Also those whose reply is not durable yet."""
 
     async def once(self, identity: bytes, body: Receiver, message: object) -> object:
-        """The reply of `body.receive(message)`, now or at an earlier time."""
+        """The reply of `body.receive(message)`, which is in plain form, now or at an earlier time."""
         if (running := self._running.get(identity)) is not None:
             return await running
         stored = self._writes.store.get(Table.ANSWERS, identity)
         if stored is not None:
-            return from_wire(values.decode(stored))
+            return values.decode(stored)
         reply = self._running[identity] = Promise[object]()
         self._writes.join_turns()
         try:

@@ -172,7 +172,9 @@ class BodyFactory(Protocol):
 class Elsewhere(Protocol):
     """The way to actors that live in other isolates. The implementation is `isolate.peers.Peers`."""
 
-    def forward(self, address: ActorAddress, message: object, name: str | None) -> Promise[object]:
+    def forward(
+        self, address: ActorAddress, message: object, name: str | None, identity: bytes | None
+    ) -> Promise[object]:
         """As `ActorHost.deliver`; held as long as nobody owns the actor, and taken back if it comes here."""
 
     def timers_written(self, worker: str) -> None:
@@ -190,10 +192,10 @@ class ActorHost(Protocol):
     ) -> Promise[object]:
         """Send a message; activates the actor if it is not in memory.
 
-        `identity` (a key of Table.ANSWERS) is that of a call which may be repeated, after a crash too: the reply is
-        stored together with what the body writes for it, and a repetition gets that reply. Whoever repeats the call
-        no more deletes the record. A body that waits for its own writes to be durable before it returns has them
-        committed without the reply.
+        `identity` (a key of Table.ANSWERS) is that of a call which may be repeated, after a crash too: the reply, in
+        plain form, is stored together with what the body writes for it, and a repetition gets that reply. Whoever
+        repeats the call no more deletes the record. A body that waits for its own writes to be durable before it
+        returns has them committed without the reply.
 
         Messages sent to one address by one caller are delivered in the order of these calls. The reply is held by the
         actor's output gate. Rejects with the body's error, with ActorBroken if the actor was reset, with UsageError if

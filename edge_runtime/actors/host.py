@@ -123,14 +123,7 @@ class LocalActorHost:
         activation = self._activations.get(address)
         if activation is None:
             if self._elsewhere is not None and (address.worker != self._worker or not self.owns(address)):
-                if identity is not None:
-                    return Promise.rejected(
-                        UsageError(
-                            f"a call inside a transaction went to {address.namespace} {address.id}, which lives in "
-                            "another isolate; allowed: objects of this worker, with instances = 1"
-                        )
-                    )
-                return self._elsewhere.forward(address, message, name)
+                return self._elsewhere.forward(address, message, name, identity)
             if (address.worker, address.kind, address.namespace) not in self._factories:
                 return Promise.rejected(
                     UsageError(f"worker {address.worker} has no {address.kind} namespace {address.namespace!r}")
@@ -243,7 +236,8 @@ class LocalActorHost:
                 # The new owner fires it.
                 delivery.fail(ActorBroken(CODE_UPDATED))
             else:
-                elsewhere.forward(ended.address, delivery.message, ended.name).add_done_callback(delivery.settle_as)
+                sent = elsewhere.forward(ended.address, delivery.message, ended.name, delivery.identity)
+                sent.add_done_callback(delivery.settle_as)
 
     # Timers
 

@@ -89,6 +89,8 @@ class Addressed(msgspec.Struct, frozen=True, array_like=True):
 class CallMethod(Addressed, tag="call_method", frozen=True, kw_only=True, array_like=True):
     method: str
     args: Packed
+    identity: bytes | None = None
+    """Of a call that may be repeated and is answered once."""
 
 
 class CallFetch(Addressed, tag="call_fetch", frozen=True, kw_only=True, array_like=True):

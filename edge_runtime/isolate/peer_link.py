@@ -78,7 +78,9 @@ class MovedAway(Exception):
 class Receiver(Protocol):
     """Where calls from other isolates go."""
 
-    def received(self, address: ActorAddress, message: object, name: str | None, view: int) -> Promise[object]:
+    def received(
+        self, address: ActorAddress, message: object, name: str | None, view: int, identity: bytes | None
+    ) -> Promise[object]:
         """Deliver a call that was sent here by view `view`. Rejects with MovedAway if it will not begin here."""
 
 
@@ -166,14 +168,18 @@ class PeerLink:
 
     # Calls that this isolate makes
 
-    def call(self, address: ActorAddress, message: object, name: str | None, view: int) -> Promise[Any]:
+    def call(
+        self, address: ActorAddress, message: object, name: str | None, view: int, identity: bytes | None = None
+    ) -> Promise[Any]:
         """Send a message to an actor there. The reply is in plain form.
 
         Rejects with MovedAway if it was not begun, with ConnectionLost if nobody knows, else with the actor's error.
         """
         head = (view, address.worker, address.kind, address.namespace, address.id, name)
         if isinstance(message, RpcCall):
-            return self._ask(lambda n: CallMethod(n, *head, method=message.method, args=pack(message.args, self)))
+            return self._ask(
+                lambda n: CallMethod(n, *head, method=message.method, args=pack(message.args, self), identity=identity)
+            )
         if isinstance(message, FetchCall):
             return self._ask(lambda n: CallFetch(n, *head, request=pack_request(message.request, self)))
         if isinstance(message, int):
@@ -272,8 +278,10 @@ class PeerLink:
         if frame.actor is ActorKind.OBJECT and not is_object_id(frame.id):
             raise WireError(f"{frame.id[:80]!r} is no id of an object")
         message: object
+        identity: bytes | None = None
         match frame:
             case CallMethod(actor=ActorKind.OBJECT, method=method, args=args):
+                identity = frame.identity
                 message = RpcCall(method, _arguments(unpack(args, self)))
             case CallFetch(actor=ActorKind.OBJECT, request=request):
                 message = FetchCall(unpack_request(request, self))
@@ -281,7 +289,7 @@ class PeerLink:
                 message = scheduled_ms
             case _:
                 raise WireError(f"a {type(frame).__name__} came for a {frame.actor}")
-        self._answer(frame.call, self._receiver.received(frame.address, message, frame.name, frame.view))
+        self._answer(frame.call, self._receiver.received(frame.address, message, frame.name, frame.view, identity))
 
     def _answer(self, number: int, reply: Promise[Any]) -> None:
         if number in self._answering:

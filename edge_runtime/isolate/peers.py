@@ -43,11 +43,12 @@ Place = tuple[str, int]
 
 
 class _Call:
-    __slots__ = ("held_since_s", "message", "name", "reply")
+    __slots__ = ("held_since_s", "identity", "message", "name", "reply")
 
-    def __init__(self, message: object, name: str | None, now_s: float) -> None:
+    def __init__(self, message: object, name: str | None, identity: bytes | None, now_s: float) -> None:
         self.message = message
         self.name = name
+        self.identity = identity
         self.reply: Promise[object] = Promise()
         self.held_since_s = now_s
 
@@ -99,13 +100,15 @@ class Peers:
 
     # What the host asks
 
-    def forward(self, address: ActorAddress, message: object, name: str | None) -> Promise[object]:
+    def forward(
+        self, address: ActorAddress, message: object, name: str | None, identity: bytes | None
+    ) -> Promise[object]:
         found = self._routes.get(address)
         if found is None:
             found = self._routes[address] = _Route()
         elif found.open + len(found.waiting) + len(found.back) >= ACTOR_QUEUE_MAX:
             return Promise.rejected(overloaded())
-        call = _Call(message, name, self._clock.monotonic_s())
+        call = _Call(message, name, identity, self._clock.monotonic_s())
         found.waiting.append(call)
         self._dispatch(address, found)
         return call.reply
@@ -200,7 +203,7 @@ class Peers:
             call = found.waiting.popleft()
             found.at = place
             found.open += 1
-            reply = link.call(address, call.message, call.name, view.number)
+            reply = link.call(address, call.message, call.name, view.number, call.identity)
             reply.add_done_callback(partial(self._replied, address, found, call, view.number))
         self._drop_if_done(address, found)
 
@@ -208,7 +211,7 @@ class Peers:
         del self._routes[address]
         while found.waiting:
             call = found.waiting.popleft()
-            reply = self._host.deliver(address, call.message, name=call.name)
+            reply = self._host.deliver(address, call.message, name=call.name, identity=call.identity)
             reply.add_done_callback(partial(_settle, call.reply))
 
     def _replied(self, address: ActorAddress, found: _Route, call: _Call, view: int, reply: Promise[object]) -> None:
@@ -244,22 +247,23 @@ class Peers:
 
     # Calls from other isolates
 
-    def received(self, address: ActorAddress, message: object, name: str | None, view: int) -> Promise[object]:
+    def received(
+        self, address: ActorAddress, message: object, name: str | None, view: int, identity: bytes | None
+    ) -> Promise[object]:
         mine = self._views.get(self._worker, NOBODY).number
         if address.worker != self._worker:
             return Promise.rejected(UsageError(f"worker {self._worker} is not {address.worker}"))
         if view <= mine and not self._early:
             if self._host.owns(address):
-                return self._host.deliver(address, message, name=name)
+                return self._host.deliver(address, message, name=name, identity=identity)
             return Promise.rejected(MovedAway(mine))
         if len(self._early) >= ACTOR_QUEUE_MAX:
             return Promise.rejected(overloaded())
         promise: Promise[object] = Promise()
 
         def deliver() -> None:
-            self.received(address, message, name, min(view, self._views[self._worker].number)).add_done_callback(
-                partial(_settle, promise)
-            )
+            known = min(view, self._views[self._worker].number)
+            self.received(address, message, name, known, identity).add_done_callback(partial(_settle, promise))
 
         self._early.append((view, deliver))
         return promise

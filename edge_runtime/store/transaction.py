@@ -7,7 +7,7 @@ a transaction everything goes to the store. So bindings need to know nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from edge_runtime.errors import Conflict, StoreError
@@ -26,13 +26,15 @@ class Transaction:
     `identity` is that of the work the transaction belongs to: the same one when the work is done again.
     """
 
-    __slots__ = ("_calls", "batch", "changes", "closed", "identity")
+    __slots__ = ("_calls", "batch", "changes", "closed", "identity", "when_durable")
 
     def __init__(self, identity: bytes) -> None:
         self.identity = identity
         self.batch = Batch()
         self.changes: Changes = {}
         self.closed = False
+        self.when_durable: list[Callable[[], object]] = []
+        """To be called by whoever commits it, afterwards: who is to hear of what it wrote."""
         self._calls: dict[tuple[str, ...], int] = {}
 
     def call(self, *what: str) -> bytes:
@@ -123,6 +125,15 @@ class _OverlayContext:
 def _open_transaction() -> Transaction | None:
     event = current_event.get()
     return None if event is None else event.transaction
+
+
+def tell_when_durable(tell: Callable[[], object]) -> None:
+    """Call `tell` now or, in a transaction, once that is durable: others are to hear of what was committed."""
+    transaction = _open_transaction()
+    if transaction is None:
+        tell()
+    else:
+        transaction.when_durable.append(tell)
 
 
 class EventStore:

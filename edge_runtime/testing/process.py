@@ -21,6 +21,7 @@ from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import ACTOR_SWEEP_S
 from edge_runtime.seams import Clock, Flavour, Offload, Randomness
 from edge_runtime.store.api import Store
+from edge_runtime.store.transaction import EventStore
 from edge_runtime.testing.subject import Script
 from edge_runtime.testing.surroundings import (
     Fetch,
@@ -139,7 +140,7 @@ async def open_process(
         runtime = BindingRuntime(
             worker=config,
             version="",
-            store=store,
+            store=EventStore(store),
             clock=clock,
             random=random,
             offload=offload_inline,

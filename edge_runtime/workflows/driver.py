@@ -277,8 +277,7 @@ class Driver:
             if not self._commit(batch):
                 return
             if writes is not None:
-                # There may be wake-ups among them.
-                self._last_commit.add_done_callback(lambda _: self._context.timers_changed())
+                self._last_commit.add_done_callback(partial(_tell_others, writes))
         elif entries and not self._held_watched:
             self._held_watched = True
             self._event.start(self._watch_held)
@@ -455,6 +454,12 @@ class Driver:
             if self._inputs == inputs and self._engine.holding:
                 self.put_in(Stalled())
         self._stall_watched = False
+
+
+def _tell_others(writes: Transaction, committed: Promise[None]) -> None:
+    if committed.error is None:
+        for tell in writes.when_durable:
+            tell()
 
 
 def _result(result: Result) -> object:

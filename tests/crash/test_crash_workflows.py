@@ -5,7 +5,9 @@ Small here. The whole of it: EDGE_KILL_RUNS=200 EDGE_KILL_ROUNDS=20 pytest tests
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import time
 from collections import Counter
 from random import Random
@@ -19,10 +21,10 @@ from edge_runtime.workflows import instances, journal, payloads
 from edge_runtime.workflows.instances import Status
 from edge_runtime.workflows.journal import StepSucceeded
 
-RUNS = int(os.environ.get("EDGE_KILL_RUNS", "40"))
+RUNS = int(os.environ.get("EDGE_KILL_RUNS", "24"))
 ROUNDS = int(os.environ.get("EDGE_KILL_ROUNDS", "2"))
 STEPS = 10
-WORK_MS = 40
+WORK_MS = 30
 WITHIN_S = 120
 WORKER = "runs"
 SEED = int(os.environ.get("EDGE_KILL_SEED", "4"))
@@ -129,7 +131,13 @@ def test_runs_in_flight_complete_by_themselves_and_no_recorded_step_runs_again(r
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_transactional_steps_take_effect_once_however_often_the_server_is_killed(runs, tmp_path):
+@pytest.mark.parametrize("isolates", [1, 3], ids=["one isolate", "objects in other isolates"])
+def test_transactional_steps_take_effect_once_however_often_the_server_is_killed(server, tmp_path, isolates):
+    folder = tmp_path / "worker"
+    shutil.copytree(WORKERS / "runs", folder)
+    config = json.loads((folder / "wrangler.jsonc").read_text())
+    (folder / "wrangler.jsonc").write_text(json.dumps({**config, "edge": {"instances": isolates}}))
+    runs = server(folder, WITNESS=tmp_path / "witness.jsonl")
     random = Random(SEED)
     witnessed = Witnessed(tmp_path / "witness.jsonl")
     count = max(4, RUNS // 4)

@@ -58,8 +58,8 @@ class Answers:
         self.calls = []
         self._answer = answer
 
-    def received(self, address, message, name, view):
-        self.calls.append((address, message, name, view))
+    def received(self, address, message, name, view, identity):
+        self.calls.append((address, message, name, view, *([] if identity is None else [identity])))
         return self._answer(message)
 
 
