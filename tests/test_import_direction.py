@@ -15,6 +15,8 @@ ORDER = [
     "edge_runtime.actors",
     "edge_runtime.compat",
     "edge_runtime.workers",
+    "edge_runtime.metering.bill",
+    "edge_runtime.metering.tariff",
     "edge_runtime.metering.ledger",
     "edge_runtime.store",
 ]
