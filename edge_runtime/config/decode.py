@@ -24,6 +24,12 @@ T = TypeVar("T")
 
 _collector: ContextVar[list[str] | None] = ContextVar("config_warnings", default=None)
 
+_INVALID_TEXT = {
+    "Invalid decimal string": "a number",
+    "Invalid RFC3339 encoded date": "a date such as 2026-08-20",
+}
+"""What msgspec says of text in place of something that text can stand for."""
+
 _ANY_KEY = "..."
 _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[(?P<any>\.\.\.)\]")
 
@@ -128,7 +134,7 @@ def _allowed(text: str, shapes: list[inspect.Type], what: str) -> str:
                 return f"a whole number from {shape.ge} to {shape.le}"
         wanted = text.removeprefix("Expected ").partition(", got ")[0]
         return expectation(wanted) + (" as key" if what == "key" else "")
-    return text
+    return _INVALID_TEXT.get(text, text)
 
 
 def _failing_key(message: str, value: object, type: type[object], steps: list[str | int]) -> str:

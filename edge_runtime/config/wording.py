@@ -14,6 +14,7 @@ _NAMES_MAX = 12
 _TYPE_WORDS = {
     "int": "a whole number",
     "float": "a number",
+    "decimal": "a number",
     "str": "a string",
     "bool": "true or false",
     "null": "null",
