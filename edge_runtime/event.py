@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import trio
 
 from edge_runtime.limits import WAIT_UNTIL_MS
-from edge_runtime.metering.meter import Meter, MeteredCoroutine, user_meter
+from edge_runtime.metering.meter import Meter, metered_call, user_meter
 from edge_runtime.promise import Promise, settle
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class EventContext:
         outer_event = current_event.set(self)
         outer_meter = user_meter.set(self.meter)
         try:
-            return await self.flavour.run(MeteredCoroutine(_call(fn, args), self.meter))
+            return await self.flavour.run(metered_call(self.meter, fn, args))
         finally:
             user_meter.reset(outer_meter)
             current_event.reset(outer_event)
@@ -227,13 +227,6 @@ class Events(Protocol):
         charged to the ledger and one log line is written. `detail` is for that line: "GET / 200"; `error` a
         traceback for the script's author.
         """
-
-
-async def _call(fn: Callable[..., Any], args: tuple[object, ...]) -> Any:
-    result = fn(*args)
-    if isinstance(result, Awaitable):
-        return await result
-    return result
 
 
 async def _await_it(work: Awaitable[T]) -> T:

@@ -56,7 +56,7 @@ class Flavour(Protocol):
 
     name: str
 
-    async def run(self, coro: Awaitable[T]) -> T:
+    def run(self, coro: Awaitable[T]) -> Awaitable[T]:
         """Drive a script's coroutine to its end from a trio task; cancelling this cancels the coroutine."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import Any
 
 import trio
@@ -19,6 +20,8 @@ from edge_runtime.workers.websocket import SocketFlags
 
 _LINES_HELD_MAX = 10_000
 _LINES_PER_FRAME = 200
+_FETCH = EventKind.FETCH
+_WORKER = Product.WORKER
 
 
 class IsolateEvents:
@@ -60,7 +63,7 @@ class IsolateEvents:
         event.net = self._net
         event.sockets = self._sockets
         event.subrequests_max = self._subrequests_max
-        if kind is EventKind.FETCH and actor is None:
+        if kind is _FETCH and actor is None:
             self._unanswered.add(event)
         return event
 
@@ -87,7 +90,7 @@ class IsolateEvents:
 
     def _account(self, event: EventContext, outcome: Outcome, detail: str, error: str) -> None:
         meter = event.meter
-        wall_ms = meter.wall_ms()
+        wall_ms = (monotonic_ns() - meter.started_ns) / 1e6
         self.open -= 1
         if not self.open:
             self._none_open.set()
@@ -101,7 +104,7 @@ class IsolateEvents:
             wall_ms,
             outcome,
             quantities,
-            product=Product.WORKER if event.actor is None else event.actor.address.kind,
+            product=_WORKER if event.actor is None else event.actor.address.kind,
         )
         if len(self._lines) >= _LINES_HELD_MAX:
             self._dropped += 1

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPMethod
 from urllib.parse import quote
 
 import trio
 
 from bindings.front_door import FrontDoor
-from edge_runtime.event import EventKind, Outcome
+from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.connection import BodyTooLarge, Exchange, RawHeaders
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.handlers import EventHandler
@@ -28,6 +28,15 @@ _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _UNUSUAL_TARGET = re.compile(rb"[^!$%&()*+,\-./0-9:;=?@A-Z_a-z~]|/\.|%2[Ee]")
 """What normalising may change; most targets have nothing of it and are spared."""
 _UNUSUAL_HOST = re.compile(rb"[A-Z]|:(80|443)?$")
+_NOT_IN_HOST = re.compile(rb"[^\x00-\x7f]|[ /?#@\\<>\"']")
+_HOSTS_REMEMBERED = 256
+_METHODS = frozenset(HTTPMethod.__members__) - {"CONNECT"}
+
+# Members of an enum are found by its metaclass, which takes longer than a global.
+_FETCH = EventKind.FETCH
+_OK = Outcome.OK
+_EXCEPTION = Outcome.EXCEPTION
+_CANCELED = Outcome.CANCELED
 
 _PLAIN: RawHeaders = ((b"content-type", b"text/plain;charset=UTF-8"),)
 
@@ -79,19 +88,19 @@ class FetchHandler:
         if self._handler is None:
             await _answer(exchange, 404, "Not Found")
             return
-        event = self._events.begin(EventKind.FETCH, self._handler.name)
-        outcome, status, error = Outcome.CANCELED, 0, ""
+        event = self._events.begin(_FETCH, self._handler.name)
+        outcome, status, error = _CANCELED, 0, ""
         try:
             response = await event.run(self._handler.call, request)
-            status = await send_response(exchange, response, partial(self._events.answered, event))
-            outcome = Outcome.OK
+            status = await send_response(exchange, response, self._events, event)
+            outcome = _OK
         except trio.Cancelled:
             raise
         except BodyTooLarge:
-            outcome, status = Outcome.EXCEPTION, 413
+            outcome, status = _EXCEPTION, 413
             await _answer(exchange, 413, f"Payload Too Large: at most {REQUEST_BODY_MAX} bytes", close=True)
         except BaseException as failure:
-            outcome, status = Outcome.EXCEPTION, 500
+            outcome, status = _EXCEPTION, 500
             error = script_traceback(failure)
             await _answer(exchange, 500, error if self._development else "error code: 1101")
         finally:
@@ -105,23 +114,17 @@ def incoming_request(exchange: Exchange) -> Request:
     The host becomes part of the URL, so it is checked strictly. A message with both Content-Length and
     Transfer-Encoding is refused: two parsers could disagree about where it ends.
     """
-    if exchange.method not in HTTPMethod.__members__ or exchange.method == "CONNECT":
-        raise BadRequest(501, f"Not Implemented: method {exchange.method}")
-    target = exchange.target
+    method, target, headers = exchange.method, exchange.target, exchange.headers
+    if method not in _METHODS:
+        raise BadRequest(501, f"Not Implemented: method {method}")
     if len(target) > REQUEST_URL_MAX:
         raise BadRequest(414, f"URI Too Long: {len(target)} bytes, at most {REQUEST_URL_MAX}")
-    host: bytes | None = None
-    length: bytes | None = None
-    chunked = False
-    for name, value in exchange.headers:
-        if name == b"host":
-            if host is not None:
-                raise BadRequest(400, "Bad Request: more than one Host header")
-            host = value
-        elif name == b"content-length":
-            length = value
-        elif name == b"transfer-encoding":
-            chunked = True
+    by_name = dict(headers)
+    host = by_name.get(b"host")
+    if len(by_name) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
+        raise BadRequest(400, "Bad Request: more than one Host header")
+    length = by_name.get(b"content-length")
+    chunked = b"transfer-encoding" in by_name
     if chunked and length is not None:
         raise BadRequest(400, "Bad Request: both Content-Length and Transfer-Encoding")
     if length is not None and int(length) > REQUEST_BODY_MAX:
@@ -130,17 +133,25 @@ def incoming_request(exchange: Exchange) -> Request:
         if exchange.http_version == "1.1":
             raise BadRequest(400, "Bad Request: no Host header")
         host = b"localhost"
-    if not host.isascii() or any(byte in host for byte in b" /?#@\\<>\"'"):
-        raise BadRequest(400, "Bad Request: the Host header is not a host")
-    if not target.startswith(b"/"):
-        absolute = target.startswith((b"http://", b"https://"))
-        url = _normalized(target if absolute else b"%s://%s/" % (exchange.scheme.encode(), host))
+    origin, usual = _origin(exchange.scheme, host)
+    if target == b"/" and usual:
+        url = origin + "/"
+    elif not target.startswith(b"/"):
+        url = _normalized(target if target.startswith((b"http://", b"https://")) else b"%s/" % origin.encode())
     else:
-        url = f"{exchange.scheme}://{host.decode()}{target.decode('latin-1')}"
-        if _UNUSUAL_TARGET.search(target) or _UNUSUAL_HOST.search(host):
+        url = origin + target.decode("latin-1")
+        if not usual or _UNUSUAL_TARGET.search(target):
             url = _normalized(url.encode("latin-1"))
     has_body = chunked or (length is not None and length != b"0")
-    return Request._incoming(exchange.method, url, exchange.headers, exchange.receive if has_body else None)
+    return Request._incoming(method, url, headers, exchange.receive if has_body else None)
+
+
+@lru_cache(maxsize=_HOSTS_REMEMBERED)
+def _origin(scheme: str, host: bytes) -> tuple[str, bool]:
+    """The beginning of the URL, and whether it is normal as it is. A server is asked for few hosts, many times."""
+    if _NOT_IN_HOST.search(host):
+        raise BadRequest(400, "Bad Request: the Host header is not a host")
+    return f"{scheme}://{host.decode()}", not _UNUSUAL_HOST.search(host)
 
 
 def _normalized(url: bytes) -> str:
@@ -151,8 +162,11 @@ def _normalized(url: bytes) -> str:
         raise BadRequest(400, f"Bad Request: {error}") from None
 
 
-async def send_response(exchange: Exchange, response: object, on_stream: Callable[[], None] | None = None) -> int:
-    """Send what a handler returned; returns the status. `on_stream` is called once the head of a stream is out."""
+async def send_response(
+    exchange: Exchange, response: object, events: IsolateEvents | None = None, event: EventContext | None = None
+) -> int:
+    """Send what a handler returned; returns the status. The event counts as answered once the head of a stream is
+    out."""
     if isinstance(response, JsResponse):
         response = Response(response)
     if not isinstance(response, FetchResponse):
@@ -166,13 +180,13 @@ async def send_response(exchange: Exchange, response: object, on_stream: Callabl
     body = outgoing.body
     if isinstance(body, bytes):
         headers: RawHeaders = outgoing.headers
-        if body or (exchange.method != "HEAD" and outgoing.status != 304):
+        if outgoing.stated_length and (body or (exchange.method != "HEAD" and outgoing.status != 304)):
             headers = _with_true_length(headers, len(body))
         await exchange.respond(outgoing.status, headers, body)
         return outgoing.status
     await exchange.start(outgoing.status, outgoing.headers)
-    if on_stream is not None:
-        on_stream()
+    if events is not None and event is not None:
+        events.answered(event)
     await body.write_to(exchange.send)
     await exchange.end()
     return outgoing.status

@@ -13,5 +13,5 @@ class TrioFlavour:
 
     name = "trio"
 
-    async def run(self, coro: Awaitable[T]) -> T:
-        return await coro
+    def run(self, coro: Awaitable[T]) -> Awaitable[T]:
+        return coro

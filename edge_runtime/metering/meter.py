@@ -13,6 +13,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from time import monotonic_ns, thread_time_ns
+from types import CoroutineType, coroutine
 from typing import Any, TypeVar
 
 import trio
@@ -104,6 +105,57 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
     def __getattr__(self, name: str) -> Any:
         # trio and traceback tools look at cr_frame, cr_code and __qualname__ of a task's coroutine.
         return getattr(self._coro, name)
+
+
+@coroutine
+def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...]) -> Generator[Any, Any, Any]:
+    """Call `fn(*args)`, and await what it returns if that can be awaited, charging the running time to a meter.
+
+    What `MeteredCoroutine` does for a coroutine that others step, at a third of its price: every event comes by here.
+    """
+    outer = _charged[0]
+    _charged[0] = meter
+    before = thread_time_ns()
+    try:
+        result = fn(*args)
+        if type(result) is not CoroutineType:
+            if not isinstance(result, Awaitable):
+                return result
+            result = _await(result)
+        send = result.send
+        try:
+            yielded = send(None)
+        except StopIteration as stop:
+            return stop.value
+    finally:
+        used = thread_time_ns() - before
+        meter.cpu_ns += used
+        if outer is not None:
+            outer.cpu_ns -= used
+        _charged[0] = outer
+    while True:
+        step, argument = send, None
+        try:
+            argument = yield yielded
+        except GeneratorExit:
+            result.close()
+            raise
+        except BaseException as error:
+            step, argument = result.throw, error
+        outer = _charged[0]
+        _charged[0] = meter
+        before = thread_time_ns()
+        try:
+            yielded = step(argument)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            del step, argument  # an error's traceback holds this frame
+            used = thread_time_ns() - before
+            meter.cpu_ns += used
+            if outer is not None:
+                outer.cpu_ns -= used
+            _charged[0] = outer
 
 
 async def _await(awaitable: Awaitable[T]) -> T:

@@ -18,12 +18,18 @@ class ExecutionAborted(BaseException):
 class ExecutionContext:
     """`self.ctx` of one event."""
 
-    __slots__ = ("_event", "props")
+    __slots__ = ("_event", "_props")
 
-    def __init__(self, event: EventContext, props: dict[str, Any] | None = None) -> None:
+    def __init__(self, event: EventContext) -> None:
         self._event = event
-        self.props = JsDict(props or {})
-        """What the caller's service binding was configured with."""
+        self._props: JsDict | None = None
+
+    @property
+    def props(self) -> JsDict:
+        """What the caller's service binding was configured with; empty where there is none."""
+        if self._props is None:
+            self._props = JsDict()
+        return self._props
 
     def waitUntil(self, work: Awaitable[Any]) -> None:
         """Keep the event alive until `work` has ended, at most 30 s after the reply. Its failure is only logged."""

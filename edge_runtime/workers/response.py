@@ -47,6 +47,8 @@ class OutgoingResponse(NamedTuple):
     """Bytes, b"" for none; or a stream, to be sent with its `write_to`."""
     web_socket: Any
     """The client end of a WebSocketPair of a 101 response; else None."""
+    stated_length: bool = False
+    """The content-length of a body of bytes is the script's own; it may be wrong."""
 
 
 class FetchResponse(BodyReader):
@@ -187,7 +189,10 @@ class FetchResponse(BodyReader):
         if data is None:
             data = b""
         raw = self._raw_headers
-        if status not in NULL_BODY_STATUSES and header(raw, b"content-length") is None:
+        for name, _ in raw:
+            if name == b"content-length":
+                return OutgoingResponse(status, raw, data, self.web_socket, True)
+        if status not in NULL_BODY_STATUSES:
             raw = [*raw, (b"content-length", b"%d" % len(data))]
         return OutgoingResponse(status, raw, data, self.web_socket)
 
