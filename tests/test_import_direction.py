@@ -17,6 +17,7 @@ ORDER = [
     "edge_runtime.workers",
     "edge_runtime.metering.bill",
     "edge_runtime.metering.tariff",
+    "edge_runtime.metering.grouping",
     "edge_runtime.metering.ledger",
     "edge_runtime.store",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import click
 
 from edge_runtime.cli.options import data_directory, data_option, json_option
-from edge_runtime.cli.period import from_option, month_start_ms, to_option, whole_hours
+from edge_runtime.cli.period import from_option, to_option
 from edge_runtime.cli.tables import Cell, print_rows
 from edge_runtime.errors import UsageError
-from edge_runtime.metering.bill import GROUPINGS, Bill, bill_document, decimal_text, make_bill, money_text
+from edge_runtime.metering.bill import Bill, bill_document, decimal_text, make_bill, money_text
+from edge_runtime.metering.grouping import GROUPINGS, hour_start_ms, month_start_ms
 from edge_runtime.metering.ledger import UsageRow, read_usage
 from edge_runtime.metering.tariff import load_tariff, shipped
 
@@ -69,8 +71,8 @@ def bill(
     if not (directory / "store").is_dir():
         raise UsageError(f"no data directory at {directory}; name one with --data")
     chosen = [load_tariff(name) for name in dict.fromkeys(tariffs or (_DEFAULT,))]
-    since_ms = month_start_ms(datetime.now(UTC)) if from_ms is None else whole_hours(from_ms)
-    if to_ms is not None and since_ms is not None and to_ms <= since_ms:
+    since_ms = month_start_ms(time.time_ns() // 1_000_000) if from_ms is None else hour_start_ms(from_ms)
+    if to_ms is not None and to_ms <= since_ms:
         raise UsageError(f"cannot bill from {_instant(since_ms)} to {_instant(to_ms)}: --to must be later than --from")
     rows = _read(directory, worker, since_ms, to_ms)
     bills = [make_bill(tariff, rows, group_by) for tariff in chosen]
@@ -85,7 +87,7 @@ def bill(
         _print_bill(each)
 
 
-def _read(directory: Path, worker: str | None, from_ms: int | None, to_ms: int | None) -> list[UsageRow]:
+def _read(directory: Path, worker: str | None, from_ms: int, to_ms: int | None) -> list[UsageRow]:
     import trio
 
     from edge_runtime.store.lmdb_store import open_store
@@ -160,5 +162,5 @@ def _print_bill(each: Bill) -> None:
         click.echo(f"- {note}")
 
 
-def _instant(ms: int | None) -> str:
-    return "the beginning" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%MZ")
+def _instant(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%MZ")

@@ -8,8 +8,6 @@ from typing import Any, Final
 
 import click
 
-from edge_runtime.metering.ledger import HOUR_MS
-
 _AGO: Final = re.compile(r"(\d{1,6})([hdw])")
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -42,13 +40,3 @@ from_option = click.option(
     "--from", "from_ms", type=Instant(), default=None, help="Hours from this time on; by default this month's."
 )
 to_option = click.option("--to", "to_ms", type=Instant(), default=None, help="Hours that begin before this time.")
-
-
-def month_start_ms(now: datetime) -> int:
-    """The beginning of the calendar month (UTC) of an instant."""
-    return int(now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
-
-
-def whole_hours(from_ms: int | None) -> int | None:
-    """The ledger knows hours: the one that an instant lies in counts from its beginning."""
-    return None if from_ms is None else from_ms // HOUR_MS * HOUR_MS

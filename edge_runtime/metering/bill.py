@@ -7,17 +7,15 @@ proportion to its quantity; so groups add up to the bill exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
+from edge_runtime.metering.grouping import Key, key_of, month_of
 from edge_runtime.metering.ledger import UsageRow
 from edge_runtime.metering.tariff import Meter, Tariff
-
-Key = tuple[str, ...]
 
 _ROUNDED_PLACES: Final = 12
 
@@ -69,35 +67,15 @@ class Bill:
         return sum((line.list_cost for line in self.lines), Fraction(0))
 
 
-def _time_text(format: str) -> Callable[[UsageRow], str]:
-    return lambda row: datetime.fromtimestamp(row.hour_ms / 1000, UTC).strftime(format)
-
-
-_month = _time_text("%Y-%m")
-
-GROUPINGS: Final[Mapping[str, Callable[[UsageRow], str]]] = {
-    "worker": lambda row: row.worker,
-    "version": lambda row: row.version,
-    "product": lambda row: row.product,
-    "kind": lambda row: row.kind,
-    "owner": lambda row: row.owner,
-    "handler": lambda row: row.name,
-    "hour": _time_text("%Y-%m-%dT%H:00Z"),
-    "day": _time_text("%Y-%m-%d"),
-    "month": _month,
-}
-"""What usage can be grouped by; `owner` is the class of an object, the name of a workflow."""
-
-
 def make_bill(tariff: Tariff, usage: Iterable[UsageRow], group_by: Sequence[str] = ()) -> Bill:
     """What `usage` costs by `tariff`; `group_by` names keys of GROUPINGS. Groups are ordered by their keys."""
     rows = list(usage)
-    months = tuple(sorted({_month(row) for row in rows}))
+    months = tuple(sorted({month_of(row) for row in rows}))
     lines: list[Line] = []
     groups: dict[Key, _Share] = {}
     for meter in tariff.meters:
         metered = [
-            _Metered(_month(row), tuple(GROUPINGS[name](row) for name in group_by), quantity)
+            _Metered(month_of(row), key_of(row, group_by), quantity)
             for row in rows
             if (quantity := _quantity(meter, row))
         ]

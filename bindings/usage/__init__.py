@@ -1,0 +1,5 @@
+from bindings.usage.kind import UsageKind
+
+KIND = UsageKind()
+
+__all__ = ["KIND"]
