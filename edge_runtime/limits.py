@@ -39,6 +39,7 @@ WEBSOCKET_UNHANDLED_MAX: Final = 64  # ours: messages of one connection read ahe
 WEBSOCKET_UNHANDLED_BYTES: Final = MIB  # ours: the same, in bytes; one message may be larger
 WEBSOCKET_UNSENT_MAX: Final = 64 * MIB  # ours: waiting for a client that is slow to read; then it is cut off
 WEBSOCKET_UNSENT_PAUSE: Final = MIB  # ours: with more waiting, nothing is read from that client
+WEBSOCKET_OPEN_S: Final = 60.0  # ours: for a server to answer the handshake of WebSocket.new(url)
 WEBSOCKET_CLOSE_S: Final = 10.0  # ours: for the client to answer a Close frame
 WEBSOCKET_PROBE_S: Final = 60  # ours: of silence before TCP asks whether a client is still there
 WEBSOCKET_ATTACHMENT_MAX: Final = 16_384  # CF

@@ -52,6 +52,7 @@ from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript, load_script
 from edge_runtime.isolate.neighbours import Neighbours
+from edge_runtime.isolate.net import open_net
 from edge_runtime.isolate.peers import Peers
 from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
@@ -67,7 +68,6 @@ from edge_runtime.store.transaction import EventStore
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
 from edge_runtime.workers.environment import fill_env
-from edge_runtime.workers.http_net import HttpNet
 from edge_runtime.workers.outgoing import Net
 from edge_runtime.workers.websocket import socket_flags
 
@@ -116,7 +116,7 @@ class _Isolate:
         self._clock = SystemClock()
         self._exit_code = EXIT_DRAINED
         self._connections = Connections()
-        self._relay = Relay(config.name, Path(task.data_dir))
+        self._relay: Relay
         self._store: Store
         self._ledger: Ledger
         self._events: IsolateEvents
@@ -137,7 +137,7 @@ class _Isolate:
                 script = self._script or load_script(self._config)
                 self._store = await stack.enter_async_context(open_store(Path(self._task.data_dir) / "store"))
                 flavour = await self._open_flavour(stack)
-                net = await stack.enter_async_context(HttpNet())
+                net = await stack.enter_async_context(open_net())
             except EdgeError as error:
                 await self._fail(error)
                 return self._exit_code
@@ -193,6 +193,7 @@ class _Isolate:
             except Exception as error:
                 await self._fail(error)
                 return
+            self._relay = Relay(config.name, Path(task.data_dir), background)
             app = FetchHandler(fetch_handler(script), built.doors, self._relay, events, development=task.development)
             self._http = HypercornConnections(app, self._connections)
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)

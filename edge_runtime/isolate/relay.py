@@ -2,7 +2,7 @@
 
 A connection is handed over by its first request, and a client may send another one on it whose host or path belongs
 elsewhere. That request goes to the supervisor's ingress on its Unix socket, which hands it over like any other; only
-the bytes of the two bodies pass through here.
+the bytes of the two bodies pass through here, or the messages of the WebSocket that it asks for.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import trio
 from edge_runtime.config.model import Route
 from edge_runtime.control import Routes
 from edge_runtime.isolate.connection import Exchange, RawHeaders
+from edge_runtime.isolate.websocket_client import ask_for_socket
 from edge_runtime.routing import RoutingTable
 from edge_runtime.socket_paths import ingress_socket, socket_address
+from edge_runtime.workers.websocket_link import couple
 
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"}
@@ -29,8 +31,10 @@ _RECEIVE_BYTES = 64 * 1024
 class Relay:
     """Knows which requests are not this worker's, and passes those on."""
 
-    def __init__(self, worker: str, data_dir: Path) -> None:
+    def __init__(self, worker: str, data_dir: Path, conversations: trio.Nursery) -> None:
+        """`conversations`: where those with other workers run that begin as WebSockets."""
         self._worker = worker
+        self._conversations = conversations
         self._ingress_socket = ingress_socket(data_dir)
         self._table: RoutingTable | None = None
 
@@ -53,11 +57,42 @@ class Relay:
 
         A request that may be repeated is sent again if the isolate that got it died before it answered.
         """
+        if exchange.upgradable:
+            if not await self._upgrade(exchange):
+                await _no_answer(exchange)
+            return
         bodiless = not any(name in (b"content-length", b"transfer-encoding") for name, _ in exchange.headers)
         for _ in range(_TRIES if bodiless and exchange.method in _REPEATABLE else 1):
             if await self._try(exchange):
                 return
-        await exchange.respond(502, [(b"content-length", b"0")], b"")
+        await _no_answer(exchange)
+
+    async def _upgrade(self, exchange: Exchange) -> bool:
+        """As `_try`, for a request that asks for a WebSocket."""
+        try:
+            with socket_address(self._ingress_socket) as address:
+                stream = await trio.open_unix_socket(address)
+            host = next((value for name, value in exchange.headers if name == b"host"), b"")
+            reply = await ask_for_socket(stream, self._conversations, host, exchange.target, exchange.headers)
+        except OSError:
+            return False
+        if reply.socket is not None:
+            try:
+                couple(reply.socket, await exchange.upgrade(_end_to_end(reply.headers)))
+            except BaseException:
+                reply.socket.abort()
+                raise
+            return True
+        try:
+            await exchange.start(reply.status, _end_to_end(reply.headers))
+            while (piece := await reply.receive()) is not None:
+                await exchange.send(piece)
+            await exchange.end()
+        except OSError:
+            pass  # the answer is cut off, as it was over there
+        finally:
+            await reply.close()
+        return True
 
     async def _try(self, exchange: Exchange) -> bool:
         """Whether the exchange is over: answered, or failed in the middle of its answer."""
@@ -69,6 +104,10 @@ class Relay:
         except* (OSError, trio.BrokenResourceError, h11.RemoteProtocolError):
             pass  # whether the answer had begun says what is to be done
         return exchange.started
+
+
+async def _no_answer(exchange: Exchange) -> None:
+    await exchange.respond(502, [(b"content-length", b"0")], b"")
 
 
 class _Relayed:

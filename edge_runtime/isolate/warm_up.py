@@ -19,6 +19,7 @@ from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript
+from edge_runtime.isolate.net import open_net
 from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import SUBREQUESTS_DEFAULT
@@ -29,7 +30,6 @@ from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkerEntrypoint
 from edge_runtime.workers.environment import Env
 from edge_runtime.workers.exports import Exports
-from edge_runtime.workers.http_net import HttpNet
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
 from edge_runtime.workers.websocket import SocketFlags
@@ -61,10 +61,10 @@ async def _serve_requests(flavour: Flavour) -> None:
     script = LoadedScript(None, Exports(workers={"Default": _Default}), Env())
     clock = SystemClock()
     ours, theirs = socket.socketpair()
-    async with trio.open_nursery() as nursery:
+    async with open_net() as net, trio.open_nursery() as nursery:
         ledger = Ledger(MemoryStore(), clock, "", "")
-        events = IsolateEvents(nursery, flavour, clock, ledger, HttpNet(), SUBREQUESTS_DEFAULT, SocketFlags())
-        app = FetchHandler(fetch_handler(script), (), Relay("", Path()), events, development=False)
+        events = IsolateEvents(nursery, flavour, clock, ledger, net, SUBREQUESTS_DEFAULT, SocketFlags())
+        app = FetchHandler(fetch_handler(script), (), Relay("", Path(), nursery), events, development=False)
         server = HypercornConnections(app, Connections())
         nursery.start_soon(server.serve, _stream(theirs))
         client = _stream(ours)

@@ -1,8 +1,8 @@
-"""A client's connection after its upgrade: WebSocket frames on the socket, by wsproto without I/O.
+"""A connection after its upgrade: WebSocket frames on the socket, by wsproto without I/O.
 
-Hypercorn's part of the connection is gone by then; an idle socket costs one task that waits to read. Writes are tried
-at once, and only what the kernel does not take gets a task. permessage-deflate is not offered, as on Cloudflare
-without its flag. Source of the frames: RFC 6455.
+The HTTP part of the connection is gone by then; an idle socket costs one task that waits to read. Writes are tried at
+once, and only what the kernel does not take gets a task, as all does that is to be encrypted. permessage-deflate is
+not offered, as on Cloudflare without its flag. Source of the frames: RFC 6455.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from edge_runtime.limits import (
 )
 from edge_runtime.workers.websocket_link import Handled, SocketReceiver
 
+Connected = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
 _RECEIVE_BYTES: Final = 64 * 1024
 _LINGER_S: Final = 1.0
 _RESTARTING: Final = 1012
@@ -63,16 +65,16 @@ def switching_protocols(request: RawHeaders, headers: RawHeaders) -> bytes:
 
 
 class WebSocketConnection:
-    """`workers.websocket_link.SocketLink` on a client's connection.
+    """`workers.websocket_link.SocketLink` on a connection, of a client or (`client`) to a server.
 
-    Messages go to the receiver in order; reading stops while too many are unhandled, or while the client does not take
-    what is sent to it. A client that takes nothing for WRITE_TIMEOUT_S is cut off, as is one that breaks the protocol,
+    Messages go to the receiver in order; reading stops while too many are unhandled, or while the peer does not take
+    what is sent to it. A peer that takes nothing for WRITE_TIMEOUT_S is cut off, as is one that breaks the protocol,
     after a Close frame that says why.
     """
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: Connected, *, client: bool = False) -> None:
         self._stream = stream
-        self._frames = FrameProtocol(client=False, extensions=[])
+        self._frames = FrameProtocol(client=client, extensions=[])
         self._receiver: SocketReceiver | None = None
         self._message: bytearray | io.StringIO | None = None
         self._message_bytes = 0
@@ -130,7 +132,8 @@ class WebSocketConnection:
     async def run(self) -> None:
         """Serve the connection until it ends, and close it. Raises nothing for whatever the client does."""
         try:
-            _probe(self._stream.socket)
+            stream = self._stream
+            _probe((stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket)
             self._context = contextvars.copy_context()
             async with trio.open_nursery() as self._nursery:
                 if self._unsent:
@@ -168,7 +171,7 @@ class WebSocketConnection:
             if not data:
                 return None
             if not self._close_received:
-                self._frames.receive_bytes(data)
+                self._frames.receive_bytes(bytes(data))
         return None
 
     def _tell_end(self, error: str | None) -> None:
@@ -267,6 +270,8 @@ class WebSocketConnection:
         """How many bytes the kernel took; None if nobody is there to take them any more."""
         if self._over:
             return None
+        if isinstance(self._stream, trio.SSLStream):
+            return 0
         try:
             return os.write(self._stream.socket.fileno(), data)
         except BlockingIOError:
@@ -276,24 +281,39 @@ class WebSocketConnection:
             return None
 
     async def _write_unsent(self) -> None:
-        """Send what waits; the client has WRITE_TIMEOUT_S for each time that the kernel has no room."""
+        """Send what waits; the peer has WRITE_TIMEOUT_S for each time that the kernel has no room."""
         while self._unsent and not self._over:
             with trio.move_on_after(WRITE_TIMEOUT_S) as limit:
-                await trio.lowlevel.wait_writable(self._stream.socket)
+                if isinstance(self._stream, trio.SSLStream):
+                    await self._encrypt(self._stream)
+                else:
+                    await trio.lowlevel.wait_writable(self._stream.socket)
+                    self._write_some()
             if limit.cancelled_caught:
                 self._hang_up()
                 return
-            while self._unsent:
-                data = self._unsent[0]
-                count = self._write_now(data)
-                if count is None:
-                    return
-                self._unsent_bytes -= count
-                if count < len(data):
-                    self._unsent[0] = data[count:]
-                    break
-                self._unsent.popleft()
             self._tell()
+
+    def _write_some(self) -> None:
+        while self._unsent:
+            data = self._unsent[0]
+            count = self._write_now(data)
+            if count is None:
+                return
+            self._unsent_bytes -= count
+            if count < len(data):
+                self._unsent[0] = data[count:]
+                return
+            self._unsent.popleft()
+
+    async def _encrypt(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        try:
+            await stream.send_all(self._unsent[0])
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._hang_up()
+            return
+        if self._unsent:  # not hung up meanwhile
+            self._unsent_bytes -= len(self._unsent.popleft())
 
     def _hang_up(self) -> None:
         self._over = self._hung_up = True
@@ -305,9 +325,12 @@ class WebSocketConnection:
         self._tell()
 
     async def _end(self) -> None:
-        """End our side and take in what the client still sends: closing over unread bytes would reset the connection,
+        """End our side and take in what the peer still sends: closing over unread bytes would reset the connection,
         and could take the Close frame along."""
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(_LINGER_S):
+            if isinstance(self._stream, trio.SSLStream):
+                await self._stream.aclose()
+                return
             await self._stream.send_eof()
             while await self._stream.receive_some(_RECEIVE_BYTES):
                 pass
@@ -326,7 +349,7 @@ class WebSocketConnection:
 
 
 def _probe(client: trio.socket.SocketType) -> None:
-    """Have TCP find out about clients that are gone without a word."""
+    """Have TCP find out about peers that are gone without a word."""
     if client.family in (socket.AF_INET, socket.AF_INET6):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, WEBSOCKET_PROBE_S)

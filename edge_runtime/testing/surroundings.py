@@ -98,6 +98,9 @@ class FunctionNet:
             await outgoing.body.write_to(_collector(answer))
         return Reply(outgoing.status, response.status_text, list(outgoing.headers), _giver(answer), _nothing)
 
+    async def upgrade(self, hop: Hop) -> Reply:
+        raise OSError(f"a WebSocket to {hop.url}: tests of this kind have none to servers")
+
 
 def _collector(pieces: list[bytes]) -> Callable[[bytes], Awaitable[None]]:
     async def write(piece: bytes) -> None:

@@ -6,7 +6,8 @@ the `Net` seam (`workers.http_net` in production); the isolate puts the Net into
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
 
@@ -23,6 +24,8 @@ from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
 from edge_runtime.workers.streams import ReadableStream, Receive
 from edge_runtime.workers.url import normalize_url
+from edge_runtime.workers.websocket import WebSocket
+from edge_runtime.workers.websocket_link import SocketLink
 
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _OF_BODY = frozenset(
@@ -42,13 +45,15 @@ class Hop(NamedTuple):
 
 class Reply(NamedTuple):
     """The head of an answer, and the way to its body: `receive` gives its pieces and None at the end (then the
-    connection is free again); `close` gives up the rest, and may be called at any time."""
+    connection is free again); `close` gives up the rest, and may be called at any time. With a `socket` the answer is
+    101 and has no body: the connection is a WebSocket."""
 
     status: int
     reason: str
     headers: RawHeaders
     receive: Receive
     close: Callable[[], Awaitable[None]]
+    socket: SocketLink | None = None
 
 
 class Net(Protocol):
@@ -58,6 +63,12 @@ class Net(Protocol):
         """Send one request and return when the head of the answer is there; redirects are not followed.
 
         OSError if there is no answer. Cancelling closes the connection.
+        """
+
+    async def upgrade(self, hop: Hop) -> Reply:
+        """Ask for a WebSocket, on a connection of its own; as `send` otherwise. The hop has no body.
+
+        What of its headers belongs to the handshake is not sent, except for `sec-websocket-protocol`.
         """
 
 
@@ -70,7 +81,8 @@ def fetch(resource: Request | JsRequest | str, **options: Any) -> Promise[Respon
 
     Args:
         options: method, headers, body, redirect ("follow", "manual", "error"), cf, signal, fetcher (a function used
-            in place of the network).
+            in place of the network). A GET with the header `Upgrade: websocket` asks for a WebSocket, which a response
+            of status 101 has as `web_socket`.
     Raises:
         OSError: the URL or a header cannot be used; no answer; "Too many subrequests.".
         RuntimeError: outside of an event.
@@ -107,15 +119,12 @@ async def _fetch(event: EventContext, request: Request) -> Response:
     except TypeError as error:
         raise OSError(str(error)) from error
     hop = Hop(request._method, request.url, list(request._raw_headers), body)
-    if event.open_fetches is None:
-        event.open_fetches = trio.CapacityLimiter(OPEN_CONNECTIONS_MAX)
-    async with event.open_fetches:
-        if event.actor is not None:
-            await event.actor.wait_durable()
+    wants_socket = asks_for_socket(hop)
+    async with turn_to_send(event):
         redirects = 0
         while True:
-            _count(event)
-            reply = await event.net.send(hop)
+            count_fetch(event)
+            reply = await (event.net.upgrade if wants_socket else event.net.send)(hop)
             if reply.status not in _REDIRECT_STATUSES or request.redirect == "manual":
                 break
             following = next_hop(hop, reply)
@@ -128,15 +137,36 @@ async def _fetch(event: EventContext, request: Request) -> Response:
             if redirects > REDIRECTS_MAX:
                 raise OSError("Too many redirects")
             hop = following
-    held = _Held(reply)
-    event.spawn(held.until_read)
-    response = Response._of(reply.status, reply.headers, Payload(None, held.stream()), reply.reason)
+    if reply.socket is not None:
+        response = Response._of(reply.status, reply.headers, Payload(None), reply.reason)
+        response.web_socket = WebSocket(reply.socket, event.sockets.flags, to_server=True)
+    else:
+        held = _Held(reply)
+        event.spawn(held.until_read)
+        response = Response._of(reply.status, reply.headers, Payload(None, held.stream()), reply.reason)
     response.url = hop.url
     response.redirected = redirects > 0
     return response
 
 
-def _count(event: EventContext) -> None:
+def asks_for_socket(hop: Hop) -> bool:
+    upgrade = header(hop.headers, b"upgrade")
+    return hop.method == "GET" and upgrade is not None and upgrade.lower() == "websocket"
+
+
+@asynccontextmanager
+async def turn_to_send(event: EventContext) -> AsyncIterator[None]:
+    """One of the event's connections, once there is one to be had and its actor's output gate is open."""
+    if event.open_fetches is None:
+        event.open_fetches = trio.CapacityLimiter(OPEN_CONNECTIONS_MAX)
+    async with event.open_fetches:
+        if event.actor is not None:
+            await event.actor.wait_durable()
+        yield
+
+
+def count_fetch(event: EventContext) -> None:
+    """OSError if the event has sent as many requests as it may."""
     if event.subrequests_max is not None and event.meter.subrequests >= event.subrequests_max:
         raise OSError("Too many subrequests.")
     event.meter.subrequests += 1

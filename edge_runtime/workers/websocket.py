@@ -2,8 +2,9 @@
 
 An end of a pair is used in one of four ways, once: accepted (its events go to listeners), accepted for hibernation by a
 Durable Object (`bindings.durable_objects.sockets`), returned in a response, which couples it with the client's
-connection, or dropped, which the other end sees as a lost connection. Source of the rules and texts: workerd
-api/web-socket.c++.
+connection, or dropped, which the other end sees as a lost connection. The socket of a response that `fetch` got from
+another server is used in the same ways, except for hibernation; one that was made by `WebSocket.new(url)` is accepted
+once it is connected (`websocket_connecting`). Source of the rules and texts: workerd api/web-socket.c++.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import Enum, auto
 from functools import partial
-from typing import Any, Final, NamedTuple, NoReturn, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import trio
 
@@ -25,12 +26,13 @@ from edge_runtime.workers.blob import Blob
 from edge_runtime.workers.buffers import ArrayBuffer, as_bytes
 from edge_runtime.workers.conversion import from_wire, to_wire
 from edge_runtime.workers.js_object import JsException, JsObject
-from edge_runtime.workers.websocket_events import CloseEvent, ErrorEvent, EventTarget, MessageEvent
+from edge_runtime.workers.websocket_events import CloseEvent, ErrorEvent, Event, EventTarget, MessageEvent
 from edge_runtime.workers.websocket_link import Handled, Outbox, SocketLink, SocketReceiver, couple, pipe
 
 NO_CODE: Final = 1005
 GONE: Final = 1006
 DISCONNECTED: Final = "WebSocket disconnected without sending Close frame."
+FAILED: Final = "Failed to establish websocket connection"
 _NOT_SENDABLE: Final = frozenset({1004, NO_CODE, GONE, 1015})
 _NOT_ACCEPTED: Final = (
     "You must call one of accept() or state.acceptWebSocket() on this WebSocket before sending messages."
@@ -70,6 +72,7 @@ class Recipients(Protocol):
 
 
 class _State(Enum):
+    CONNECTING = auto()
     FREE = auto()
     """Neither accepted nor used in a response."""
     ACCEPTED = auto()
@@ -79,6 +82,7 @@ class _State(Enum):
 
 
 _WHY_NOT_RETURNED: Final = {
+    _State.CONNECTING: "in a Response if it was created with `new WebSocket()`",
     _State.RELEASED: "that was already used in a response",
     _State.HIBERNATABLE: "in a Response after calling acceptWebSocket()",
     _State.ACCEPTED: "in a Response after calling accept()",
@@ -90,8 +94,8 @@ class WebSocket(EventTarget):
 
     __slots__ = (
         "__weakref__", "_attachment", "_auto_reply", "_binary_type", "_closed_incoming", "_closed_outgoing", "_error",
-        "_gone", "_link", "_outbox", "_peer", "_state", "_token", "auto_response_ms", "closed", "protocol", "tags",
-        "url",
+        "_gone", "_link", "_outbox", "_peer", "_state", "_to_server", "_token", "auto_response_ms", "closed",
+        "protocol", "tags", "url",
     )  # fmt: skip
 
     CONNECTING = READY_STATE_CONNECTING = 0
@@ -101,11 +105,12 @@ class WebSocket(EventTarget):
 
     extensions = ""
 
-    def __init__(self, link: SocketLink, flags: SocketFlags) -> None:
-        """A free end on `link`. Within trio."""
+    def __init__(self, link: SocketLink, flags: SocketFlags, *, to_server: bool = False) -> None:
+        """A free end on `link`. Within trio. `to_server`: this worker has opened the connection."""
         super().__init__()
         self._link = link
         self._state = _State.FREE
+        self._to_server = to_server
         self._closed_incoming = self._closed_outgoing = self._gone = False
         self._error: JsException | None = None
         self._outbox = Outbox()
@@ -121,11 +126,18 @@ class WebSocket(EventTarget):
         self.protocol = ""
 
     @classmethod
-    def new(cls, *_args: Any, **_options: Any) -> NoReturn:
-        raise TypeError(
-            "WebSocket.new(): this runtime opens no WebSocket to another server; a WebSocket is an end of "
-            "WebSocketPair.new(), or comes with the response of a Durable Object"
-        )
+    def new(cls, url: object, protocols: object = None, **_options: Any) -> WebSocket:
+        """Open a WebSocket to a server; returns at once. Listeners hear "open", or "error" and then "close".
+
+        Args:
+            url: "ws:" or "wss:", without a fragment.
+            protocols: one, or several in the order of preference; `protocol` is the one that the server chose.
+        Raises:
+            JsException: a SyntaxError, for a URL or protocol that cannot be used.
+        """
+        from edge_runtime.workers.websocket_connecting import connect
+
+        return connect(url, protocols)
 
     def __del__(self) -> None:
         if getattr(self, "_state", None) is not _State.FREE:
@@ -142,6 +154,8 @@ class WebSocket(EventTarget):
     def readyState(self) -> int:
         if (self._closed_incoming and self._closed_outgoing) or self._gone or self._error is not None:
             return self.CLOSED
+        if self._state is _State.CONNECTING:
+            return self.CONNECTING
         return self.CLOSING if self._closed_incoming or self._closed_outgoing else self.OPEN
 
     @property
@@ -159,6 +173,8 @@ class WebSocket(EventTarget):
 
         With `allowHalfOpen` a Close frame from the other side is not answered before `close` is called.
         """
+        if self._state is _State.CONNECTING:
+            raise TypeError("Websockets obtained from the 'new WebSocket()' constructor cannot call accept")
         if self._state is _State.RELEASED:
             raise TypeError("Can't accept() WebSocket that was already used in a response.")
         if self._state is _State.HIBERNATABLE:
@@ -169,7 +185,7 @@ class WebSocket(EventTarget):
         if {**(options or {})}.get("allowHalfOpen", allowHalfOpen):
             self._auto_reply = False
         self._receive_by(_Inbound(self, event.sockets.recipient(event, self)))
-        event.keep_open(self.closed)
+        self._hold(event)
 
     def send(self, message: object) -> None:
         """Send a message, text or binary. Within a Durable Object it leaves when the writes before it are durable.
@@ -183,24 +199,27 @@ class WebSocket(EventTarget):
             if self._closed_incoming and self._auto_reply:
                 return
             raise TypeError("Can't call WebSocket send() after close().")
-        if self._state is _State.FREE:
+        if self._state in (_State.FREE, _State.CONNECTING):
             raise TypeError(_NOT_ACCEPTED)
         self._outbox.put(require_event("WebSocket.send()").actor, partial(self._link.send, data))
 
     def close(self, code: int | None = None, reason: str | None = None) -> None:
         """Send a Close frame, or answer the other side's. A second call does nothing."""
-        if self._closed_outgoing or self._gone or self._state is _State.RELEASED:
-            return
-        if self._state is _State.FREE:
-            raise TypeError(_NOT_ACCEPTED)
-        if self._error is not None:
-            raise self._error
         if code is not None:
             code = int(code)
             if not 1000 <= code < 5000 or code in _NOT_SENDABLE:
                 raise TypeError(f"Invalid WebSocket close code: {code}.")
         elif reason is not None:
             raise TypeError("If you specify a WebSocket close reason, you must also specify a code.")
+        if self._closed_outgoing or self._gone or self._state is _State.RELEASED:
+            return
+        if self._state is _State.CONNECTING:
+            self._link.close(NO_CODE, "")
+            return
+        if self._state is _State.FREE:
+            raise TypeError(_NOT_ACCEPTED)
+        if self._error is not None:
+            raise self._error
         self._close_outgoing(require_event("WebSocket.close()").actor, NO_CODE if code is None else code, reason or "")
         self._settle_if_closed()
 
@@ -225,6 +244,34 @@ class WebSocket(EventTarget):
     def _receive_by(self, receiver: SocketReceiver) -> None:
         self._state = _State.ACCEPTED
         self._link.listen(receiver)
+
+    def _hold(self, event: EventContext) -> None:
+        """Let `event` last as long as the conversation. One with a server gets what `waitUntil` gets, where no Durable
+        Object keeps it, and is cut off then."""
+        if self._to_server and event.actor is None:
+            event.wait_until(self.closed)
+            event.at_end(self._drop)
+        else:
+            event.keep_open(self.closed)
+
+    def _connect_by(self, attempt: SocketLink) -> None:
+        """Wait for `_opened` or `_failed`, which `attempt` leads to unless it is given up."""
+        self._state = _State.CONNECTING
+        self._link = attempt
+
+    def _opened(self, link: SocketLink, protocol: str, recipient: Recipient) -> None:
+        if self._gone:
+            link.abort()
+            return
+        self._link = link
+        recipient.deliver(partial(self._on_open, protocol), _nothing)
+        link.listen(_Inbound(self, recipient))
+
+    def _failed(self, error: str, recipient: Recipient) -> None:
+        if not self._gone:
+            self._lose()
+            recipient.deliver(partial(self._on_lost, error), _nothing)
+            recipient.deliver(partial(self.dispatch, CloseEvent(GONE, FAILED, False, self)), self._settle_if_closed)
 
     def _hibernate_by(self, receiver: SocketReceiver, tags: tuple[str, ...]) -> None:
         """Accept the socket on behalf of a Durable Object; JsException where that is not possible."""
@@ -291,6 +338,11 @@ class WebSocket(EventTarget):
     def _settle_if_closed(self) -> None:
         if not self.closed.settled and (self._gone or (self._closed_incoming and self._closed_outgoing)):
             self.closed.resolve(None)
+
+    def _on_open(self, protocol: str) -> Awaitable[None] | None:
+        self._state = _State.ACCEPTED
+        self.protocol = protocol
+        return self.dispatch(Event("open", self))
 
     def _on_message(self, data: str | bytes) -> Awaitable[None] | None:
         content: object = data
