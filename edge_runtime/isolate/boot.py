@@ -57,13 +57,14 @@ from edge_runtime.isolate.peers import Peers
 from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.limits import EXIT_GRACE_S, LEDGER_FLUSH_S, MOVE_PATIENCE_S, THREADS_MAX
+from edge_runtime.limits import EXIT_GRACE_S, LEDGER_FLUSH_S, MAP_SIZE, MOVE_PATIENCE_S, THREADS_MAX
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.metering.meter import ChildTaskMeter
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
 from edge_runtime.socket_paths import isolates_lock
 from edge_runtime.store.api import Store
-from edge_runtime.store.lmdb_store import open_store
+from edge_runtime.store.lmdb_environment import open_environment
+from edge_runtime.store.lmdb_store import store_on
 from edge_runtime.store.transaction import EventStore
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
@@ -135,7 +136,9 @@ class _Isolate:
             try:
                 stack.enter_context(_hold_lock(Path(self._task.data_dir)))
                 script = self._script or load_script(self._config)
-                self._store = await stack.enter_async_context(open_store(Path(self._task.data_dir) / "store"))
+                path = Path(self._task.data_dir) / "store"
+                environment = open_environment(path, readonly=False, map_size=MAP_SIZE)
+                self._store = await stack.enter_async_context(store_on(environment, path))
                 flavour = await self._open_flavour(stack)
                 net = await stack.enter_async_context(open_net())
             except EdgeError as error:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import inspect
 import socket
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
+import msgspec
 import trio
 
+from edge_runtime.control import FromSupervisor
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
 from edge_runtime.isolate.connection import Connections
 from edge_runtime.isolate.events import IsolateEvents
@@ -47,6 +52,11 @@ class _Default(WorkerEntrypoint):
 
 def warm_up() -> None:
     """Serve requests to a worker of our own. Leaves no thread, no descriptor and no running loop behind."""
+    with suppress(ImportError):
+        import_module("lmdb._envid")  # which lmdb imports when it opens its first environment
+    for message in get_args(FromSupervisor):
+        with suppress(msgspec.ValidationError):
+            msgspec.convert(None, message)  # msgspec analyses a type when it meets it
     inspect.getsource(warm_up)  # web frameworks read the source of their routes at the first request
     trio.run(_in_both_flavours, instruments=[ChildTaskMeter()])
 

@@ -103,7 +103,6 @@ class Committer:
 
     def start(self) -> None:
         trio.lowlevel.add_instrument(self._pause)
-        self._thread.start()
 
     def submit(self, batch: Batch) -> Promise[None]:
         """Queue a batch; see `api.Store.commit`."""
@@ -116,7 +115,9 @@ class Committer:
         return promise
 
     def hand_over(self) -> None:
-        """Let the thread have what was gathered."""
+        """Let the thread have what was gathered. It begins with the first batch: many an isolate never writes."""
+        if self._thread.ident is None:
+            self._thread.start()
         gathered, self.gathered = self.gathered, []
         self._queue.put(gathered)
 
@@ -125,12 +126,14 @@ class Committer:
         self._refusal = self._refusal or "the store is closed"
         with suppress(RuntimeError, KeyError):  # the loop may have ended, or this be a repetition
             trio.lowlevel.remove_instrument(self._pause)
-        self.hand_over()
+        if self.gathered:
+            self.hand_over()
         self._queue.put(None)
 
     def join(self) -> None:
         """Block until the thread has ended, after `refuse`. Not on the loop's thread."""
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         failure: StoreFailed | None = None

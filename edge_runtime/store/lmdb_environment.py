@@ -60,10 +60,10 @@ def open_environment(path: Path, *, readonly: bool, map_size: int) -> Environmen
     """
     if readonly and not _has_pages(path / _DATA_FILE):
         return None
-    is_new = not readonly and not (path / _DATA_FILE).exists()
-    made = [directory for directory in (path, *path.parents) if not directory.exists()]
+    is_new = not readonly and not os.path.exists(path / _DATA_FILE)
+    made = [directory for directory in (path, *path.parents) if not directory.exists()] if is_new else []
     try:
-        if not readonly:
+        if is_new:
             path.mkdir(parents=True, exist_ok=True)
         env = lmdb.open(
             str(path),
@@ -252,17 +252,26 @@ def _is_running(mark: bytes) -> bool:
 
 
 def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
 def _started(pid: int) -> int | None:
     """When a process began, in the kernel's ticks since boot; None if it does not exist."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = _read(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(fields[18])
+
+
+def _read(file: str) -> str:
+    """A small file of /proc, without the layers of `open`, which a freshly forked process would copy."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 4096).decode(errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def _has_pages(file: Path) -> bool:

@@ -301,6 +301,18 @@ async def open_store(path: Path, *, readonly: bool = False, map_size: int = MAP_
     Raises StoreError if the directory cannot be used, StoreCorrupt if a verification after a crash found damage.
     """
     environment = await trio.to_thread.run_sync(lambda: open_environment(path, readonly=readonly, map_size=map_size))
+    async with store_on(environment, path, readonly=readonly, map_size=map_size) as store:
+        yield store
+
+
+@asynccontextmanager
+async def store_on(
+    environment: Environment | None, path: Path, *, readonly: bool = False, map_size: int = MAP_SIZE
+) -> AsyncIterator[LmdbStore]:
+    """The store on an environment that was opened before; `open_store` without its thread.
+
+    For a process that has nothing else to do yet: the first thread of a freshly forked process costs it a millisecond.
+    """
     store = LmdbStore(path, environment, readonly=readonly, map_size=map_size)
     _open_stores.add(store)
     if not readonly:

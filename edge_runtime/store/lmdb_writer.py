@@ -57,7 +57,7 @@ class LmdbWriter:
         self._written = 0
         self._next_id: int | None = None
         self._marked = False
-        self._mark = own_mark()
+        self._mark = b""
 
     def begin(self) -> None:
         assert self._txn is None, "a write transaction is open"
@@ -99,6 +99,7 @@ class LmdbWriter:
         meta = self._tables[Table.META]
         try:
             if not self._marked:
+                self._mark = own_mark()
                 self._txn.put(self._mark, _MARK_VALUE, db=meta)
             if self._next_id is not None:
                 self._txn.put(NEXT_ID_KEY, chunks.INLINE + self._next_id.to_bytes(8, "big"), db=meta)

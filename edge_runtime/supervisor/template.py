@@ -6,6 +6,7 @@ channel does, and its isolates end with it.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import os
@@ -35,7 +36,7 @@ from edge_runtime.supervisor.process_tree import Children, fork
 from edge_runtime.wire import BlockingChannel
 
 EXIT_NOT_LOADED: Final = 3
-_OOM_SCORE: Final = "500"
+_OOM_SCORE: Final = b"500"
 
 _SHARED_BY_FORK: Final = ("socket:", "pipe:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]")
 """Descriptors through which forked copies would disturb each other."""
@@ -91,8 +92,7 @@ class Template:
             reason = f"cannot load worker {self._task.worker}: {type(error).__name__}: {error}"
             self._channel.send(TemplateFailed(reason, traceback.format_exc()[-ERROR_DETAIL_MAX:]))
             return EXIT_NOT_LOADED
-        gc.collect()
-        gc.freeze()
+        _tidy_memory()
         try:
             self._channel.send(loaded)
             return self._serve()
@@ -183,8 +183,21 @@ def _limit_memory(megabytes: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    with open("/proc/self/oom_score_adj", "w") as score:
-        score.write(_OOM_SCORE)
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    try:
+        os.write(score, _OOM_SCORE)
+    finally:
+        os.close(score)
+
+
+def _tidy_memory() -> None:
+    """Leave as little as possible that an isolate would have to copy: nothing to collect, and no free memory that
+    malloc would clear and hand out again in each of them."""
+    gc.collect()
+    gc.freeze()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc's
+        libc.malloc_trim(0)
 
 
 def _reseed() -> None:
