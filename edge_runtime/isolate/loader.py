@@ -6,14 +6,14 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import FunctionType, ModuleType, TracebackType
 
 from edge_runtime.compat.install import install_modules
 from edge_runtime.config.model import WorkerConfig
 from edge_runtime.errors import ScriptError
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.environment import Env, declare_bindings, env, fill_env
-from edge_runtime.workers.exports import Exports, discover
+from edge_runtime.workers.exports import Exports, discover, positional_capacity
 
 _RUNTIME_PACKAGES = ("bindings", "apps", "bench", "tests")
 """Our packages whose names a script may well use for modules of its own."""
@@ -59,6 +59,9 @@ def load_script(config: WorkerConfig) -> LoadedScript:
             f"cannot load worker {config.name}: the name {name!r} of its main module {config.main.name} is taken by "
             f"{file or 'a built-in module'}; rename the script"
         )
+    for handler in (getattr(exports.default, "fetch", None), exports.global_handlers.get("fetch")):
+        if isinstance(handler, FunctionType):
+            positional_capacity(handler)  # here rather than at the first request of each isolate
     return LoadedScript(module, exports, env)
 
 

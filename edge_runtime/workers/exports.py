@@ -84,13 +84,13 @@ def rpc_methods(cls: type) -> frozenset[str]:
 
 def relaxed_call_args(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The leading `args` that `fn` can take by position; surplus ones are dropped."""
-    capacity = _capacity(fn.__func__) - 1 if isinstance(fn, MethodType) else _capacity(fn)
+    capacity = positional_capacity(fn.__func__) - 1 if isinstance(fn, MethodType) else positional_capacity(fn)
     return args if capacity >= len(args) else args[:capacity]
 
 
 @lru_cache(maxsize=1024)
-def _capacity(fn: Callable[..., Any]) -> int:
-    """How many positional arguments a function takes."""
+def positional_capacity(fn: Callable[..., Any]) -> int:
+    """How many positional arguments a function takes; found once for each function."""
     try:
         parameters = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):

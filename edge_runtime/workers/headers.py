@@ -109,10 +109,10 @@ def encode_headers(init: object) -> RawHeaders:
     if isinstance(init, Headers):
         return list(init.raw)
     pairs: Iterable[Any]
-    if isinstance(init, Mapping) or (not isinstance(init, (str, bytes)) and hasattr(init, "items")):
-        pairs = init.items()
-    elif isinstance(init, (list, tuple)):
+    if isinstance(init, (list, tuple)):
         pairs = init
+    elif not isinstance(init, (str, bytes)) and hasattr(init, "items"):
+        pairs = init.items()
     else:
         raise TypeError(
             f"Received unexpected type for headers argument: {type(init).__name__}; "
