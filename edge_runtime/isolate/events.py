@@ -10,6 +10,7 @@ import trio
 from edge_runtime.control import Log, LogLine
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.websocket_events import WorkerSockets
+from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
 from edge_runtime.metering.quantities import SUBREQUESTS
 from edge_runtime.seams import Clock, Flavour
@@ -19,7 +20,8 @@ from edge_runtime.workers.outgoing import Net
 from edge_runtime.workers.websocket import SocketFlags
 
 _LINES_HELD_MAX = 10_000
-_LINES_PER_FRAME = 200
+_LINES_PER_FRAME = 50
+"""With the longest errors, and all characters of four bytes, still within FRAME_MAX."""
 _FETCH = EventKind.FETCH
 _WORKER = Product.WORKER
 
@@ -109,6 +111,8 @@ class IsolateEvents:
         if len(self._lines) >= _LINES_HELD_MAX:
             self._dropped += 1
             return
+        if error:
+            error = error[-ERROR_DETAIL_MAX:]
         self._lines.append(
             LogLine(self._clock.now_ms(), event.kind, event.name, detail, outcome, meter.cpu_us, wall_ms, error)
         )
@@ -138,8 +142,8 @@ class IsolateEvents:
         self._wanted = trio.Event()
         while self._lines:
             lines, self._lines = self._lines[:_LINES_PER_FRAME], self._lines[_LINES_PER_FRAME:]
-            await channel.send(Log(tuple(lines)))
+            await channel.send(Log.of(lines))
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             note = f"{dropped} log lines were dropped because they were not taken in time"
-            await channel.send(Log((LogLine(self._clock.now_ms(), "log", "", note, "ok", 0, 0.0, ""),)))
+            await channel.send(Log.of([LogLine(self._clock.now_ms(), "log", "", note, "ok", 0, 0.0, "")]))

@@ -216,7 +216,7 @@ async def _answer(exchange: Exchange, status: int, text: str, *, close: bool = F
     """Answer with plain text; an answer that has begun already is cut off, which tells the client that it failed."""
     if exchange.started:
         return
-    body = text.encode()
+    body = text.encode("utf-8", "replace")  # a script's error may hold lone surrogates
     headers = [*_PLAIN, (b"content-length", str(len(body)).encode())]
     if close:
         headers.append((b"connection", b"close"))

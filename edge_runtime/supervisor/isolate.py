@@ -272,8 +272,8 @@ class IsolateHandle:
                 self.last_pong = message
                 self._heartbeat.pong()
                 owner.isolate_answered(self, message)
-            case Log(lines=lines):
-                owner.isolate_logged(lines)
+            case Log():
+                owner.isolate_logged(message.lines)
             case Objects(number=number):
                 if (question := self._questions.pop(number, None)) is not None:
                     question.resolve(message.ids)

@@ -1,5 +1,7 @@
 """What is told of errors, to clients and to the script's author, and what never is: secrets, and our own frames."""
 
+import re
+
 import pytest
 from edge_process import EdgeProcess
 from script_workers import SCRIPTS, served, write_worker
@@ -62,6 +64,18 @@ def test_in_production_the_answer_says_nothing_and_the_log_everything(production
             assert (answer.status_code, answer.text) == (500, "error code: 1101")
             assert set(answer.headers) <= {"content-type", "content-length", "date", "server"}
             production.wait_for(told.replace("(", r"\("))
+
+
+@pytest.mark.parametrize("server", ["development", "production"])
+def test_an_error_with_half_a_character_or_of_megabytes_harms_neither_answer_nor_log(server, request):
+    edge = request.getfixturevalue(server)
+    with edge.client() as client:
+        answers = [client.get(path) for path in ("/surrogate", "/huge", "/surrogate")]
+        assert [answer.status_code for answer in answers] == [500, 500, 500]
+        edge.wait_for(r"ValueError: half of \?")
+        edge.wait_for("many words many words, the last of them")
+        assert client.get("/").status_code == 200
+    assert not re.search("isolate .* ended", edge.output)
 
 
 @pytest.mark.parametrize("server", ["development", "production"])

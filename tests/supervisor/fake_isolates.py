@@ -125,7 +125,7 @@ class FakeIsolate:
         await client.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
         client.shutdown(socket.SHUT_WR)
         line = LogLine(int(time.time() * 1000), "fetch", "handle", path, "ok", 1, 1.0, "")
-        self.channel.send_soon(Log((line,)))
+        self.channel.send_soon(Log.of([line]))
 
     def builtin(self, path):
         match path:

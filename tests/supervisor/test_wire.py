@@ -23,7 +23,7 @@ def open_descriptors() -> int:
 
 
 def log_of(size: int) -> Log:
-    return Log((LogLine(1, "fetch", "Default.fetch", "x" * size, "ok", 12, 1.5, ""),))
+    return Log.of([LogLine(1, "fetch", "Default.fetch", "x" * size, "ok", 12, 1.5, "")])
 
 
 @pytest.fixture

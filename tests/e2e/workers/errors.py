@@ -17,6 +17,10 @@ class Default(WorkerEntrypoint):
             case "raise":
                 token = self.env.TOKEN
                 raise ValueError(f"told by the script, {len(token)} letters")
+            case "surrogate":
+                raise ValueError("half of \ud83d")
+            case "huge":
+                raise ValueError("many words " * 2_000_000 + "many words, the last of them")
             case "deep":
                 deep(self)
             case "secret_key":
