@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workflows import journal, payloads
+from edge_runtime.workflows.attempt_workers import AttemptWorkers
 from edge_runtime.workflows.blocking import run_interruptible
 from edge_runtime.workflows.branches import current_branch
 from edge_runtime.workflows.effects import (
@@ -47,7 +49,6 @@ from edge_runtime.workflows.journal import StepKey
 from edge_runtime.workflows.step_config import DelayFunction
 
 PutIn = Callable[[Input, Transaction | None], None]
-Work = Callable[[EventContext, "Call", StartAttempt | AskDelay], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,114 +79,176 @@ class Attempts:
         context: ActorContext,
         run_event: EventContext,
         put_in: PutIn,
+        workers: AttemptWorkers,
         interceptor: Interceptor | None = None,
     ) -> None:
-        self._context = context
-        self._interceptor = interceptor
+        self.context = context
+        self.interceptor = interceptor
+        self.put_in = put_in
+        self._workers = workers
         self._run_event = run_event
-        self._put_in = put_in
-        self._scopes: set[trio.CancelScope] = set()
-        self._cancelled = False
+        self._live: set[_Attempt] = set()
+        self.cancelled = False
         self._all_left = trio.Event()
         self.calls: dict[StepKey, Call] = {}
 
     @property
     def running(self) -> bool:
-        return bool(self._scopes)
+        return bool(self._live)
 
     def cancel(self) -> None:
-        self._cancelled = True
-        for scope in self._scopes:
-            scope.cancel()
+        self.cancelled = True
+        for attempt in self._live:
+            if attempt.scope is not None:
+                attempt.scope.cancel()
 
     async def wait_ended(self) -> None:
         """After `cancel`: return when no callback runs any more, as far as it can be ended at all."""
-        if self._scopes:
+        if self._live:
             await self._all_left.wait()
 
-    def _leave(self, scope: trio.CancelScope) -> None:
-        self._scopes.discard(scope)
-        if self._cancelled and not self._scopes:
-            self._all_left.set()
-
     def start(self, effect: StartAttempt) -> None:
-        work = self._attempt if self._interceptor is None else self._intercepted
-        self._begin(effect, work, effect.config.timeout_ms)
+        self._begin(_Callback(self, effect))
 
     def ask_delay(self, effect: AskDelay) -> None:
-        self._begin(effect, self._ask_delay, RETRY_DELAY_ANSWER_MS)
+        self._begin(_DelayFunction(self, effect))
 
-    def _begin(self, effect: StartAttempt | AskDelay, work: Work, timeout_ms: int) -> None:
-        scope = trio.CancelScope(deadline=trio.current_time() + timeout_ms / 1000)
-        self._scopes.add(scope)
-        self._run_event.start(self._live, effect, self.calls[effect.key], work, scope)
+    def _begin(self, attempt: _Attempt) -> None:
+        self._live.add(attempt)
+        self._workers.begin(attempt, self._run_event)
 
-    async def _live(self, effect: StartAttempt | AskDelay, call: Call, work: Work, scope: trio.CancelScope) -> None:
-        """The task of an attempt, or of a question for its delay."""
+    def left(self, attempt: _Attempt) -> None:
+        self._live.discard(attempt)
+        if self.cancelled and not self._live:
+            self._all_left.set()
+
+
+class _Attempt:
+    """One attempt, or one question for a delay: a job of the workers, in the context that the script has now."""
+
+    __slots__ = ("_attempts", "_call", "_effect", "_error", "_event", "_result", "context", "deadline_s", "scope")
+
+    def __init__(self, attempts: Attempts, effect: StartAttempt | AskDelay) -> None:
+        self._attempts = attempts
+        self._effect = effect
+        self._call = attempts.calls[effect.key]
+        self._event: EventContext | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.context = contextvars.copy_context()
+        self.scope: trio.CancelScope | None = None
+        self.deadline_s = 0.0
+
+    @property
+    def cancelled(self) -> bool:
+        return self._attempts.cancelled
+
+    async def run(self) -> None:
         current_branch.set(None)
-        key, events = effect.key, self._context.events
-        event = events.begin(EventKind.STEP, f"{self._context.address.namespace}/{key.name}", actor=self._context)
-        result: Any = None
-        error: BaseException | None = None
+        context, effect = self._attempts.context, self._effect
+        self.deadline_s = trio.current_time() + self._timeout_ms / 1000
+        name = f"{context.address.namespace}/{effect.key.name}"
+        self._event = event = context.events.begin(EventKind.STEP, name, actor=context)
         try:
-            with scope:
-                result = await work(event, call, effect)
+            self._result = await self._work(event)
         except trio.Cancelled:
-            self._leave(scope)
-            self._end(event, effect, Outcome.CANCELED)
             raise
         except BaseExceptionGroup as group:
-            cancelled, error = group.split(trio.Cancelled)
+            cancelled, self._error = group.split(trio.Cancelled)
             if cancelled is not None:
-                self._leave(scope)
-                self._end(event, effect, Outcome.CANCELED)
                 raise cancelled from None
-        except BaseException as raised:
-            error = raised
-        self._leave(scope)
-        if self._cancelled:
-            self._end(event, effect, Outcome.CANCELED)
+        except BaseException as error:
+            self._error = error
+
+    def over(self, *, timed_out: bool) -> None:
+        event = self._event
+        self._attempts.left(self)
+        if event is None:
             return
-        if isinstance(effect, StartAttempt):
-            input, text = _judge(effect, result, error, event.meter.cpu_us, timed_out=scope.cancel_called)
-        else:
-            input, text = _judge_delay(effect, result, error, timed_out=scope.cancel_called)
-        self._end(event, effect, Outcome.EXCEPTION if text else Outcome.OK, text)
+        if self._attempts.cancelled:
+            self._end(event, Outcome.CANCELED)
+            return
+        input, text = self._judge(event, timed_out or trio.current_time() >= self.deadline_s)
+        self._end(event, Outcome.EXCEPTION if text else Outcome.OK, text)
         if event.transaction is not None:
             event.transaction.closed = True
-        self._put_in(input, event.transaction)
+        self._attempts.put_in(input, event.transaction)
 
-    def _end(self, event: EventContext, effect: StartAttempt | AskDelay, outcome: Outcome, error: str = "") -> None:
-        detail = f"{self._context.address.id} {effect.key} attempt {effect.attempt}"
-        self._context.events.end(event, outcome, detail, error)
+    def cut(self) -> None:
+        self._attempts.left(self)
+        if self._event is not None:
+            self._end(self._event, Outcome.CANCELED)
 
-    async def _attempt(self, event: EventContext, call: Call, effect: StartAttempt | AskDelay) -> Any:
-        """Run the callback once."""
+    def _end(self, event: EventContext, outcome: Outcome, error: str = "") -> None:
+        context, effect = self._attempts.context, self._effect
+        context.events.end(event, outcome, f"{context.address.id} {effect.key} attempt {effect.attempt}", error)
+
+    @property
+    def _timeout_ms(self) -> int:
+        raise NotImplementedError
+
+    async def _work(self, event: EventContext) -> Any:
+        raise NotImplementedError
+
+    def _judge(self, event: EventContext, timed_out: bool) -> tuple[Input, str]:
+        """The engine's input and the error's text for the log."""
+        raise NotImplementedError
+
+
+class _Callback(_Attempt):
+    __slots__ = ()
+
+    _effect: StartAttempt
+
+    @property
+    def _timeout_ms(self) -> int:
+        return self._effect.config.timeout_ms
+
+    async def _work(self, event: EventContext) -> Any:
+        interceptor = self._attempts.interceptor
+        if interceptor is None:
+            return await self._run_callback(event)
+        address = self._attempts.context.address
+        return await interceptor.attempt(address, event, self._effect, partial(self._run_callback, event))
+
+    async def _run_callback(self, event: EventContext) -> Any:
+        call, effect, context = self._call, self._effect, self._attempts.context
         ctx = partial(_ctx, call, effect)
         if call.transactional:
-            event.transaction = Transaction(journal.answers_key(self._context.address, effect.key))
+            event.transaction = Transaction(journal.answers_key(context.address, effect.key))
         if not call.blocking:
             return await event.run(call.run, ctx)
         outer = current_event.set(event)
         try:
-            result = await run_interruptible(self._context.offload, event, measure_call, event.meter, call.run, ctx)
+            result = await run_interruptible(context.offload, event, measure_call, event.meter, call.run, ctx)
         finally:
             current_event.reset(outer)
         return await event.run(_same, result) if inspect.isawaitable(result) else result
 
-    async def _intercepted(self, event: EventContext, call: Call, effect: StartAttempt | AskDelay) -> Any:
-        assert isinstance(effect, StartAttempt), "the effect that this is called for"
-        assert self._interceptor is not None, "what this is called for"
-        run = partial(self._attempt, event, call, effect)
-        return await self._interceptor.attempt(self._context.address, event, effect, run)
+    def _judge(self, event: EventContext, timed_out: bool) -> tuple[Input, str]:
+        return _judge(self._effect, self._result, self._error, event.meter.cpu_us, timed_out=timed_out)
 
-    async def _ask_delay(self, event: EventContext, call: Call, effect: StartAttempt | AskDelay) -> int:
-        """Ask the script's delay function."""
-        assert isinstance(effect, AskDelay), "the effect that this is called for"
+
+class _DelayFunction(_Attempt):
+    """The script's function tells how long to wait before the next attempt."""
+
+    __slots__ = ()
+
+    _effect: AskDelay
+
+    @property
+    def _timeout_ms(self) -> int:
+        return RETRY_DELAY_ANSWER_MS
+
+    async def _work(self, event: EventContext) -> int:
+        call, effect = self._call, self._effect
         if call.delay is None:
             raise TypeError("the step was recorded with a delay function and has none now")
         given = JsDict(ctx=_ctx(call, effect), error=error_of(effect.error))
         return parse_duration_ms(await event.run(call.delay, given))
+
+    def _judge(self, event: EventContext, timed_out: bool) -> tuple[Input, str]:
+        return _judge_delay(self._effect, self._result, self._error, timed_out=timed_out)
 
 
 def _ctx(call: Call, effect: StartAttempt | AskDelay) -> Any:

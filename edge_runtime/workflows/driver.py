@@ -1,11 +1,10 @@
-"""The driver: commits what the engine appends and performs its other effects.
+"""The driver: has the engine take inputs, has its entries written and performs its other effects.
 
-What one input of the engine appends, sets and consumes goes into one batch, with the instance's record where that
-changes. A result reaches the script once the entry that records it is durable. The start of an attempt waits for the
-batch of the next entry, at most START_HELD_MS: a quick step takes one commit. It is durable before the attempt begins
-where the step runs at most once, and for the first attempts of an activation: so a body that kills the process is
-counted, at the latest when it is run for the second time. When a commit is refused the activation is over: nothing is
-started any more.
+A result reaches the script once the entry that records it is durable. The start of an attempt waits for the batch of
+the next entry, at most START_HELD_MS: a quick step takes one commit. It is durable before the attempt begins where the
+step runs at most once, and for the first attempts of an activation: so a body that kills the process is counted, at
+the latest when it is run for the second time. When a commit is refused the activation is over: nothing is started any
+more.
 """
 
 from __future__ import annotations
@@ -22,15 +21,14 @@ import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext
-from edge_runtime.limits import AWAITED_SHOWN_MAX, REPLAY_STALL_MS, ROLLBACK_STALL_MS, START_HELD_MS
+from edge_runtime.limits import AWAITED_SHOWN_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Randomness
-from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.transaction import Transaction
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workers.conversion import from_wire
-from edge_runtime.workflows import inbox, instances, journal, payloads
+from edge_runtime.workflows import inbox, instances, journal
+from edge_runtime.workflows.attempt_workers import AttemptWorkers
 from edge_runtime.workflows.attempts import Attempts, Call
 from edge_runtime.workflows.durable_operations import count_end, count_entry
 from edge_runtime.workflows.effects import (
@@ -38,36 +36,34 @@ from edge_runtime.workflows.effects import (
     AskDelay,
     Breathe,
     Consume,
-    Delivered,
     Effect,
-    Error,
     EventArrived,
     Fault,
     Finish,
     Input,
-    Received,
     Refuse,
     Relaunch,
     Resolve,
-    Result,
     RunStopped,
     SetTimer,
-    Stalled,
     StartAttempt,
     Stopped,
     StopRun,
     Suspend,
     TimerFired,
-    Value,
 )
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import DRIFT, error_of
+from edge_runtime.workflows.held_starts import HeldStarts
 from edge_runtime.workflows.inbox import DeleteAsked, RestartAsked
-from edge_runtime.workflows.instances import FINAL, Awaited, InstanceRecord, Status
+from edge_runtime.workflows.instances import Awaited, InstanceRecord, Status, finished_record
 from edge_runtime.workflows.interception import Interceptor
-from edge_runtime.workflows.journal import ROLLBACK, Entry, StepFailed, StepKey, StepSucceeded, rollback_key
+from edge_runtime.workflows.journal import ROLLBACK, StepFailed, StepKey, StepSucceeded, rollback_key
 from edge_runtime.workflows.operation import Phase
+from edge_runtime.workflows.pacing import Pacing
 from edge_runtime.workflows.requests import Request
+from edge_runtime.workflows.results import value_of
+from edge_runtime.workflows.writing import InstanceWriter
 
 _log = logging.getLogger("edge.workflows")
 
@@ -75,9 +71,6 @@ _DRIFT_TEXT: Final = (
     "The script does something else than before at {}. The instance is stopped; it goes on with the next version of "
     "the script that fits, or when it is resumed."
 )
-# How often other tasks get their turn before a script counts as having reacted to a result. A result passes through a
-# few tasks at most: a gather, a task group, the two loops of the asyncio flavour.
-_BREATH_TURNS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +81,14 @@ class Ended:
     finish: Finish | None = None
     fault: str = ""
     relaunch: bool = False
+
+
+class SharedTasks:
+    """What the instances of a workflow have their attempts run and their held starts written by."""
+
+    def __init__(self) -> None:
+        self.workers = AttemptWorkers()
+        self.held_starts = HeldStarts()
 
 
 class Driver:
@@ -101,32 +102,26 @@ class Driver:
         digest: bytes,
         event: EventContext,
         on_end: Callable[[Ended], None],
+        tasks: SharedTasks,
         version: str = "",
         interceptor: Interceptor | None = None,
     ) -> None:
         self._context = context
         self._address = context.address
-        self._record = record
         self._engine = engine
         self._event = event
         self._on_end = on_end
+        self._tasks = tasks
         self._version = version
         self._interceptor = interceptor
-        self._attempts = Attempts(context, event, self.put_in, interceptor)
+        self._writer = InstanceWriter(
+            context, record, engine.seq, digest, event, tasks.held_starts, self._durable, self.close
+        )
+        self._attempts = Attempts(context, event, self.put_in, tasks.workers, interceptor)
+        self._pacing = Pacing(engine, event, context.clock, self.put_in)
         self._promises: dict[StepKey, Promise[object]] = {}
         self._transactional: set[StepKey] = set()
-        self._digest = digest
-        self._journal_key = journal.key_prefix(self._address)
-        self._held: list[Entry] = []
-        """Appended and not queued yet, together with nothing else."""
-        self._held_watched = False
-        self._committed_any = False
-        self._durable_seq = engine.seq
-        self._last_commit: Promise[None] = Promise.resolved(None)
         self._unsettled: deque[Resolve] = deque()
-        self._breathing = False
-        self._stall_watched = False
-        self._inputs = 0
         self.closed = False
         self.stop_run: Callable[[], Promise[None]] = lambda: Promise.resolved(None)
         """Cancels the run; resolves once it has ended."""
@@ -168,7 +163,7 @@ class Driver:
     @property
     def busy(self) -> bool:
         """Something runs or is being written that eviction would cut short."""
-        return not self._engine.waiting or self._attempts.running or not self._last_commit.settled
+        return not self._engine.waiting or self._attempts.running or not self._writer.last_commit.settled
 
     @property
     def waiting(self) -> bool:
@@ -199,8 +194,8 @@ class Driver:
         """Show the instance as queued, and look again at `due_ms`: it may go on, and others run."""
         batch = Batch()
         self._context.set_timer(batch, due_ms)
-        self._write_record(batch, Status.QUEUED, None)
-        self._commit(batch)
+        self._write_record(batch, Status.QUEUED, None, "")
+        self._writer.commit(batch)
 
     def timer_fired(self) -> None:
         self.put_in(TimerFired())
@@ -214,7 +209,7 @@ class Driver:
     def close(self) -> None:
         """Cancel the attempts; whatever they and the script still do has no effect."""
         if not self.closed:
-            self.closed = True
+            self.closed = self._writer.closed = self._pacing.closed = True
             self._attempts.cancel()
             self.on_close()
 
@@ -224,7 +219,7 @@ class Driver:
         """`writes` become durable with the result that `input` brings, if the engine takes that."""
         if self.closed:
             return
-        self._inputs += 1
+        self._pacing.inputs += 1
         if not isinstance(input, TimerFired | EventArrived):
             self.last_active_s = self._context.clock.monotonic_s()
         try:
@@ -235,25 +230,26 @@ class Driver:
             self.close()
             self._context.abort(error)
             return
-        if self._engine.holding and not self._stall_watched and not self.closed:
-            self._stall_watched = True
-            self._event.spawn(self._watch_stall)
+        if self._engine.holding and not self.closed:
+            self._pacing.watch_stall()
 
     def _perform(self, effects: list[Effect], writes: Transaction | None) -> None:
+        writer = self._writer
         batch = Batch()
         finish: Finish | None = None
         fault = ""
         ended: Ended | None = None
         later: list[Effect] = []
-        entries = self._held
-        may_wait = self._committed_any
+        appended = False
+        may_wait = writer.committed_any
         for effect in effects:
             match effect:
                 case Append(entry):
                     if self._transactional and isinstance(entry, StepSucceeded | StepFailed):
                         self._end_transaction(batch, entry, writes)
-                    entries.append(entry)
+                    writer.append(entry)
                     count_entry(self._event.meter.quantities, entry)
+                    appended = True
                     may_wait = may_wait and journal.may_wait(entry)
                 case Consume(inbox_key):
                     batch.delete(Table.INBOX, inbox_key)
@@ -271,16 +267,15 @@ class Driver:
                 case _:
                     later.append(effect)
         status = Status.PAUSED if fault else self._status
-        if finish is not None or batch or status is not self._record.status:
+        if finish is not None or batch or status is not writer.record.status:
             self._write_record(batch, status, finish, fault)
-        if batch or (entries and not may_wait):
-            if not self._commit(batch):
+        if batch or (appended and not may_wait):
+            if not writer.commit(batch):
                 return
             if writes is not None:
-                self._last_commit.add_done_callback(partial(_tell_others, writes))
-        elif entries and not self._held_watched:
-            self._held_watched = True
-            self._event.start(self._watch_held)
+                writer.last_commit.add_done_callback(partial(_tell_others, writes))
+        elif appended:
+            writer.hold()
         for effect in later:
             self._perform_later(effect)
         if fault:
@@ -303,27 +298,24 @@ class Driver:
             return Status.QUEUED
         return Status.WAITING if engine.waiting else Status.RUNNING
 
-    def _write_record(self, batch: Batch, status: Status, finish: Finish | None, fault: str = "") -> None:
-        old, now_ms = self._record, self.now_ms
+    def _write_record(self, batch: Batch, status: Status, finish: Finish | None, fault: str) -> None:
+        old, now_ms = self._writer.record, self.now_ms
         if finish is None:
-            error = ErrorRecord(DRIFT, _DRIFT_TEXT.format(fault)) if fault else None
-            stopped_version = self._version if fault else None
             record = msgspec.structs.replace(
-                old, status=status, awaited=self._awaited(status), error=error, stopped_version=stopped_version
+                old,
+                status=status,
+                awaited=self._awaited(status),
+                error=ErrorRecord(DRIFT, _DRIFT_TEXT.format(fault)) if fault else None,
+                stopped_version=self._version if fault else None,
+                started_ms=now_ms if old.started_ms is None and self._engine.live else old.started_ms,
             )
         else:
-            record = finished_record(old, finish, now_ms)
+            record = finished_record(old, finish.status, finish.output, finish.error, now_ms)
             # Only what is known: a command may have arrived that nobody has read yet.
             for inbox_key in self._engine.unread:
                 batch.delete(Table.INBOX, inbox_key)
-            self._context.set_timer(batch, retained_until_ms(record))
-        self._record = msgspec.structs.replace(
-            record,
-            seq=self._engine.seq,
-            updated_ms=now_ms,
-            started_ms=now_ms if old.started_ms is None and self._engine.live else old.started_ms,
-        )
-        instances.write(batch, self._address, old, self._record)
+            self._context.set_timer(batch, instances.retained_until_ms(record))
+        self._writer.write_record(batch, record)
 
     def _awaited(self, status: Status) -> tuple[Awaited, ...]:
         if status is not Status.WAITING:
@@ -345,60 +337,32 @@ class Driver:
                 batch.extend(writes.batch)
             instances.forget_answers(batch, self._address, entry.key)
 
-    async def _watch_held(self) -> None:
-        """Write what waits too long. As long as the script runs: beginning anew takes as much as a step."""
-        while not self.closed and not self._engine.waiting:
-            first = self._held[0] if self._held else None
-            await trio.sleep(START_HELD_MS / 1000)
-            if first is not None and self._held and self._held[0] is first and not self.closed:
-                self._commit(Batch())
-        self._held_watched = False
-
-    def _commit(self, batch: Batch) -> bool:
-        """Queue the batch with the entries that wait; False if this actor may not write any more."""
-        entries, self._held = self._held, []
-        if entries:
-            stored, self._digest = journal.encode(entries, self._digest)
-            batch.put(Table.JOURNAL, self._journal_key + keys.encode(entries[0].seq), stored)
-        committed = self._last_commit = self._context.commit(batch)
-        if committed.settled and committed.error is not None:
-            self.close()
-            return False
-        committed.add_done_callback(partial(self._committed, self._engine.seq))
-        return True
-
-    def _committed(self, seq: int, committed: Promise[None]) -> None:
-        if committed.error is not None:
-            # The host breaks the actor; a new activation replays what is durable.
-            self.close()
-            return
-        self._committed_any = True
-        self._durable_seq = max(self._durable_seq, seq)
-        if self._record.status is Status.WAITING:
+    def _durable(self) -> None:
+        """More entries are durable."""
+        writer = self._writer
+        if writer.record.status is Status.WAITING:
             self.rested()
-        while self._unsettled and self._unsettled[0].seq <= self._durable_seq:
+        while self._unsettled and self._unsettled[0].seq <= writer.durable_seq:
             self._settle(self._unsettled.popleft())
 
     def _perform_later(self, effect: Effect) -> None:
         match effect:
+            case StartAttempt():
+                if effect.after_commit or not self._writer.committed_any:
+                    self._writer.last_commit.add_done_callback(partial(self._start_committed, effect))
+                else:
+                    self._attempts.start(effect)
             case Resolve():
-                if effect.seq <= self._durable_seq:
+                if effect.seq <= self._writer.durable_seq:
                     self._settle(effect)
                 else:
                     self._unsettled.append(effect)
             case Refuse(key, error):
                 self._promises.pop(key).reject(error_of(error))
-            case StartAttempt():
-                if effect.after_commit or not self._committed_any:
-                    self._last_commit.add_done_callback(partial(self._start_committed, effect))
-                else:
-                    self._attempts.start(effect)
             case AskDelay():
                 self._attempts.ask_delay(effect)
             case Breathe():
-                if not self._breathing:
-                    self._breathing = True
-                    self._event.spawn(self._breathe)
+                self._pacing.breathe(self._writer.last_commit)
             case StopRun():
                 self._event.start(self._stop_run, self._replace_attempts())
             case Append() | Consume() | SetTimer() | Finish() | Fault() | Suspend() | Relaunch():
@@ -409,7 +373,7 @@ class Driver:
     def _replace_attempts(self) -> Attempts:
         """Cancel what runs, and keep the rollback handlers for the attempts that follow; returns the old ones."""
         old = self._attempts
-        self._attempts = Attempts(self._context, self._event, self.put_in, self._interceptor)
+        self._attempts = Attempts(self._context, self._event, self.put_in, self._tasks.workers, self._interceptor)
         self._attempts.calls.update(item for item in old.calls.items() if item[0].path[:1] == (ROLLBACK,))
         old.cancel()
         return old
@@ -432,62 +396,15 @@ class Driver:
             return
         promise = self._promises.pop(effect.key)
         self._attempts.calls.pop(effect.key, None)
-        match effect.result:
-            case Error(record):
-                promise.reject(error_of(record))
-            case _:
-                promise.resolve(_result(effect.result))
-
-    async def _breathe(self) -> None:
-        await self._last_commit
-        for _ in range(_BREATH_TURNS):
-            await trio.lowlevel.checkpoint()
-        self._breathing = False
-        self.put_in(Delivered())
-
-    async def _watch_stall(self) -> None:
-        """Release what is held back once the script has asked for nothing new for a while."""
-        while self._engine.holding and not self.closed:
-            inputs = self._inputs
-            stall_ms = ROLLBACK_STALL_MS if self._engine.undoing else REPLAY_STALL_MS
-            await self._context.clock.sleep_until_ms(self.now_ms + stall_ms)
-            if self._inputs == inputs and self._engine.holding:
-                self.put_in(Stalled())
-        self._stall_watched = False
+        try:
+            value = value_of(effect.result)
+        except Exception as error:
+            promise.reject(error)
+        else:
+            promise.resolve(value)
 
 
 def _tell_others(writes: Transaction, committed: Promise[None]) -> None:
     if committed.error is None:
         for tell in writes.when_durable:
             tell()
-
-
-def _result(result: Result) -> object:
-    match result:
-        case Value(encoded):
-            return None if encoded is None else payloads.decode(encoded)
-        case Received(event_type, payload, sent_ms):
-            return received_event(event_type, payload, sent_ms)
-        case Error():
-            raise AssertionError("errors are raised, not returned")
-
-
-def received_event(event_type: str, payload: bytes, sent_ms: int) -> object:
-    """What `wait_for_event` returns."""
-    return from_wire(
-        {"payload": payloads.decode_plain(payload), "timestamp": payloads.instant(sent_ms), "type": event_type}
-    )
-
-
-def finished_record(record: InstanceRecord, finish: Finish, now_ms: int) -> InstanceRecord:
-    status = Status(finish.status)
-    assert status in FINAL, "an instance ends with a final status"
-    return msgspec.structs.replace(
-        record, status=status, awaited=(), output=finish.output, error=finish.error, ended_ms=now_ms, updated_ms=now_ms
-    )
-
-
-def retained_until_ms(record: InstanceRecord) -> int:
-    """When a finished instance is deleted; its actor's timer is set to it."""
-    kept_ms = record.success_retention_ms if record.status is Status.COMPLETE else record.error_retention_ms
-    return (record.ended_ms or record.updated_ms) + kept_ms

@@ -28,13 +28,13 @@ from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.exports import relaxed_call_args
 from edge_runtime.workflows import inbox, instances, journal, payloads
 from edge_runtime.workflows.branches import Branch, current_branch, observe_tasks
-from edge_runtime.workflows.driver import Driver, Ended, finished_record, retained_until_ms
+from edge_runtime.workflows.driver import Driver, Ended, SharedTasks
 from edge_runtime.workflows.durable_operations import count_start
 from edge_runtime.workflows.effects import EventArrived, Finish, RunRaised, RunReturned, Woken
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import DRIFT, fatal, record_of
 from edge_runtime.workflows.inbox import DeleteAsked, Item, RestartAsked
-from edge_runtime.workflows.instances import InstanceRecord, Status
+from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record, retained_until_ms
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import Created, Entry, JournalBroken
 from edge_runtime.workflows.restart import restarted
@@ -72,13 +72,14 @@ class WorkflowFactory:
         self._definition = definition
         self.idle_ms = idle_ms
         self._slots = slots
+        self._tasks = SharedTasks()
 
     def intercepted(self, interceptor: Interceptor, idle_ms: int) -> WorkflowFactory:
         """The same workflow with an interceptor, and another time in memory."""
         return WorkflowFactory(replace(self._definition, interceptor=interceptor), idle_ms, self._slots)
 
     def __call__(self, context: ActorContext) -> WorkflowInstance:
-        return WorkflowInstance(context, self._definition, self.idle_ms, self._slots)
+        return WorkflowInstance(context, self._definition, self.idle_ms, self._slots, self._tasks)
 
 
 class Poke:
@@ -89,12 +90,18 @@ class WorkflowInstance:
     """`actors.api.ActorBody` of one instance."""
 
     def __init__(
-        self, context: ActorContext, definition: WorkflowDefinition, idle_ms: int, slots: Slots | None
+        self,
+        context: ActorContext,
+        definition: WorkflowDefinition,
+        idle_ms: int,
+        slots: Slots | None,
+        tasks: SharedTasks,
     ) -> None:
         self._context = context
         self._definition = definition
         self._idle_s = idle_ms / 1000
         self._slots = slots
+        self._tasks = tasks
         self._driver: Driver | None = None
         self._run_scope = trio.CancelScope()
         self._run_over: Promise[None] = Promise.resolved(None)
@@ -235,11 +242,20 @@ class WorkflowInstance:
             entries, events, due_ms=context.due_ms, steps_max=self._definition.steps_max, strict=self._definition.strict
         )
         engine.live = False
+        self._tasks.workers.adopt_context()
         event = context.events.begin(EventKind.WORKFLOW, address.namespace, actor=context)
         self._ended = None
         self._event = event
         self._driver = driver = Driver(
-            context, record, engine, digest, event, self._on_end, self._definition.version, self._definition.interceptor
+            context,
+            record,
+            engine,
+            digest,
+            event,
+            self._on_end,
+            self._tasks,
+            self._definition.version,
+            self._definition.interceptor,
         )
         driver.on_close = self._end_event
         if engine.pausing and not engine.paused:
@@ -400,10 +416,10 @@ class WorkflowInstance:
         _log.error("workflow %s, instance %s: %s", context.address.namespace, context.address.id, error)
         text = f"The journal of this instance is damaged, so it cannot go on: {error}"
         finish = Finish("errored", error=ErrorRecord("JournalBroken", text))
-        self._record = finished_record(record, finish, context.clock.now_ms())
+        ended = finished_record(record, finish.status, None, finish.error, context.clock.now_ms())
         batch = Batch()
-        instances.write(batch, context.address, record, self._record)
-        context.set_timer(batch, retained_until_ms(self._record))
+        instances.write(batch, context.address, record, ended)
+        context.set_timer(batch, retained_until_ms(ended))
         context.commit(batch)
 
 

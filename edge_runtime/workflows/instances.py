@@ -147,6 +147,22 @@ def forget_answers(batch: Batch, address: ActorAddress, key: StepKey | None = No
     batch.delete_range(Table.ANSWERS, start, start + b"\xff")
 
 
+def finished_record(
+    record: InstanceRecord, status: str, output: bytes | None, error: ErrorRecord | None, now_ms: int
+) -> InstanceRecord:
+    final = Status(status)
+    assert final in FINAL, "an instance ends with a final status"
+    return msgspec.structs.replace(
+        record, status=final, awaited=(), output=output, error=error, ended_ms=now_ms, updated_ms=now_ms
+    )
+
+
+def retained_until_ms(record: InstanceRecord) -> int:
+    """When a finished instance is deleted; its actor's timer is set to it."""
+    kept_ms = record.success_retention_ms if record.status is Status.COMPLETE else record.error_retention_ms
+    return (record.ended_ms or record.updated_ms) + kept_ms
+
+
 def scan(
     snapshot: Snapshot, worker: str, workflow: str, status: Status | None = None, *, reverse: bool = False
 ) -> Iterator[tuple[str, InstanceRecord]]:
