@@ -114,6 +114,9 @@ class WorkerConfig:
     limits: WorkerLimits
     drift: Literal["strict", "lenient"] = "strict"
     """Ours (`[edge] drift`): whether workflow instances stop when their script differs from what they have done."""
+    http1: Literal["llhttp", "hypercorn"] = "llhttp"
+    """Ours (`[edge] http1`): what serves HTTP/1. "llhttp" is the runtime's own connection loop; "hypercorn" the slower
+    reference, which serves HTTP/2 and upgrades in either case."""
     requirements: tuple[str, ...] = ()
     """`[project] dependencies` of the pyproject.toml beside the wrangler file."""
     warnings: tuple[str, ...] = field(default=())
