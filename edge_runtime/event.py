@@ -16,7 +16,7 @@ import trio
 from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.limits import WAIT_UNTIL_MS
 from edge_runtime.metering.meter import Meter, metered_call, user_meter
-from edge_runtime.promise import Promise, settle
+from edge_runtime.promise import Cancellable, Promise, settle
 
 if TYPE_CHECKING:
     from edge_runtime.seams import Flavour
@@ -104,7 +104,7 @@ class EventContext:
         self._at_end: list[Callable[[], None]] | None = None
         self._lent: list[tuple[Promise[None], Callable[[], None]]] | None = None
         self._nursery = nursery
-        self._works: set[trio.CancelScope] | None = None
+        self._works: set[Cancellable] | None = None
         self._waiting: list[Promise[object]] | None = None
         self._kept_open: list[Promise[None]] | None = None
 
@@ -134,6 +134,22 @@ class EventContext:
         context = contextvars.copy_context()
         context.run(user_meter.set, None)
         context.run(self._nursery.start_soon, self._work, scope, promise, fn, args)
+        return promise
+
+    def begin(self, fn: Callable[..., Awaitable[T]], *args: object) -> Promise[T]:
+        """As `spawn(self.run, fn, *args)`, but the first step is taken now where the flavour can: what does not wait is
+        over when this returns. For code that this event is running."""
+        coro = metered_call(self.meter, fn, args)
+        promise: Promise[T] | None = self.flavour.begin(coro)
+        if promise is None:
+            coro.close()
+            return self.spawn(self.run, fn, *args)
+        if not promise.settled:
+            scope = promise.owned_by
+            assert scope is not None
+            works = self._works = set() if self._works is None else self._works
+            works.add(scope)
+            promise.add_done_callback(lambda _: works.discard(scope))
         return promise
 
     def start(self, fn: Callable[..., Awaitable[None]], *args: object) -> None:

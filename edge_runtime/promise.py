@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import sniffio
 import trio
 
 T = TypeVar("T")
+
+
+class Cancellable(Protocol):
+    """What owns work: a trio cancel scope, an asyncio task."""
+
+    def cancel(self) -> object: ...
 
 
 class Promise(Coroutine[Any, Any, T], Generic[T]):
@@ -29,7 +35,7 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
 
     __slots__ = ("__weakref__", "_callbacks", "_driver", "_error", "_owned", "_settled", "_value", "_waiting")
 
-    def __init__(self, owned_by: trio.CancelScope | None = None) -> None:
+    def __init__(self, owned_by: Cancellable | None = None) -> None:
         self._settled = False
         self._value: Any = None
         self._error: BaseException | None = None
@@ -64,7 +70,7 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
         return self._error
 
     @property
-    def owned_by(self) -> trio.CancelScope | None:
+    def owned_by(self) -> Cancellable | None:
         """The scope of the work behind this promise, if the promise may end it."""
         return self._owned
 

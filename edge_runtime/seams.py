@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 import trio
 import uuid_utils
+
+from edge_runtime.promise import Promise
 
 T = TypeVar("T")
 
@@ -58,6 +60,13 @@ class Flavour(Protocol):
 
     def run(self, coro: Awaitable[T]) -> Awaitable[T]:
         """Drive a script's coroutine to its end from a trio task; cancelling this cancels the coroutine."""
+
+    def begin(self, coro: Coroutine[Any, Any, T]) -> Promise[T] | None:
+        """Begin a script's coroutine beside the one that runs, its first step taken now and in a context of its own.
+
+        None, and nothing done, where that cannot be: then `run` it in another trio task. The promise is `owned_by` what
+        cancels the coroutine.
+        """
 
 
 class SystemClock:

@@ -57,7 +57,7 @@ async def fetch(app: AsgiApp, request: Request | JsRequest, env: Any, ctx: objec
         request = request.request
     enter_loop()
     exchange = _Exchange(app, request, env)
-    work = event.spawn(event.run, exchange.run)
+    work = event.begin(exchange.run)
     try:
         return await exchange.answer
     except BaseException:

@@ -1,7 +1,7 @@
 """Scripts of asyncio's flavour, Cloudflare's: one loop for each isolate, entered from the task that delivers the event.
 
-An event's coroutine becomes a real asyncio task whose first step is taken right there. Many handlers only await what
-our bindings settle at once, so they are done after that step and never reach the loop; the others are resumed by it.
+The first step of an event's coroutine is taken right there (`first_step`). Many handlers only await what our bindings
+settle at once, so they are done after that step and never reach the loop; the others become real tasks, resumed by it.
 
 Import this module before the script: trio-asyncio replaces `asyncio.current_task` and its like when it is imported, and
 a script that has taken them by name goes on using the originals.
@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar, cast
 
+import sniffio
 import trio
 import trio_asyncio
 from trio_asyncio import _loop as _loop_module
 from trio_asyncio._loop import current_loop
 
 from edge_runtime.event import current_event
+from edge_runtime.isolate.first_step import FirstStep
 from edge_runtime.isolate.loop_callbacks import Crossing
 from edge_runtime.isolate.script_loop import ScriptLoop
 from edge_runtime.limits import ASYNCIO_CLOSE_S, ASYNCIO_THREADS_MAX
+from edge_runtime.promise import Promise, PromiseCancelled
 
 T = TypeVar("T")
 
@@ -71,7 +75,7 @@ class AsyncioFlavour:
         self._loop = loop
 
     async def run(self, coro: Awaitable[T]) -> T:
-        """Drive `coro` as an asyncio task in the caller's context.
+        """Drive `coro` as an asyncio task in the caller's context, or without one as long as it needs none.
 
         Cancellation becomes the task's `CancelledError`, once; a script that swallows it is waited for. What the
         script leaves running goes on after this returns, until the flavour is closed.
@@ -81,14 +85,18 @@ class AsyncioFlavour:
         context = trio_task.context
         if current_loop.get() is not loop:
             current_loop.set(loop)
-        work = coro if isinstance(coro, Coroutine) else _await(coro)
-        task: asyncio.Task[T]
+        work: Any = coro if isinstance(coro, (Generator, Coroutine)) else _await(coro)
+        first: FirstStep[T]
         if context.get(current_event) is current_event.get():
-            task = loop.start(work, context)
+            first = FirstStep(work, loop, context)
+            task = first.take()
         else:
             # The trio task runs several messages, each in a context of its own (`actors.driving`).
             own = contextvars.copy_context()
-            task = own.run(loop.start, work, own)
+            first = FirstStep(work, loop, own)
+            task = own.run(first.take)
+        if task is None:
+            return cast(T, first.value)
         try:
             if not task.done():
                 crossing = Crossing(trio_task, task)
@@ -100,6 +108,30 @@ class AsyncioFlavour:
             return task.result()
         finally:
             del task  # it holds the error, whose traceback holds this frame
+
+    def begin(self, coro: Coroutine[Any, Any, T]) -> Promise[T] | None:
+        if sniffio.thread_local.name != "asyncio":
+            return None
+        context = contextvars.copy_context()
+        first = FirstStep(coro, self._loop, context)
+        try:
+            task = context.run(first.take)
+        except BaseException as error:
+            return Promise.rejected(error)
+        if task is None:
+            return Promise.resolved(first.value)
+        promise: Promise[T] = Promise(owned_by=task)
+        task.add_done_callback(functools.partial(_settle, promise))
+        return promise
+
+
+def _settle(promise: Promise[T], task: asyncio.Task[T]) -> None:
+    if task.cancelled():
+        promise.reject(PromiseCancelled("the event that this work belonged to has ended"))
+    elif (error := task.exception()) is not None:
+        promise.reject(error)
+    else:
+        promise.resolve(task.result())
 
 
 @asynccontextmanager
@@ -142,7 +174,9 @@ def _adopt(loop: trio_asyncio.TrioEventLoop) -> ScriptLoop:
     adopted = cast(ScriptLoop, loop)
     adopted._runnable = deque()
     adopted._parked = None
-    adopted._first_steps = None
+    adopted._making_task = False
+    adopted._begin_task = None
+    adopted.first_step = None
     adopted._cancelled_timers = 0
     adopted._threads = trio.CapacityLimiter(ASYNCIO_THREADS_MAX)
     adopted._executor = None

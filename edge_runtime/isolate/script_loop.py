@@ -24,6 +24,7 @@ import trio_asyncio
 from trio_asyncio._base import TrioAsyncioExit
 from trio_asyncio._handles import AsyncHandle
 
+from edge_runtime.isolate.first_step import FirstStep
 from edge_runtime.isolate.loop_callbacks import TASK_STEP, TASK_WAKEUP, Crossing, measured, metered
 from edge_runtime.metering.meter import MeteredCoroutine, user_meter
 from edge_runtime.promise import Promise
@@ -40,7 +41,10 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
 
     _runnable: deque[asyncio.Handle]
     _parked: trio.lowlevel.Task | None
-    _first_steps: list[Callable[[], object]] | None
+    _making_task: bool
+    _begin_task: Callable[[], object] | None
+    first_step: FirstStep[Any] | None
+    """Whose code is running, if it is a coroutine's first step."""
     _cancelled_timers: int
     _threads: trio.CapacityLimiter
     _executor: concurrent.futures.Executor | None
@@ -48,31 +52,16 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
     ended: asyncio.Future[None]
     """Settled when the loop closes, as the main task of `asyncio.run` is; anyio ties its threads to it."""
 
-    def start(self, coro: Coroutine[Any, Any, T], context: contextvars.Context) -> asyncio.Task[T]:
-        """Make a task and take its first step now; `context` must be the current one.
-
-        The task may be done on return. A `SystemExit` that the script raises is in the task and not raised here.
-        """
-        steps: list[Callable[[], object]] = []
-        self._first_steps = steps
+    def make_task(self, coro: Any, context: contextvars.Context) -> tuple[asyncio.Task[Any], Callable[[], object]]:
+        """A task that is not begun by the loop, and what begins it; call that with `context` as the current one."""
+        self._making_task = True
         try:
             task = asyncio.Task(coro, loop=self, context=context)
         finally:
-            self._first_steps = None
-        local = sniffio.thread_local
-        outer, local.name = local.name, "asyncio"
-        try:
-            while steps:
-                steps.pop()()
-        except (SystemExit, KeyboardInterrupt):
-            if not task.done():
-                raise
-        finally:
-            local.name = outer
-        try:
-            return task
-        finally:
-            del task  # it holds its error, whose traceback reaches this frame
+            self._making_task = False
+        begin, self._begin_task = self._begin_task, None
+        assert begin is not None, "a task asks to be begun when it is made"
+        return task, begin
 
     # Scheduling
 
@@ -87,8 +76,8 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
             callback(*args)
             return cast(asyncio.Handle, None)  # asyncio's own caller, a finished task, does not look at it
         if kind is TASK_STEP:
-            if self._first_steps is not None:
-                self._first_steps.append(callback)
+            if self._making_task:
+                self._begin_task = callback
                 return cast(asyncio.Handle, None)
         elif kind is not TASK_WAKEUP:
             callback = metered(callback, context)

@@ -18,7 +18,7 @@ from foreign_worker import Worker, incoming, sent
 
 from edge_runtime.compat import asgi
 from edge_runtime.event import EventContext
-from edge_runtime.promise import PromiseCancelled
+from edge_runtime.promise import Promise, PromiseCancelled
 from edge_runtime.workers.request import Request
 
 
@@ -284,17 +284,19 @@ async def test_unfinished_app_ends_with_its_event(worker: Worker, monkeypatch: p
 
 async def test_background_work_does_not_delay_the_answer(worker: Worker) -> None:
     done: list[str] = []
+    answered: Promise[None] = Promise()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await start(send)
         await piece(send, b"answered")
-        await worker.sleep(0.01)
+        await answered
         done.append("background")
 
     event = worker.event()
     response = await worker.respond(event, asgi, http_only(app), incoming())
     assert (await sent(response)).body == b"answered"
     assert done == []
+    answered.resolve(None)
     await event.finish()
     assert done == ["background"]
 
