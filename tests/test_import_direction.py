@@ -7,7 +7,6 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     "edge_runtime.cli",
-    "edge_runtime.benchmark",
     "edge_runtime.supervisor",
     "edge_runtime.testing",
     "edge_runtime.isolate",
@@ -30,7 +29,6 @@ LEAVES = [
     "edge_runtime.event",
     "edge_runtime.promise",
     "edge_runtime.metering.meter",
-    "edge_runtime.metering.panel",
     "edge_runtime.metering.quantities",
     "edge_runtime.config",
     "edge_runtime.routing",

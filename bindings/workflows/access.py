@@ -47,13 +47,15 @@ class WorkflowAccess:
         with self.store.snapshot() as snapshot:
             return control.find(snapshot, self.address(id))
 
-    def commit(self, batch: Batch, value: Callable[[], Any], conflict: Callable[[], Exception]) -> Promise[Any]:
-        """Resolves with `value()` once the batch is durable and the host told of its wake-ups."""
+    def commit(
+        self, batch: Batch, woken: str, value: Callable[[], Any], conflict: Callable[[], Exception]
+    ) -> Promise[Any]:
+        """Resolves with `value()` once the batch is durable and the worker `woken` told of its wake-ups."""
         promise: Promise[Any] = Promise()
 
         def committed(commit: Promise[None]) -> None:
             if commit.error is None:
-                tell_when_durable(lambda: self._actors.timers_changed(self.worker))
+                tell_when_durable(lambda: self._actors.timers_changed(woken))
                 promise.resolve(value())
             else:
                 promise.reject(conflict() if isinstance(commit.error, Conflict) else commit.error)
@@ -68,6 +70,7 @@ class WorkflowAccess:
         address = self.address(id)
         with self.store.snapshot() as snapshot:
             control.command(batch, snapshot, address, command, clock=self.clock, random=self.random)
+            actor = instances.actor_of(address, control.find(snapshot, address))
         promise: Promise[None] = Promise()
         if not batch:
             promise.resolve(None)
@@ -78,12 +81,12 @@ class WorkflowAccess:
             if commit.error is not None:
                 promise.reject(commit.error)
                 return
-            tell_when_durable(lambda: self._actors.timers_changed(self.worker))
-            if transactional or not self._actors.owns(address):
+            tell_when_durable(lambda: self._actors.timers_changed(actor.worker))
+            if transactional or not self._actors.owns(actor):
                 promise.resolve(None)
                 return
             # The command is durable, so it will be taken, whatever becomes of this delivery.
-            self._actors.deliver(address, Poke()).add_done_callback(lambda _: promise.resolve(None))
+            self._actors.deliver(actor, Poke()).add_done_callback(lambda _: promise.resolve(None))
 
         self.store.commit(batch).add_done_callback(committed)
         return promise
@@ -91,11 +94,12 @@ class WorkflowAccess:
     def send_event(self, id: str, event_type: object, payload: object) -> Promise[None]:
         batch = Batch()
         encoded = payloads.encode(payload)
+        address = self.address(id)
         with self.store.snapshot() as snapshot:
-            control.send_event(
-                batch, snapshot, self.address(id), event_type, encoded, clock=self.clock, random=self.random
-            )
-        return self.commit(batch, lambda: None, lambda: WorkflowError("instance.conflict", "the instance has changed"))
+            control.send_event(batch, snapshot, address, event_type, encoded, clock=self.clock, random=self.random)
+            woken = instances.actor_of(address, control.find(snapshot, address)).worker
+        changed = WorkflowError("instance.conflict", "the instance has changed")
+        return self.commit(batch, woken, lambda: None, lambda: changed)
 
 
 def or_rejected(begin: Callable[[], Promise[Any]]) -> Promise[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal
 
@@ -14,14 +14,14 @@ from edge_runtime.actors.api import ActorKind
 from edge_runtime.config.cron import CronError
 from edge_runtime.config.cron import parse as parse_cron
 from edge_runtime.config.decode import decode
-from edge_runtime.config.model import Binding, Where
+from edge_runtime.config.model import Binding, Where, WorkerConfig
 from edge_runtime.errors import ConfigError, ScriptError
 from edge_runtime.limits import RUNNING_INSTANCES_MAX, STEPS_DEFAULT, STEPS_MAX, WORKFLOW_NAME_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.instance import Poke, WorkflowDefinition, WorkflowFactory
-from edge_runtime.workflows.instances import Status
+from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.schedules import keep_schedules, register_schedules
 from edge_runtime.workflows.slots import Slots
 
@@ -49,6 +49,8 @@ class WorkflowSection(msgspec.Struct, frozen=True):
     schedules: str | list[str] | None = None
     drift: Literal["strict", "lenient"] | None = None
     """Ours: of this workflow, where it is not that of `[edge]`."""
+    version: Literal["newest", "pinned"] | None = None
+    """Ours: of this workflow, where it is not `workflow_version` of `[edge]`."""
     remote: bool | None = None
 
 
@@ -62,6 +64,7 @@ class WorkflowSpec(msgspec.Struct, frozen=True):
     """How many instances run at once; None: any number."""
     crons: tuple[str, ...] = ()
     drift: Literal["strict", "lenient"] | None = None
+    version: Literal["newest", "pinned"] | None = None
 
 
 class WorkflowsKind:
@@ -99,7 +102,9 @@ class WorkflowsKind:
             yield Binding(
                 self.name,
                 item.binding,
-                WorkflowSpec(owner, item.name, item.class_name, item.limits.steps, running_max, crons, item.drift),
+                WorkflowSpec(
+                    owner, item.name, item.class_name, item.limits.steps, running_max, crons, item.drift, item.version
+                ),
             )
 
     def offered(self, binding: Binding, worker: str) -> Iterable[tuple[str, str, str]]:
@@ -107,13 +112,20 @@ class WorkflowsKind:
         if isinstance(spec, WorkflowSpec) and spec.worker == worker:
             yield ActorKind.WORKFLOW.value, spec.workflow, spec.workflow
 
-    def build(self, binding: Binding, runtime: BindingRuntime) -> WorkflowNamespace:
+    def pins(self, binding: Binding, config: WorkerConfig) -> bool:
         spec = binding.spec
         assert isinstance(spec, WorkflowSpec), "the record that parse made"
+        return spec.worker == config.name and (spec.version or config.workflow_version) == "pinned"
+
+    def build(self, binding: Binding, runtime: BindingRuntime) -> WorkflowNamespace:
+        spec, worker = binding.spec, runtime.worker
+        assert isinstance(spec, WorkflowSpec), "the record that parse made"
         check = None
-        if spec.worker == runtime.worker.name:
-            self._register(spec, runtime)
-        else:
+        # Without a version, as in tests, there is nothing to pin to.
+        pins = self.pins(binding, worker) and worker.pinned is None and runtime.version != ""
+        if spec.worker == worker.name:
+            self._register(spec, runtime, pins=pins)
+        if spec.worker != worker.name or worker.pinned is not None:
             check = partial(runtime.neighbours.namespace, spec.worker, ActorKind.WORKFLOW, spec.workflow)
         return WorkflowNamespace(
             spec.worker,
@@ -123,10 +135,11 @@ class WorkflowsKind:
             random=runtime.random,
             actors=runtime.actors,
             version=runtime.version if check is None else "",
+            pins=pins,
             check=check,
         )
 
-    def _register(self, spec: WorkflowSpec, runtime: BindingRuntime) -> None:
+    def _register(self, spec: WorkflowSpec, runtime: BindingRuntime, *, pins: bool) -> None:
         entrypoint = runtime.exports.get(spec.class_name)
         if entrypoint is None or not issubclass(entrypoint, WorkflowEntrypoint):
             known = sorted(name for name, kind in runtime.exports.items() if issubclass(kind, WorkflowEntrypoint))
@@ -144,11 +157,14 @@ class WorkflowsKind:
             steps_max=spec.steps_max,
             strict=(spec.drift or runtime.worker.drift) == "strict",
             version=runtime.version,
+            pins=pins,
+            tell=runtime.actors.timers_changed,
         )
         slots = None if spec.running_max is None else _slots(spec, spec.running_max, runtime)
         factory = WorkflowFactory(definition, slots=slots)
-        runtime.actors.register(spec.worker, ActorKind.WORKFLOW, spec.workflow, factory)
-        register_schedules(runtime.actors, spec.worker, spec.workflow, spec.crons, runtime.version)
+        runtime.actors.register(runtime.worker.address, ActorKind.WORKFLOW, spec.workflow, factory)
+        if runtime.worker.pinned is None:
+            register_schedules(runtime.actors, spec.worker, spec.workflow, spec.crons, runtime.version)
 
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
         """Keep the schedules, and go on at once with the instances that ran when their isolate ended; their timers
@@ -158,13 +174,14 @@ class WorkflowsKind:
             for binding in bindings
             if isinstance(binding.spec, WorkflowSpec) and binding.spec.worker == runtime.worker.name
         ]
-        wanted = {spec.workflow: spec.crons for spec in specs}
-        await keep_schedules(runtime.store, runtime.clock, runtime.worker.name, wanted)
+        if runtime.worker.pinned is None:
+            wanted = {spec.workflow: spec.crons for spec in specs}
+            await keep_schedules(runtime.store, runtime.clock, runtime.worker.name, wanted)
         runtime.actors.timers_changed()
         while specs:
             for spec in specs:
                 for id in _interrupted(spec, runtime):
-                    address = instances.address_of(spec.worker, spec.workflow, id)
+                    address = instances.address_of(runtime.worker.address, spec.workflow, id)
                     if runtime.actors.owns(address):
                         runtime.actors.deliver(address, Poke())
             await runtime.actors.moved()
@@ -176,18 +193,19 @@ def _interrupted(spec: WorkflowSpec, runtime: BindingRuntime) -> list[str]:
     is limited, no more of the last than may run; the others follow when those are done."""
     now_ms = runtime.clock.now_ms()
     with runtime.store.snapshot() as snapshot:
-        found = [
-            id
-            for status in (Status.RUNNING, Status.WAITING_FOR_PAUSE)
-            for id in instances.ids(snapshot, spec.worker, spec.workflow, status, reverse=True)
-        ]
+
+        def those(status: Status) -> Iterator[tuple[str, InstanceRecord]]:
+            found = instances.scan(snapshot, spec.worker, spec.workflow, status, reverse=True)
+            return ((id, record) for id, record in found if _runs_here(runtime, record))
+
+        found = [id for status in (Status.RUNNING, Status.WAITING_FOR_PAUSE) for id, _ in those(status)]
         fresh: list[str] = []
-        for id, record in instances.scan(snapshot, spec.worker, spec.workflow, Status.QUEUED, reverse=True):
+        for id, record in those(Status.QUEUED):
             if record.started_ms is not None:
                 found.append(id)
             elif record.not_before_ms <= now_ms and (spec.running_max is None or len(fresh) < spec.running_max):
                 fresh.append(id)
-        for id, record in instances.scan(snapshot, spec.worker, spec.workflow, Status.PAUSED, reverse=True):
+        for id, record in those(Status.PAUSED):
             if record.stopped_version not in (None, runtime.version):
                 found.append(id)
     return found + fresh
@@ -195,9 +213,15 @@ def _interrupted(spec: WorkflowSpec, runtime: BindingRuntime) -> list[str]:
 
 def _slots(spec: WorkflowSpec, running_max: int, runtime: BindingRuntime) -> Slots:
     def wake(id: str) -> Promise[object]:
-        return runtime.actors.deliver(instances.address_of(spec.worker, spec.workflow, id), Poke())
+        return runtime.actors.deliver(instances.address_of(runtime.worker.address, spec.workflow, id), Poke())
 
-    return Slots(running_max, runtime.store, runtime.clock, spec.worker, spec.workflow, wake)
+    runs_here = partial(_runs_here, runtime)
+    return Slots(running_max, runtime.store, runtime.clock, spec.worker, spec.workflow, wake, runs_here)
+
+
+def _runs_here(runtime: BindingRuntime, record: InstanceRecord) -> bool:
+    """Whether the isolates of this version run the instance, rather than those of one that it is pinned to."""
+    return runtime.worker.pinned == (record.version if record.pinned else None)
 
 
 def _read_crons(given: str | list[str] | None, place: Where) -> tuple[str, ...]:

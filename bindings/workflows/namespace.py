@@ -11,6 +11,7 @@ from typing import Any, Final
 from bindings.workflows.access import WorkflowAccess, or_rejected
 from bindings.workflows.handle import WorkflowInstanceHandle
 from edge_runtime.actors.api import ActorHost
+from edge_runtime.config.pinned import pinned_name
 from edge_runtime.limits import CREATE_BATCH_MAX, DELETE_BATCH_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Randomness
@@ -40,10 +41,14 @@ class WorkflowNamespace:
         random: Randomness,
         actors: ActorHost,
         version: str = "",
+        pins: bool = False,
         check: Callable[[], object] | None = None,
     ) -> None:
-        """`check` raises UsageError if the workflow, of another worker, is not there."""
+        """`pins`: instances stay with `version`. `check` raises UsageError if the workflow, of another worker, is not
+        there."""
         self._check = check
+        self._pins = pins
+        self._told = pinned_name(worker, version) if pins else worker
         self._access = WorkflowAccess(
             worker, workflow, store=store, clock=clock, random=random, actors=actors, version=version
         )
@@ -61,7 +66,9 @@ class WorkflowNamespace:
             batch = Batch()
             with self._access.store.snapshot() as snapshot:
                 self._add(batch, snapshot, new)
-            return self._access.commit(batch, lambda: self._handle(new.id), lambda: control.already_exists(new.id))
+            return self._access.commit(
+                batch, self._told, lambda: self._handle(new.id), lambda: control.already_exists(new.id)
+            )
 
         return or_rejected(begin)
 
@@ -85,6 +92,7 @@ class WorkflowNamespace:
                         ids.append(new.id)
             return self._access.commit(
                 batch,
+                self._told,
                 lambda: [self._handle(id) for id in ids],
                 lambda: WorkflowError(
                     "instance.already_exists", "one of the ids was taken meanwhile; nothing was created"
@@ -175,6 +183,7 @@ class WorkflowNamespace:
             clock=access.clock,
             random=access.random,
             version=access.version,
+            pinned=self._pins,
         )
 
     def _handle(self, id: str) -> WorkflowInstanceHandle:

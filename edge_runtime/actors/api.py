@@ -88,9 +88,6 @@ class ActorContext(Protocol):
     def discard_turn(self) -> None:
         """Drop the present turn's batch."""
 
-    def timers_changed(self) -> None:
-        """A timer of another actor was written: have the host look."""
-
     def commit(self, batch: Batch) -> Promise[None]:
         """Queue a batch of this actor; the output gate stays closed until it is durable.
 

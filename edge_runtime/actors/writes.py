@@ -184,9 +184,6 @@ class ActorWrites:
         self._turn_over()
         return self.output.wait()
 
-    def timers_changed(self) -> None:
-        self._timer_written(self.clock.now_ms())
-
     def _turn_durable(self, turn: Turn) -> Promise[None]:
         promise: Promise[None] = Promise()
 

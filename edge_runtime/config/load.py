@@ -55,9 +55,9 @@ class _Edge(msgspec.Struct, frozen=True):
     flavour: Literal["trio", "asyncio"] | None = None
     blocked_ms: Annotated[int, msgspec.Meta(ge=BLOCKED_MS_MIN, le=BLOCKED_MS_MAX)] = BLOCKED_MS_DEFAULT
     drift: Literal["strict", "lenient"] = "strict"
+    workflow_version: Literal["newest", "pinned"] = "newest"
     memory_mb: Annotated[int, msgspec.Meta(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX)] = MEMORY_MB_DEFAULT
     instances: Annotated[int, msgspec.Meta(ge=1, le=INSTANCES_MAX)] = 1
-    http1: Literal["llhttp", "hypercorn"] = "llhttp"
 
 
 class _Triggers(msgspec.Struct, frozen=True):
@@ -103,7 +103,7 @@ def load_config(path: Path, kinds: Sequence[SectionReader], *, environment: str 
             routes=decode_routes(settings.values.get("route"), settings.values.get("routes"), settings.where),
             limits=WorkerLimits(limits.cpu_ms, limits.subrequests, edge.blocked_ms, edge.memory_mb, edge.instances),
             drift=edge.drift,
-            http1=edge.http1,
+            workflow_version=edge.workflow_version,
             requirements=read_requirements(file.parent),
             # Evaluated last: all of the above may warn.
             warnings=tuple(dict.fromkeys(warnings)),

@@ -6,10 +6,11 @@ Sections that belong to a kind of binding are read by that kind (`SectionReader`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from edge_runtime.config.pinned import pinned_name
 from edge_runtime.limits import MEMORY_MB_DEFAULT
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
@@ -71,6 +72,14 @@ class OffersClasses(Protocol):
         """Of the worker's own binding: the kind of actor, the class as others name it, the namespace of its actors."""
 
 
+@runtime_checkable
+class PinsVersions(Protocol):
+    """A kind of whose actors some stay with the version of the worker that they began with."""
+
+    def pins(self, binding: Binding, config: WorkerConfig) -> bool:
+        """Whether this binding, of the worker's own, is one of those."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """`host` is exact, "*.example.com" or "*" (any); `path` is a prefix such as "/api/" or exact when `exact`."""
@@ -114,12 +123,19 @@ class WorkerConfig:
     limits: WorkerLimits
     drift: Literal["strict", "lenient"] = "strict"
     """Ours (`[edge] drift`): whether workflow instances stop when their script differs from what they have done."""
-    http1: Literal["llhttp", "hypercorn"] = "llhttp"
-    """Ours (`[edge] http1`): what serves HTTP/1. "llhttp" is the runtime's own connection loop; "hypercorn" the slower
-    reference, which serves HTTP/2 and upgrades in either case."""
+    workflow_version: Literal["newest", "pinned"] = "newest"
+    """Ours (`[edge] workflow_version`): whether workflow instances go on with the newest version of the script or stay
+    with the one that they began with."""
+    pinned: str | None = None
+    """This version of the worker runs only the workflow instances that are pinned to it."""
     requirements: tuple[str, ...] = ()
     """`[project] dependencies` of the pyproject.toml beside the wrangler file."""
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def address(self) -> str:
+        """The worker's name in the addresses of the actors that live in its isolates."""
+        return self.name if self.pinned is None else pinned_name(self.name, self.pinned)
 
     def flag(self, name: str, default_from: str | None = None, off: str | None = None) -> bool:
         """Whether a compatibility flag is on: listed, or by date (`default_from`) unless `off` is listed."""
@@ -128,3 +144,8 @@ class WorkerConfig:
         if off is not None and off in self.compatibility_flags:
             return False
         return default_from is not None and self.compatibility_date >= default_from
+
+
+def pinned_config(config: WorkerConfig, version: str) -> WorkerConfig:
+    """Of the worker's version that runs only what is pinned to it: nothing comes in from outside."""
+    return replace(config, pinned=version, routes=(), crons=())

@@ -24,7 +24,6 @@ from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.actors.placement import View
 from edge_runtime.config.model import Binding, WorkerConfig
 from edge_runtime.control import (
-    ChargeLost,
     Connection,
     Drained,
     IsolateFailed,
@@ -46,13 +45,10 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import EdgeError, ScriptError, StoreFailed
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
-from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import Connections
-from edge_runtime.isolate.cpu_guard import guard_cpu
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
-from edge_runtime.isolate.http1_connection import Http1Connections
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript, load_script
 from edge_runtime.isolate.neighbours import Neighbours
@@ -64,7 +60,6 @@ from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import EXIT_GRACE_S, LEDGER_FLUSH_S, MAP_SIZE, MOVE_PATIENCE_S, THREADS_MAX
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.metering.meter import ChildTaskMeter
-from edge_runtime.metering.panel import Panel
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
 from edge_runtime.socket_paths import isolates_lock
 from edge_runtime.store.api import Store
@@ -128,11 +123,11 @@ class _Isolate:
         self._events: IsolateEvents
         self._host: LocalActorHost
         self._peers: Peers
-        self._neighbours = Neighbours(config.name)
+        self._neighbours = Neighbours(config.address)
         self._placed = trio.Event()
         self._released = trio.Event()
         self._drain_until_s = inf
-        self._http: Http1Connections | HypercornConnections
+        self._http: HypercornConnections
 
     async def run(self) -> int:
         channel = Channel(trio.socket.from_stdlib_socket(self._control))
@@ -168,14 +163,13 @@ class _Isolate:
         self._ledger = Ledger(self._store, self._clock, config.name, task.version)
         async with trio.open_nursery() as background, trio.open_nursery() as work:
             flags = socket_flags(config)
-            panel = Panel()
-            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits, flags, panel.label)
+            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits.subrequests, flags)
             self._events = events
             offload = ThreadOffload(THREADS_MAX)
             random = SystemRandomness()
-            self._peers = Peers(config.name, channel.send_soon, self._clock, socket_flags(config))
+            self._peers = Peers(config.address, channel.send_soon, self._clock, socket_flags(config))
             self._host = LocalActorHost(
-                self._store, self._clock, random, offload, events, config.name, elsewhere=self._peers
+                self._store, self._clock, random, offload, events, config.address, elsewhere=self._peers
             )
             runtime = BindingRuntime(
                 worker=config,
@@ -204,19 +198,14 @@ class _Isolate:
                 return
             self._relay = Relay(config.name, Path(task.data_dir), background)
             app = FetchHandler(fetch_handler(script), built.doors, self._relay, events, development=task.development)
-            self._http = hypercorn = HypercornConnections(app, self._connections)
-            if config.http1 == "llhttp":
-                self._http = Http1Connections(app, self._connections, hypercorn, self._clock)
-                await background.start(self._http.watch)
+            self._http = HypercornConnections(app, self._connections)
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
             background.start_soon(self._flush_ledger)
             background.start_soon(events.ship_logs, channel)
             await background.start(self._peers.run, self._host)
             await background.start(self._host.run)
             background.start_soon(self._serve_actors, background, built, runtime)
-            panel.show()
-            guard_cpu()
-            await channel.send(IsolateReady(), panel.descriptors)
+            await channel.send(IsolateReady())
             grace_s = await self._follow(channel, work, background)
             background.start_soon(self._follow_on, channel, work, background)
             await self._drain(channel, grace_s, work)
@@ -277,8 +266,6 @@ class _Isolate:
                     pass  # its calls wait for the view that says so
                 case TimersChanged():
                     self._host.timers_changed()
-                case ChargeLost():
-                    self._events.charge_lost(message)
                 case RunScheduled(cron=cron, scheduled_ms=scheduled_ms):
                     self._host.deliver(cron_address(self._config.name, cron), scheduled_ms)
                 case Retire(grace_s=grace_s):
@@ -294,7 +281,7 @@ class _Isolate:
 
     def _members_changed(self, message: Members, channel: Channel, background: trio.Nursery) -> None:
         view = View(message.number, message.agreed, message.proposed, message.releasing)
-        if message.me is not None and message.worker == self._config.name:
+        if message.me is not None and message.worker == self._config.address:
             self._host.change_view(view, message.me)
             if message.me in view.agreed:
                 self._placed.set()
@@ -314,11 +301,10 @@ class _Isolate:
 
     def _accept(self, descriptors: Sequence[int], work: trio.Nursery) -> None:
         for descriptor in descriptors:
-            client = ClientSocket(fileno=descriptor)
-            if isinstance(self._http, HypercornConnections):
-                work.start_soon(self._http.serve, client.stream())
-            else:
-                work.start_soon(self._http.serve, client)
+            client = socket.socket(fileno=descriptor)
+            client.setblocking(False)
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+            work.start_soon(self._http.serve, stream)
 
     async def _drain(self, channel: Channel, grace_s: float, work: trio.Nursery) -> None:
         """Answer what was asked, release the actors, let streams end, and stop; the whole within `grace_s`.
@@ -343,7 +329,6 @@ class _Isolate:
             await self._events.wait_none_open()
         work.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
-            self._events.charge_late()
             await self._ledger.flush()
             await self._events.flush_logs(channel)
 
@@ -351,9 +336,7 @@ class _Isolate:
         """Write usage about once a second, together with whatever else is being committed."""
         while True:
             await trio.sleep(LEDGER_FLUSH_S)
-            self._events.charge_late()
-            if self._ledger.pending:
-                await self._ledger.flush()
+            await self._ledger.flush()
 
     async def _watch_store(self, *scopes: trio.CancelScope) -> None:
         try:

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import trio
 
 from bindings.front_door import FrontDoor
-from edge_runtime.event import EventContext, EventKind, Outcome, outcome_of
-from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge, Exchange, RawHeaders
+from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.isolate.connection import BodyTooLarge, Exchange, RawHeaders
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.handlers import EventHandler
 from edge_runtime.isolate.relay import Relay
@@ -99,14 +99,10 @@ class FetchHandler:
         except BodyTooLarge:
             outcome, status = _EXCEPTION, 413
             await _answer(exchange, 413, f"Payload Too Large: at most {REQUEST_BODY_MAX} bytes", close=True)
-        except BodyTimeout:
-            outcome, status = _EXCEPTION, 408
-            await _answer(exchange, 408, "Request Timeout: the request's body arrives too slowly", close=True)
         except BaseException as failure:
-            outcome, status = outcome_of(failure), 500
+            outcome, status = _EXCEPTION, 500
             error = script_traceback(failure)
-            code = 1101 if outcome is _EXCEPTION else 1102
-            await _answer(exchange, 500, error if self._development else f"error code: {code}")
+            await _answer(exchange, 500, error if self._development else "error code: 1101")
         finally:
             target = exchange.target.decode("latin-1")
             self._events.end(event, outcome, f"{exchange.method} {target} {status or 'canceled'}", error)
@@ -222,4 +218,6 @@ async def _answer(exchange: Exchange, status: int, text: str, *, close: bool = F
         return
     body = text.encode("utf-8", "replace")  # a script's error may hold lone surrogates
     headers = [*_PLAIN, (b"content-length", str(len(body)).encode())]
-    await exchange.respond(status, headers, body, close=close)
+    if close:
+        headers.append((b"connection", b"close"))
+    await exchange.respond(status, headers, body)

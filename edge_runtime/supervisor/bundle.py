@@ -27,8 +27,9 @@ class BadBundle(UsageError):
     """What was sent is not a bundle made by `pack`."""
 
 
-def pack(folder: Path) -> bytes:
-    """The files of a worker, secrets of `.dev.vars` included; symbolic links and what tools leave behind are not.
+def pack(folder: Path, *, without: Path | None = None) -> bytes:
+    """The files of a worker, secrets of `.dev.vars` included; symbolic links, what tools leave behind and what is below
+    `without` are not.
 
     Raises LimitExceeded, before everything is read, when that is too much.
     """
@@ -37,7 +38,7 @@ def pack(folder: Path) -> bytes:
         gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=_COMPRESSION, mtime=0) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for count, path in enumerate(walk(folder), 1):
+        for count, path in enumerate(walk(folder, without), 1):
             if count > BUNDLE_FILES_MAX:
                 raise LimitExceeded(f"files in {folder}", count, BUNDLE_FILES_MAX, "files")
             with path.open("rb") as file:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import trio
 
 from edge_runtime.config.model import SectionReader
+from edge_runtime.config.pinned import worker_of
 from edge_runtime.errors import EdgeError, ScriptError, UsageError
 from edge_runtime.supervisor.admin_errors import NoSuchWorker, NotHere
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.deployments import Deployment, Deployments
 from edge_runtime.supervisor.introductions import Introductions
+from edge_runtime.supervisor.pinned import PinnedVersions
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.sources import read_version
 from edge_runtime.supervisor.spawner import Spawner
@@ -48,6 +52,14 @@ class Fleet:
         self._grace_s = grace_s
         self._deployments = Deployments(directory.deployments)
         self._deploying = trio.Lock()
+        self.pinned = PinnedVersions(
+            self._deployments,
+            report,
+            self.workers,
+            read=self._read_deployment,
+            add=self._add,
+            removed=lambda: self.routes_changed(),
+        )
         self._fixed: set[str] = set()
         self._introductions = Introductions(self.workers, nursery, self._timers_written)
 
@@ -61,7 +73,10 @@ class Fleet:
                 raise UsageError(f"two workers are named {name}: {found[name][0]} and {folder}; names must differ")
             found[name] = (folder, version)
         self._fixed.update(found)
-        return [(folder, await self._add(version)) for folder, version in found.values()]
+        added = [(folder, await self._add(version)) for folder, version in found.values()]
+        for _, version in found.values():
+            await self._is_newest(version)
+        return added
 
     async def restore(self) -> None:
         """Serve what is deployed in the data directory, except where a folder's worker has the same name.
@@ -72,7 +87,9 @@ class Fleet:
             if deployment.worker in self._fixed:
                 continue
             try:
-                await self._add(await self._read_deployment(deployment))
+                version = await self._read_deployment(deployment)
+                await self._add(version)
+                await self._is_newest(version)
             except EdgeError as error:
                 self._report.worker_failed(deployment.worker, str(error), "")
 
@@ -88,6 +105,7 @@ class Fleet:
                 )
             await worker.replace(version)
             self.routes_changed()
+            await self._is_newest(version)
         except ScriptError as error:
             worker.fail(str(error), error.detail)
         except (EdgeError, OSError) as error:
@@ -123,16 +141,37 @@ class Fleet:
                 raise NotHere(f"this server serves worker {name} from a folder; change it there")
             deployment = await trio.to_thread.run_sync(self._deployments.keep, name, version, environment)
             try:
-                await self._put_to_work(await self._read_deployment(deployment))
+                loaded = await self._read_deployment(deployment)
+                await self._put_to_work(loaded)
             except BaseException:
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self._deployments.discard, deployment)
+                    needed = self.pinned.needed(name)
+                    assert needed is not None, "deployments come once the server serves"
+                    await trio.to_thread.run_sync(self._deployments.discard, deployment, needed)
                 raise
             await trio.to_thread.run_sync(self._deployments.make_current, deployment)
+            await self._is_newest(loaded)
             return name, version
 
+    async def _is_newest(self, version: WorkerVersion) -> None:
+        """See to it that what is pinned to a version that serves now can run, and remove versions that nobody needs."""
+        name = version.config.name
+        if version.pins:
+            deployment = await trio.to_thread.run_sync(self._deployments.find, name, version.task.version)
+            assert deployment is not None, "a version is kept before it serves"
+            await self.pinned.begin(version, deployment)
+        else:
+            self.pinned.end(name)
+        if (needed := self.pinned.needed(name)) is not None:
+            await trio.to_thread.run_sync(self._deployments.remove_old, name, needed)
+        self.look_for_timers()
+
     def timers_changed(self, worker: str) -> None:
+        """Of the worker and of all its versions."""
         self._timers_written(self._find(worker))
+        for name, each in list(self.workers.items()):
+            if name != worker and worker_of(name) == worker:
+                self._timers_written(each)
 
     async def run_scheduled(self, worker: str, cron: str, scheduled_ms: int) -> None:
         await self._find(worker).run_scheduled(cron, scheduled_ms)
@@ -181,10 +220,18 @@ class Fleet:
         return worker
 
     async def _read_folder(self, folder: Path) -> WorkerVersion:
-        return await self._read(folder, self._environment, None, self._variables)
+        version = await self._read(folder, self._environment, None, self._variables)
+        if not version.pins:
+            return version
+        keep = partial(self._deployments.keep_copy, without=self._directory.path)
+        config = version.config
+        async with self._deploying:
+            copy = await trio.to_thread.run_sync(keep, config.name, config.root, self._environment)
+        return replace(version, task=msgspec.structs.replace(version.task, version=copy.version))
 
     async def _read_deployment(self, deployment: Deployment) -> WorkerVersion:
-        return await self._read(deployment.folder, deployment.environment, deployment.version)
+        variables = self._variables if deployment.worker in self._fixed else ()
+        return await self._read(deployment.folder, deployment.environment, deployment.version, variables)
 
     async def _read(
         self,

@@ -44,7 +44,8 @@ class Ingress:
 
     def routes_changed(self) -> None:
         """Read the routes of the workers again, and tell all of them."""
-        self.table = RoutingTable({name: worker.version.config.routes for name, worker in self._workers.items()})
+        reachable = {name: each for name, each in self._workers.items() if each.version.config.pinned is None}
+        self.table = RoutingTable({name: worker.version.config.routes for name, worker in reachable.items()})
         routes = Routes(
             tuple(
                 WorkerRoutes(
@@ -52,7 +53,7 @@ class Ingress:
                     tuple((route.host, route.path, route.exact) for route in worker.version.config.routes),
                     worker.version.classes,
                 )
-                for name, worker in self._workers.items()
+                for name, worker in reachable.items()
             )
         )
         for worker in self._workers.values():

@@ -140,6 +140,7 @@ class _Server:
                 await fleet.restore()
             async with AsyncExitStack() as stack:
                 store = await stack.enter_async_context(open_store(self._directory.store, readonly=True))
+                await fleet.pinned.restore(store)
                 ingress = Ingress(fleet.workers, self._report, development=self._options.development)
                 ingress.routes_changed()
                 wakeups = Wakeups(store, SystemClock(), fleet.workers.values)
@@ -151,6 +152,7 @@ class _Server:
                 nursery.start_soon(self._serve_admin, admin)
                 await self._first_starts()
                 nursery.start_soon(wakeups.run)
+                nursery.start_soon(fleet.pinned.run)
                 if self._options.watch:
                     for folder, worker in folders:
                         changed = partial(fleet.reload, folder, worker)
@@ -168,6 +170,8 @@ class _Server:
         """
         async with trio.open_nursery() as nursery:
             for worker in self._fleet.workers.values():
+                if worker.version.config.pinned is not None:
+                    continue  # its timers wake it
                 if self._options.development:
                     nursery.start_soon(_first_start, worker)
                 elif worker.version.config.crons:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_runtime.config.load import load_config
-from edge_runtime.config.model import OffersClasses, SectionReader, WorkerConfig
+from edge_runtime.config.model import OffersClasses, PinsVersions, SectionReader, WorkerConfig
 from edge_runtime.control import MakeTemplate
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.packages import install_requirements, site_folder
@@ -59,6 +59,7 @@ async def read_version(
             variables=variables,
         ),
         tuple(_offered(config, kinds)),
+        _pins(config, kinds),
     )
 
 
@@ -70,13 +71,19 @@ def _offered(config: WorkerConfig, kinds: Sequence[SectionReader]) -> Iterator[t
                     yield from kind.offered(binding, config.name)
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """The files of a worker below `folder`, in order of their paths; symbolic links are left out."""
+def _pins(config: WorkerConfig, kinds: Sequence[SectionReader]) -> bool:
+    by_name = {kind.name: kind for kind in kinds if isinstance(kind, PinsVersions)}
+    return any(by_name[binding.kind].pins(binding, config) for binding in config.bindings if binding.kind in by_name)
+
+
+def walk(folder: Path, without: Path | None = None) -> Iterator[Path]:
+    """The files of a worker below `folder`, in order of their paths; symbolic links and the folder `without` are left
+    out."""
     for path in sorted(folder.iterdir()):
-        if path.is_symlink() or path.name in IGNORED_FOLDERS:
+        if path.is_symlink() or path.name in IGNORED_FOLDERS or path == without:
             continue
         if path.is_dir():
-            yield from walk(path)
+            yield from walk(path, without)
         elif path.is_file():
             yield path
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from edge_runtime.config.model import WorkerConfig
+from edge_runtime.config.model import WorkerConfig, pinned_config
 from edge_runtime.control import (
     ForkIsolate,
     IsolateExited,
@@ -66,7 +66,8 @@ def script_runtime() -> ScriptRuntime:
 
     def read_config(task: MakeTemplate) -> WorkerConfig:
         config = load_config(Path(task.config_file), kinds, environment=task.environment)
-        return replace(config, vars={**config.vars, **dict(task.variables)})
+        config = replace(config, vars={**config.vars, **dict(task.variables)})
+        return pinned_config(config, task.version) if task.pinned else config
 
     return ScriptRuntime(read_config, load_script, run_isolate)
 
@@ -103,8 +104,8 @@ class Template:
         while True:
             if not self._channel.has_frame:
                 readable, ended = self._children.wait()
-                for pid, status, cpu_us in ended:
-                    self._channel.send(IsolateExited(self._isolates.pop(pid), status, cpu_us))
+                for pid, status in ended:
+                    self._channel.send(IsolateExited(self._isolates.pop(pid), status))
                 if not readable:
                     continue
             received = self._channel.receive()

@@ -11,22 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import takewhile
 from typing import Final
 
 import trio
 
 from edge_runtime.config.model import WorkerConfig
-from edge_runtime.control import (
-    AskedBySomeIsolate,
-    ChargeLost,
-    LogLine,
-    MakeTemplate,
-    Pong,
-    Routes,
-    RunScheduled,
-    TimersChanged,
-)
+from edge_runtime.control import AskedBySomeIsolate, LogLine, MakeTemplate, Pong, Routes, RunScheduled, TimersChanged
 from edge_runtime.errors import EdgeError, ScriptError, UsageError
 from edge_runtime.limits import CRASH_BACKOFF_MAX_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
 from edge_runtime.supervisor.backoff import CrashBackoff
@@ -34,12 +24,7 @@ from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.members import MemberIsolates
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.spawner import Spawner, TemplateHandle
-from edge_runtime.tracebacks import is_runtime_file
 
-_BELOW_SCRIPTS: Final = "edge_runtime/metering/meter.py"
-"""The frame from which code of scripts is called."""
-_OWN_FRAMES_SHOWN: Final = 5
-"""Of a stack without any frame of a script."""
 _WAITED_FOR_S: Final = 1.0
 """A connection waits for a restart that is at most this far away, and is refused otherwise."""
 
@@ -52,6 +37,8 @@ class WorkerVersion:
     task: MakeTemplate
     classes: tuple[tuple[str, str, str], ...] = ()
     """As in `control.WorkerRoutes`."""
+    pins: bool = False
+    """Workflow instances may be pinned to this version."""
 
 
 class WorkerUnavailable(EdgeError):
@@ -107,7 +94,7 @@ class Worker:
         self._report = report
         self._grace_s = grace_s
         self._template: TemplateHandle | None = None
-        self.members = MemberIsolates(version.config.name)
+        self.members = MemberIsolates(version.config.address)
         self._asked = asked
         self._serving: list[IsolateHandle] = []
         self._isolates: set[IsolateHandle] = set()
@@ -124,13 +111,13 @@ class Worker:
         self._busy_at_s = 0.0
         self._number = 0
         self._routes = Routes(())
-        self._uncharged: list[ChargeLost] = []
         self._deploying = trio.Lock()
         self._nursery: trio.Nursery
 
     @property
     def name(self) -> str:
-        return self.version.config.name
+        """With the version, if it runs only what is pinned to that: the name in its actors' addresses."""
+        return self.version.config.address
 
     @property
     def asleep(self) -> bool:
@@ -215,8 +202,14 @@ class Worker:
             template.close()
             await template.gone()
 
+    def rest(self) -> None:
+        """Give back what is kept for a quick start, while the worker is asleep."""
+        if self.asleep and self._template is not None and self._template.users == 0:
+            self._template.close()
+            self._template = None
+
     def abandon(self) -> None:
-        """End `run` at once, for a worker that never served."""
+        """End `run` at once, for a worker that never served or was stopped."""
         self._stopping = True
         self._nursery.cancel_scope.cancel()
         if self._template is not None:
@@ -278,15 +271,6 @@ class Worker:
         for line in lines:
             self._report.log(self.name, line)
 
-    def isolate_blocked(self, isolate: IsolateHandle, for_s: float, stack: list[tuple[str, int, str]]) -> None:
-        called = list(takewhile(lambda frame: not frame[0].endswith(_BELOW_SCRIPTS), stack))
-        theirs = [frame for frame in called if not is_runtime_file(frame[0])] or called[:_OWN_FRAMES_SHOWN]
-        lines = [f'\n  File "{file}", line {line}, in {function}' for file, line, function in reversed(theirs)]
-        place = f"; it is here, the innermost call last:{''.join(lines)}" if lines else ""
-        self._report.notice(
-            f"{self.name}: the event loop of isolate {isolate.pid} has been blocked for {for_s:.1f} s{place}"
-        )
-
     def isolate_drained(self, isolate: IsolateHandle) -> None:
         self.members.drained(isolate)
 
@@ -340,9 +324,6 @@ class Worker:
             self._busy_at_s = time.monotonic()
             self._serving.append(isolate)
             self.members.joined(isolate)
-            uncharged, self._uncharged = self._uncharged, []
-            for charge in uncharged:
-                isolate.tell(charge)
         except ScriptError as error:
             if not self._serving:
                 self._wanted = False
@@ -384,8 +365,6 @@ class Worker:
             if isolate in self._serving:
                 self._serving.remove(isolate)
             self.members.dead(isolate)
-            if isolate.lost is not None:
-                self._charge(isolate.lost)
             template.users -= 1
             self._drop_if_unused(template)
         if isolate.ready.is_set() and not isolate.retiring and not self._stopping:
@@ -395,13 +374,6 @@ class Worker:
             # Not only connections need it: its actors may have timers.
             self._wanted = True
             self._announce()
-
-    def _charge(self, used: ChargeLost) -> None:
-        """Have an isolate put this into the ledger: the supervisor only reads the store."""
-        if self._serving:
-            self._serving[0].tell(used)
-        else:
-            self._uncharged.append(used)
 
     def _want(self) -> None:
         if not self._wanted:

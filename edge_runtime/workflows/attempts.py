@@ -13,7 +13,7 @@ import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.config.durations import parse_duration_ms
-from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of
+from edge_runtime.event import EventContext, EventKind, Outcome, current_event
 from edge_runtime.limits import RETRY_DELAY_ANSWER_MS, STEP_RESULT_MAX
 from edge_runtime.metering.meter import measure_call
 from edge_runtime.store.transaction import Transaction
@@ -44,6 +44,7 @@ from edge_runtime.workflows.errors import (
     record_of,
     retry_after_ms,
 )
+from edge_runtime.workflows.instances import home_of
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import StepKey
 from edge_runtime.workflows.step_config import DelayFunction
@@ -168,15 +169,8 @@ class _Attempt:
         if self._attempts.cancelled:
             self._end(event, Outcome.CANCELED)
             return
-        timed_out = timed_out or trio.current_time() >= self.deadline_s
-        input, text = self._judge(event, timed_out)
-        if timed_out:
-            outcome = Outcome.EXCEEDED_WALL_TIME
-        elif self._error is not None:
-            outcome = outcome_of(self._error)
-        else:
-            outcome = Outcome.EXCEPTION if text else Outcome.OK
-        self._end(event, outcome, text)
+        input, text = self._judge(event, timed_out or trio.current_time() >= self.deadline_s)
+        self._end(event, Outcome.EXCEPTION if text else Outcome.OK, text)
         if event.transaction is not None:
             event.transaction.closed = True
         self._attempts.put_in(input, event.transaction)
@@ -222,7 +216,7 @@ class _Callback(_Attempt):
         call, effect, context = self._call, self._effect, self._attempts.context
         ctx = partial(_ctx, call, effect)
         if call.transactional:
-            event.transaction = Transaction(journal.answers_key(context.address, effect.key))
+            event.transaction = Transaction(journal.answers_key(home_of(context.address), effect.key))
         if not call.blocking:
             return await event.run(call.run, ctx)
         outer = current_event.set(event)

@@ -88,8 +88,9 @@ def create(
     clock: Clock,
     random: Randomness,
     version: str = "",
+    pinned: bool = False,
 ) -> None:
-    """Add a queued instance and the wake-up that starts it.
+    """Add a queued instance and the wake-up that starts it; `pinned` to `version` of its worker, if it is to be.
 
     Raises WorkflowError if the id is taken. The batch expects it to be free: if somebody takes it meanwhile, the commit
     is refused with Conflict.
@@ -120,6 +121,7 @@ def create(
         updated_ms=now_ms,
         seq=1,
         version=version,
+        pinned=pinned,
         success_retention_ms=new.success_retention_ms,
         error_retention_ms=new.error_retention_ms,
         not_before_ms=start_ms if new.delay_ms else 0,
@@ -127,7 +129,7 @@ def create(
     batch.expect(Table.INSTANCES, instances.record_key(address), None)
     batch.put(Table.JOURNAL, journal.key(worker, workflow, new.id, 1), stored)
     instances.write(batch, address, None, record)
-    timers.wake(batch, address, start_ms, random.uuid())
+    timers.wake(batch, instances.actor_of(address, record), start_ms, random.uuid())
 
 
 def already_exists(id: str) -> WorkflowError:
@@ -169,7 +171,7 @@ def send_event(
         )
     now_ms = clock.now_ms()
     inbox.put_event(batch, address, random.ordered_id(), checked, payload, now_ms)
-    timers.wake(batch, address, now_ms, random.uuid())
+    timers.wake(batch, instances.actor_of(address, record), now_ms, random.uuid())
 
 
 def command(
@@ -188,7 +190,7 @@ def command(
         return
     now_ms = clock.now_ms()
     inbox.put_command(batch, address, random.ordered_id(), wanted, now_ms)
-    timers.wake(batch, address, now_ms, random.uuid())
+    timers.wake(batch, instances.actor_of(address, record), now_ms, random.uuid())
 
 
 def _require_origin(snapshot: Snapshot, address: ActorAddress, record: InstanceRecord, origin: Origin) -> None:

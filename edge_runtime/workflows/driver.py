@@ -107,7 +107,7 @@ class Driver:
         interceptor: Interceptor | None = None,
     ) -> None:
         self._context = context
-        self._address = context.address
+        self._address = instances.home_of(context.address)
         self._engine = engine
         self._event = event
         self._on_end = on_end

@@ -17,8 +17,8 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from edge_runtime.actors import timers
 from edge_runtime.actors.api import ActorContext
-from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS, STEPS_DEFAULT, WORKFLOW_RESUME_MS
 from edge_runtime.promise import Promise
@@ -60,6 +60,10 @@ class WorkflowDefinition:
     """Instances whose script drifts from their journal are stopped."""
     version: str = ""
     """Of the script."""
+    pins: bool = False
+    """Instances that begin are pinned to this version, which other isolates run."""
+    tell: Callable[[str], object] = lambda worker: None
+    """Have the isolates of a worker, or of a pinned version of one, look at their timers."""
     interceptor: Interceptor | None = None
 
 
@@ -99,6 +103,7 @@ class WorkflowInstance:
         tasks: SharedTasks,
     ) -> None:
         self._context = context
+        self._home = instances.home_of(context.address)
         self._definition = definition
         self._idle_s = idle_ms / 1000
         self._slots = slots
@@ -135,11 +140,11 @@ class WorkflowInstance:
         # The end may be queued and not yet readable.
         await context.wait_durable()
         with context.store.snapshot() as snapshot:
-            record = instances.read(snapshot, context.address)
+            record = instances.read(snapshot, self._home)
         batch = Batch()
         due_ms = None if record is None else self._next_look_ms(record)
         if record is not None and record.finished and due_ms is not None and due_ms <= context.clock.now_ms():
-            instances.delete(batch, context.address, record)
+            instances.delete(batch, self._home, record)
             due_ms = None
         context.set_timer(batch, due_ms)
         await context.commit(batch)
@@ -167,6 +172,8 @@ class WorkflowInstance:
     def _next_look_ms(self, record: InstanceRecord) -> int | None:
         """When an instance that has no engine in memory needs attention."""
         now_ms = self._context.clock.now_ms()
+        if instances.actor_of(self._home, record) != self._context.address:
+            return None
         if record.finished:
             return retained_until_ms(record)
         if record.status is Status.PAUSED:
@@ -200,7 +207,7 @@ class WorkflowInstance:
 
     async def _launch(self) -> None:
         """Do what commands ask for and, unless it is over, paused or not its turn, run the instance."""
-        context, address = self._context, self._context.address
+        context, address = self._context, self._home
         while not self._stopping:
             await self._run_over
             await context.wait_durable()
@@ -208,6 +215,10 @@ class WorkflowInstance:
                 record = instances.read(snapshot, address)
                 items = inbox.read(snapshot, address)
                 if record is None:
+                    break
+                pinned = self._pinned(record)
+                if instances.actor_of(address, pinned) != context.address:
+                    await self._hand_over(record, pinned)
                     break
                 rewriting = any(isinstance(item, RestartAsked | DeleteAsked) for item in items)
                 if record.finished and not rewriting:
@@ -230,7 +241,7 @@ class WorkflowInstance:
 
     def _launch_engine(self, record: InstanceRecord, entries: list[Entry], digest: bytes, items: list[Item]) -> bool:
         """Make the engine, give it the commands, and have the script run. False if all is to be read again."""
-        context, address = self._context, self._context.address
+        context, address = self._context, self._home
         commands = [item for item in items if not isinstance(item, EventArrived)]
         due = record.not_before_ms <= context.clock.now_ms()
         # What stopped for its drift goes on with another version.
@@ -279,6 +290,23 @@ class WorkflowInstance:
     def _take_slot(self, *, resuming: bool) -> bool:
         return self._slots is None or self._slots.take(self._context.address.id, resuming=resuming)
 
+    def _pinned(self, record: InstanceRecord) -> InstanceRecord:
+        """The record with the version that the instance begins with, if it begins now and stays with that."""
+        if not self._definition.pins or record.pinned or record.finished or record.started_ms is not None:
+            return record
+        return msgspec.structs.replace(record, pinned=True, version=self._definition.version)
+
+    async def _hand_over(self, record: InstanceRecord, pinned: InstanceRecord) -> None:
+        """Wake the instance where it runs."""
+        context, actor = self._context, instances.actor_of(self._home, pinned)
+        batch = Batch()
+        if pinned is not record:
+            instances.write(batch, self._home, record, pinned)
+        context.set_timer(batch, None)
+        timers.wake(batch, actor, max(context.clock.now_ms(), record.not_before_ms), context.random.uuid())
+        await context.commit(batch)
+        self._definition.tell(actor.worker)
+
     async def _drop(self, items: list[Item]) -> None:
         """What arrived after the end has nobody to read it."""
         batch = Batch()
@@ -289,19 +317,21 @@ class WorkflowInstance:
 
     async def _rewrite(self, record: InstanceRecord, entries: list[Entry], items: list[Item]) -> None:
         """Delete the instance, or restart it: that supersedes everything that was left for it before."""
-        context, address = self._context, self._context.address
+        context, address = self._context, self._home
         batch = Batch()
         if any(isinstance(item, DeleteAsked) for item in items):
             instances.delete(batch, address, record)
             context.set_timer(batch, None)
             await context.commit(batch)
             return
+        from_the_top = False
         last = max(index for index, item in enumerate(items) if isinstance(item, RestartAsked))
         now_ms = context.clock.now_ms()
         for item in items[: last + 1]:
             batch.delete(Table.INBOX, item.inbox_key)
             if isinstance(item, RestartAsked):
                 entries = restarted(entries, item.origin, now_ms)
+                from_the_top = from_the_top or item.origin is None
         batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
         instances.forget_answers(batch, address)
         stored, _ = journal.encode(entries, journal.FIRST_DIGEST)
@@ -316,6 +346,8 @@ class WorkflowInstance:
             ended_ms=None,
             output=None,
             error=None,
+            # Nothing is left that only its version would fit.
+            pinned=record.pinned and not from_the_top,
         )
         instances.write(batch, address, record, anew)
         context.set_timer(batch, now_ms + WORKFLOW_RESUME_MS)
@@ -409,8 +441,6 @@ class WorkflowInstance:
         error = finish.error
         text = "" if error is None else error.traceback or f"{error.name}: {error.message}"
         outcome = Outcome.OK if error is None else Outcome.EXCEPTION
-        if error is not None and error.name == CpuLimitExceeded.__name__:
-            outcome = Outcome.EXCEEDED_CPU
         self._context.events.end(event, outcome, f"{address.id} {finish.status}", text)
 
     def _end_broken(self, record: InstanceRecord, error: JournalBroken) -> None:
@@ -421,7 +451,7 @@ class WorkflowInstance:
         finish = Finish("errored", error=ErrorRecord("JournalBroken", text))
         ended = finished_record(record, finish.status, None, finish.error, context.clock.now_ms())
         batch = Batch()
-        instances.write(batch, context.address, record, ended)
+        instances.write(batch, self._home, record, ended)
         context.set_timer(batch, retained_until_ms(ended))
         context.commit(batch)
 

@@ -5,6 +5,9 @@ Keys of Table.INSTANCES:
     ("record", worker, workflow, id)                       InstanceRecord, as `store.records`
     ("newest", worker, workflow, -created_ms, id)          empty: all instances, newest first
     ("status", worker, workflow, status, -created_ms, id)  empty: those of one status, newest first
+    ("pinned", worker, version, workflow, id)              empty: those that stay with a version of their script
+
+An instance is stored under its worker's name. Its actor is that worker's or, if it is pinned, that of the version.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Final
 import msgspec
 
 from edge_runtime.actors.api import ActorAddress, ActorKind
+from edge_runtime.config.pinned import pinned_name, worker_of
 from edge_runtime.limits import ADDRESSED_ID_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_NAME_MAX
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Snapshot, Table
@@ -78,6 +82,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why it failed or, while it is paused, was stopped."""
     stopped_version: str | None = None
     """The script of this version was stopped because it drifted from the journal; another goes on."""
+    pinned: bool = False
+    """It runs in `version` of the worker, whichever is the newest."""
     success_retention_ms: int = INSTANCE_RETENTION_MS
     error_retention_ms: int = INSTANCE_RETENTION_MS
 
@@ -105,6 +111,18 @@ def address_of(worker: str, workflow: str, instance: str) -> ActorAddress:
     return ActorAddress(worker, ActorKind.WORKFLOW, workflow, instance)
 
 
+def actor_of(address: ActorAddress, record: InstanceRecord) -> ActorAddress:
+    """Where the instance at `address` runs."""
+    if not record.pinned:
+        return address
+    return address_of(pinned_name(address.worker, record.version), address.namespace, address.id)
+
+
+def home_of(actor: ActorAddress) -> ActorAddress:
+    """Where the instance is stored that runs as `actor`."""
+    return address_of(worker_of(actor.worker), actor.namespace, actor.id)
+
+
 def record_key(address: ActorAddress) -> bytes:
     return keys.encode("record", address.worker, address.namespace, address.id)
 
@@ -122,6 +140,10 @@ def decode(stored: bytes) -> InstanceRecord:
 def write(batch: Batch, address: ActorAddress, old: InstanceRecord | None, new: InstanceRecord) -> None:
     """Put the record, and move it in the index if it is new or its status has changed."""
     batch.put(Table.INSTANCES, record_key(address), _RECORD.encode(new))
+    if old is not None and old.pinned and not new.pinned:
+        batch.delete(Table.INSTANCES, _pinned_key(address, old))
+    if new.pinned and not (old is not None and old.pinned):
+        batch.put(Table.INSTANCES, _pinned_key(address, new), b"")
     if old is None:
         batch.put(Table.INSTANCES, _newest_key(address, new), b"")
     elif old.status is new.status:
@@ -136,6 +158,8 @@ def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
     batch.delete(Table.INSTANCES, record_key(address))
     batch.delete(Table.INSTANCES, _newest_key(address, record))
     batch.delete(Table.INSTANCES, _status_key(address, record))
+    if record.pinned:
+        batch.delete(Table.INSTANCES, _pinned_key(address, record))
     batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
     batch.delete_range(Table.INBOX, *inbox.key_range(address))
     forget_answers(batch, address)
@@ -193,6 +217,21 @@ def workflows(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         assert isinstance(workflow, str), "an index key begins with names"
         yield worker, workflow
         start = keys.prefix_range("newest", worker, workflow)[1]
+
+
+def pinned_versions(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """(worker, version) of every version that instances are pinned to; one look-up each, however many those are."""
+    start, end = keys.prefix_range("pinned")
+    while (key := next(iter(snapshot.keys(Table.INSTANCES, start, end)), None)) is not None:
+        _, worker, version, *_ = keys.decode(key)
+        assert isinstance(worker, str), "an index key begins with names"
+        assert isinstance(version, str), "an index key begins with names"
+        yield worker, version
+        start = keys.prefix_range("pinned", worker, version)[1]
+
+
+def _pinned_key(address: ActorAddress, record: InstanceRecord) -> bytes:
+    return keys.encode("pinned", address.worker, record.version, address.namespace, address.id)
 
 
 def _newest_key(address: ActorAddress, record: InstanceRecord) -> bytes:

@@ -16,7 +16,7 @@ from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.store.api import Store
 from edge_runtime.workflows import instances
-from edge_runtime.workflows.instances import Status
+from edge_runtime.workflows.instances import InstanceRecord, Status
 
 
 class Slots:
@@ -30,13 +30,16 @@ class Slots:
         worker: str,
         workflow: str,
         wake: Callable[[str], Promise[object]],
+        runs_here: Callable[[InstanceRecord], bool],
     ) -> None:
+        """`worker` is the name under which the instances are stored; some of them may run in another version."""
         self._limit = limit
         self._store = store
         self._clock = clock
         self._worker = worker
         self._workflow = workflow
         self._wake = wake
+        self._runs_here = runs_here
         self._taken: set[str] = set()
         self._going_on: dict[str, None] = {}
         self._filling = False
@@ -83,7 +86,7 @@ class Slots:
         with self._store.snapshot() as snapshot:
             queued = instances.scan(snapshot, self._worker, self._workflow, Status.QUEUED, reverse=True)
             for id, record in queued:
-                if id not in self._taken and record.not_before_ms <= now_ms:
+                if id not in self._taken and record.not_before_ms <= now_ms and self._runs_here(record):
                     return id
         return None
 

@@ -50,7 +50,8 @@ class InstanceWriter:
         self._on_refused = on_refused
         self._seq = seq
         self._digest = digest
-        self._journal_key = journal.key_prefix(context.address)
+        self._home = instances.home_of(context.address)
+        self._journal_key = journal.key_prefix(self._home)
         self._held: list[Entry] = []
         self._held_watched = False
 
@@ -77,7 +78,7 @@ class InstanceWriter:
         """Put the record as it is with the entries appended so far."""
         old = self.record
         self.record = msgspec.structs.replace(record, seq=self._seq, updated_ms=self._context.clock.now_ms())
-        instances.write(batch, self._context.address, old, self.record)
+        instances.write(batch, self._home, old, self.record)
 
     def commit(self, batch: Batch) -> bool:
         """Queue the batch with the entries that wait; False if this actor may not write any more."""

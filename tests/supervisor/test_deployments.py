@@ -154,9 +154,29 @@ def test_old_versions_are_removed_and_recent_ones_kept(deployments, tmp_path):
         deployment = deploy(deployments, write_worker(tmp_path / "w", HELLO + f"# {number}"))
         os.utime(deployment.folder, (number, number))
         deployments.make_current(deployment)
+        deployments.remove_old("w", ())
     kept = [path for path in deployment.folder.parent.iterdir() if path.is_dir()]
     assert len(kept) == 5
     assert deployment.folder in kept
+
+
+def test_versions_that_are_needed_stay_however_old(deployments, tmp_path):
+    versions = []
+    for number in range(8):
+        deployment = deploy(deployments, write_worker(tmp_path / "w", HELLO + f"# {number}"), "staging")
+        os.utime(deployment.folder, (number, number))
+        versions.append(deployment)
+    deployments.make_current(versions[1])
+    deployments.remove_old("w", {versions[0].version})
+    assert [deployments.find("w", each.version) for each in versions] == [
+        *versions[:2],
+        None,
+        *versions[3:],
+    ]
+    deployments.discard(versions[0], {versions[0].version})
+    assert deployments.find("w", versions[0].version) == versions[0]
+    deployments.discard(versions[0])
+    assert deployments.find("w", versions[0].version) is None
 
 
 @pytest.mark.parametrize("pointer", [b"", b"{", b'{"version": 1}', b'{"version": "gone", "environment": null}'])

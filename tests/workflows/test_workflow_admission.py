@@ -50,7 +50,14 @@ class KindWorld(World):
         self.host = LocalActorHost(store, clock, random, inline_offload, self.events, WORKER)
         self.binding = Binding("workflows", "FLOW", spec)
         self.runtime: Any = SimpleNamespace(
-            worker=SimpleNamespace(name=WORKER, drift="strict", flag=lambda *names: True),
+            worker=SimpleNamespace(
+                name=WORKER,
+                address=WORKER,
+                pinned=None,
+                drift="strict",
+                workflow_version="newest",
+                flag=lambda *names: True,
+            ),
             version="v1",
             store=store,
             clock=clock,

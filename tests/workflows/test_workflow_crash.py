@@ -200,7 +200,10 @@ async def test_new_process_goes_on_at_once_with_what_ran_when_the_last_one_died(
         start = trio.current_time()
         spec = WorkflowSpec(WORKER, WORKFLOW, "Flow", 100)
         runtime: Any = SimpleNamespace(
-            worker=SimpleNamespace(name=WORKER), store=world.store, clock=world.clock, actors=world.host
+            worker=SimpleNamespace(name=WORKER, address=WORKER, pinned=None),
+            store=world.store,
+            clock=world.clock,
+            actors=world.host,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(KIND.serve, [Binding("workflows", "FLOW", spec)], runtime)

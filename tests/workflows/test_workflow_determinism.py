@@ -63,7 +63,11 @@ class Mended(WorkflowEntrypoint):
 
 async def resume_at_boot(world: Any, version: str) -> None:
     runtime: Any = SimpleNamespace(
-        worker=SimpleNamespace(name=WORKER), store=world.store, actors=world.host, clock=world.clock, version=version
+        worker=SimpleNamespace(name=WORKER, address=WORKER, pinned=None),
+        store=world.store,
+        actors=world.host,
+        clock=world.clock,
+        version=version,
     )
     binding = Binding("workflows", "FLOW", WorkflowSpec(WORKER, WORKFLOW, "Flow", 100))
     async with trio.open_nursery() as nursery:
