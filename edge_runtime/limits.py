@@ -15,6 +15,7 @@ MIB: Final = 1024 * KIB
 CPU_MS_DEFAULT: Final = 30_000  # CF: CPU per event on the paid plan, `limits.cpu_ms`
 CPU_MS_MAX: Final = 300_000  # CF
 WAIT_UNTIL_MS: Final = 30_000  # CF: after the response or the disconnect
+INVOCATION_DEPTH_MAX: Final = 32  # CF: of workers that call workers within one request
 SUBREQUESTS_DEFAULT: Final = 10_000  # CF: paid plan, `limits.subrequests`
 OPEN_CONNECTIONS_MAX: Final = 6  # CF: outgoing, per event; further ones are queued
 SCHEDULED_WALL_MS: Final = 15 * 60_000  # CF: cron handlers

@@ -12,9 +12,12 @@ from edge_runtime.promise import Promise
 from edge_runtime.workers.context import waitUntil
 from edge_runtime.workers.entrypoints import DurableObjectAbort, DurableObjectContext
 from edge_runtime.workers.js_date import JsDate
+from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.own_exports import OwnExports, own_exports
 from edge_runtime.workers.websocket import WebSocket, WebSocketRequestResponsePair
 
+NO_FACETS: Final = "This Durable Object does not support creating facets."
 ABORTED: Final = "Application called abort() to reset Durable Object."
 
 
@@ -29,11 +32,37 @@ class StateServices(Protocol):
 
 
 class DurableObjectState(DurableObjectContext):
+    container: Final = None
+    """There are none here: as on Cloudflare for a class without one."""
+    version: Final = None
+    """No versions of an object are told apart here: as on Cloudflare without the feature."""
+
     def __init__(self, id: DurableObjectId, storage: ActorStorage, services: StateServices) -> None:
         self.id = id
         self.storage = storage
         self.props = JsDict()
         self._services = services
+
+    @property
+    def exports(self) -> OwnExports:
+        """The script's own entrypoints and Durable Object classes."""
+        return own_exports
+
+    @property
+    def facets(self) -> NoReturn:
+        """JsException: an object here has no others within it; give them ids of their own."""
+        raise JsException(NO_FACETS)
+
+    async def configureReadReplication(self, options: Mapping[str, Any] | None = None, *, mode: object = None) -> None:
+        """Accepted with the modes "auto" and "disabled", and without effect: all calls go to the one instance.
+
+        TypeError for another mode.
+        """
+        asked = mode if options is None else options.get("mode", mode)
+        if asked not in ("auto", "disabled"):
+            raise TypeError(f"configureReadReplication() called with unknown mode setting: {asked}.")
+
+    configure_read_replication = configureReadReplication
 
     def waitUntil(self, work: Awaitable[Any]) -> None:
         """Keep the object in memory and the event open until `work` has ended, at most 30 s after the reply."""

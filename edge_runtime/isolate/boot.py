@@ -51,6 +51,7 @@ from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript, load_script
+from edge_runtime.isolate.loopback import loopback_services, own_namespaces
 from edge_runtime.isolate.neighbours import Neighbours
 from edge_runtime.isolate.net import open_net
 from edge_runtime.isolate.peers import Peers
@@ -70,6 +71,7 @@ from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
 from edge_runtime.workers.environment import fill_env
 from edge_runtime.workers.outgoing import Net
+from edge_runtime.workers.own_exports import own_exports
 from edge_runtime.workers.websocket import socket_flags
 
 _log = logging.getLogger("edge.isolate")
@@ -103,6 +105,8 @@ def _hold_lock(data_dir: Path) -> Iterator[None]:
 @dataclass
 class _Built:
     used: list[tuple[BindingKind, list[Binding]]] = field(default_factory=list)
+    namespaces: dict[str, object] = field(default_factory=dict)
+    """Of the worker's own Durable Object classes."""
     doors: list[FrontDoor] = field(default_factory=list)
 
 
@@ -188,6 +192,7 @@ class _Isolate:
             )
             try:
                 built = self._build_bindings(runtime)
+                self._fill_exports(script, built, events, work)
                 scheduled = scheduled_handler(script)
                 if config.crons and scheduled is None:
                     raise ScriptError(f"worker {config.name} has triggers.crons but no scheduled handler")
@@ -224,15 +229,23 @@ class _Isolate:
         built = _Built()
         for kind in load_kinds():
             bindings = [binding for binding in self._config.bindings if binding.kind == kind.name]
+            all_made: list[tuple[Binding, object | None]] = []
             for binding in bindings:
                 made = kind.build(binding, runtime)
+                all_made.append((binding, made))
                 if binding.name:
                     fill_env(runtime.env, {binding.name: made})
                 if isinstance(kind, HasFrontDoor) and (door := kind.front_door(binding, made, runtime)) is not None:
                     built.doors.append(door)
             if bindings:
                 built.used.append((kind, bindings))
+                built.namespaces.update(own_namespaces(kind, all_made, self._config))
         return built
+
+    def _fill_exports(self, script: LoadedScript, built: _Built, events: IsolateEvents, work: trio.Nursery) -> None:
+        if self._config.flag("enable_ctx_exports", default_from="2025-11-17", off="disable_ctx_exports"):
+            services = loopback_services(script.exports.workers, script.env, events, work)
+            own_exports._fill({**services, **built.namespaces})
 
     async def _follow(self, channel: Channel, work: trio.Nursery, background: trio.Nursery) -> float:
         """Do what the supervisor says until it says Retire (returns the grace in seconds) or is gone (0)."""

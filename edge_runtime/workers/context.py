@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from edge_runtime.event import EventContext, require_event
 from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.own_exports import OwnExports, own_exports
 
 ABORTED = "Worker execution was aborted due to call to ctx.abort()."
 
@@ -20,9 +21,9 @@ class ExecutionContext:
 
     __slots__ = ("_event", "_props")
 
-    def __init__(self, event: EventContext) -> None:
+    def __init__(self, event: EventContext, props: JsDict | None = None) -> None:
         self._event = event
-        self._props: JsDict | None = None
+        self._props = props
 
     @property
     def props(self) -> JsDict:
@@ -30,6 +31,11 @@ class ExecutionContext:
         if self._props is None:
             self._props = JsDict()
         return self._props
+
+    @property
+    def exports(self) -> OwnExports:
+        """The script's own entrypoints and Durable Object classes."""
+        return own_exports
 
     def waitUntil(self, work: Awaitable[Any]) -> None:
         """Keep the event alive until `work` has ended, at most 30 s after the reply. Its failure is only logged."""

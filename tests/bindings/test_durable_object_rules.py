@@ -34,6 +34,17 @@ class Box(DurableObject):
     async def alarm(self):
         seen.append((self.ctx.id.name, self.ctx.id.jurisdiction, self.ctx.id.toString()))
 
+    async def members(self):
+        found = [self.ctx.container, self.ctx.version, dict(self.ctx.props)]
+        await self.ctx.configureReadReplication({"mode": "auto"})
+        await self.ctx.configure_read_replication(mode="disabled")
+        for misuse in (lambda: self.ctx.facets, lambda: self.ctx.configureReadReplication({"mode": "twice"})):
+            try:
+                await misuse()
+            except Exception as error:
+                found.append(str(error))
+        return found
+
     async def outlive_abort(self):
         try:
             self.ctx.abort("over")
@@ -163,3 +174,18 @@ async def test_a_new_kv_list_ends_the_one_before():
     async with world(Box) as w:
         with pytest.raises(JsException, match=r"kv\.list\(\) iterator was invalidated because a new call"):
             await w.call("a", "two_lists")
+
+
+async def test_what_is_not_configured_is_absent_or_refused_in_workerds_words():
+    async with world(Box) as w:
+
+        async def script():
+            return await w.ns["Box"].getByName("a").members()
+
+        assert await w.run(script) == [
+            None,
+            None,
+            {},
+            "Error: This Durable Object does not support creating facets.",
+            "configureReadReplication() called with unknown mode setting: twice.",
+        ]

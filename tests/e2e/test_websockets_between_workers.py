@@ -82,8 +82,19 @@ class Consumer(DurableObject):
     async def heard(self):
         return [self.socket is not None, *(await self.ctx.storage.get("heard") or [])]
 
+    async def doubled(self, number):
+        return await self.ctx.exports.Side.double(number)
+
     async def fetch(self, request):
         return await fetch(self.env.UP + "/upstream/deep", headers={"Upgrade": "websocket"})
+
+
+class Side(WorkerEntrypoint):
+    async def double(self, number):
+        return number * 2
+
+    async def fetch(self, request):
+        return await self.env.CONSUMER.getByName("a").fetch(request)
 
 
 class Default(WorkerEntrypoint):
@@ -105,6 +116,11 @@ class Default(WorkerEntrypoint):
             here.addEventListener("message", lambda event: there.send(event.data))
             here.addEventListener("close", lambda event: there.close(event.code, event.reason))
             return Response(None, status=101, web_socket=client)
+        if how == "side":
+            return await self.ctx.exports.Side.fetch(request)
+        if how == "exports":
+            own = self.ctx.exports.Consumer.getByName("exports")
+            return Response.json([list(self.ctx.exports), await own.doubled(21)])
         call = getattr(stub, how)
         return Response.json(await (call() if how == "heard" else call(await request.text())))
 """
@@ -192,10 +208,15 @@ async def test_a_worker_pumps_between_its_client_and_a_server(edge):
         assert await client.receive() == (1000, "done")
 
 
-async def test_an_object_passes_on_a_socket_that_it_opened(edge):
-    async with connected(edge.port, "/object") as client:
+@pytest.mark.parametrize("by", ["object", "side"])
+async def test_an_object_passes_on_a_socket_that_it_opened(edge, by):
+    async with connected(edge.port, f"/{by}") as client:
         await client.send("x")
         assert await client.receive() == "deep x"
+
+
+def test_own_classes_are_reached_without_a_binding(edge):
+    assert ask(edge, "/exports") == [["Consumer", "Default", "Side"], 42]
 
 
 def test_an_object_keeps_a_socket_to_a_server_over_its_events(edge):
