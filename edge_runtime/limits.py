@@ -118,6 +118,7 @@ AWAITED_SHOWN_MAX: Final = 10  # ours: of what an instance waits for, in its sta
 INSTANCE_RETENTION_MS: Final = 30 * 24 * 3600 * 1000  # CF: finished instances
 INSTANCE_IDLE_MS: Final = 10_000  # ours: kept in memory after the last step activity; CF: 5 minutes
 INSTANCES_PER_PAGE: Final = 25  # CF: listed at once by default
+HIBERNATE_SLEEP_MS: Final = 1_000  # ours: an instance that sleeps so long leaves memory at once
 WORKFLOW_RESUME_MS: Final = 10_000  # ours: a running instance whose process died is resumed no later than this
 START_HELD_MS: Final = 50  # ours: so long the start of an attempt may wait to be written together with its result
 THREAD_INTERRUPT_MS: Final = 1_000  # ours: for a blocking callback to end once its time is over

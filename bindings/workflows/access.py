@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from bindings.workflows.starts import Starts
 from edge_runtime.actors.api import ActorAddress, ActorHost
 from edge_runtime.errors import Conflict
 from edge_runtime.event import require_event
@@ -38,9 +39,13 @@ class WorkflowAccess:
         self.random = random
         self.version = version
         self._actors = actors
+        self._starts = Starts(actors)
 
     def address(self, id: str) -> ActorAddress:
         return instances.address_of(self.worker, self.workflow, id)
+
+    def lives_here(self, address: ActorAddress) -> bool:
+        return self._actors.owns(address)
 
     def record(self, id: str) -> InstanceRecord:
         """Raises WorkflowError "instance.not_found"."""
@@ -48,14 +53,25 @@ class WorkflowAccess:
             return control.find(snapshot, self.address(id))
 
     def commit(
-        self, batch: Batch, woken: str, value: Callable[[], Any], conflict: Callable[[], Exception]
+        self,
+        batch: Batch,
+        woken: str,
+        value: Callable[[], Any],
+        conflict: Callable[[], Exception],
+        starts: Sequence[ActorAddress] = (),
     ) -> Promise[Any]:
-        """Resolves with `value()` once the batch is durable and the worker `woken` told of its wake-ups."""
+        """Resolves with `value()` once the batch is durable, the worker `woken` told of its wake-ups and the instances
+        of `starts`, which live here, of their creation."""
         promise: Promise[Any] = Promise()
+        event = require_event("a workflow binding")
+
+        def tell() -> None:
+            self._actors.timers_changed(woken)
+            self._starts.begin(starts, event)
 
         def committed(commit: Promise[None]) -> None:
             if commit.error is None:
-                tell_when_durable(lambda: self._actors.timers_changed(woken))
+                tell_when_durable(tell)
                 promise.resolve(value())
             else:
                 promise.reject(conflict() if isinstance(commit.error, Conflict) else commit.error)

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from bindings.workflows.access import WorkflowAccess, or_rejected
 from bindings.workflows.handle import WorkflowInstanceHandle
-from edge_runtime.actors.api import ActorHost
+from edge_runtime.actors.api import ActorAddress, ActorHost
 from edge_runtime.config.pinned import pinned_name
 from edge_runtime.limits import CREATE_BATCH_MAX, DELETE_BATCH_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Randomness
 from edge_runtime.store.api import Batch, Snapshot, Store
 from edge_runtime.workers.conversion import from_wire
-from edge_runtime.workflows import control, instances, payloads
+from edge_runtime.workflows import control, payloads
 from edge_runtime.workflows.control import NewInstance
 from edge_runtime.workflows.errors import WorkflowError
 from edge_runtime.workflows.inbox import Delete
@@ -56,8 +56,9 @@ class WorkflowNamespace:
     def create(self, options: Mapping[str, Any] | None = None, /, **named: Any) -> Promise[WorkflowInstanceHandle]:
         """Create an instance and return its handle; it starts as soon as it is durable.
 
-        Options: id (default: a random UUID), params (default: {}), retention, locationHint (no effect), delay (ours:
-        how long after now it starts). Rejects with WorkflowError "instance.already_exists" and "instance.invalid_id".
+        Options: id (default: a UUID, version 7), params (default: {}), retention, locationHint (no effect), delay
+        (ours: how long after now it starts). Rejects with WorkflowError "instance.already_exists" and
+        "instance.invalid_id".
         """
 
         def begin() -> Promise[WorkflowInstanceHandle]:
@@ -65,9 +66,13 @@ class WorkflowNamespace:
             new = self._read(options, named)
             batch = Batch()
             with self._access.store.snapshot() as snapshot:
-                self._add(batch, snapshot, new)
+                started = self._add(batch, snapshot, new)
             return self._access.commit(
-                batch, self._told, lambda: self._handle(new.id), lambda: control.already_exists(new.id)
+                batch,
+                self._told,
+                lambda: self._handle(new.id),
+                lambda: control.already_exists(new.id),
+                [started] if started is not None else [],
             )
 
         return or_rejected(begin)
@@ -84,12 +89,18 @@ class WorkflowNamespace:
                     "body", f"batchCreate takes at most {CREATE_BATCH_MAX} instances, found {len(options)}"
                 )
             wanted = {new.id: new for new in (self._read(given, {}) for given in options)}
-            batch, ids = Batch(), []
+            batch, ids, starts = Batch(), [], []
             with self._access.store.snapshot() as snapshot:
                 for new in wanted.values():
-                    if instances.read(snapshot, self._access.address(new.id)) is None:
-                        self._add(batch, snapshot, new)
-                        ids.append(new.id)
+                    try:
+                        started = self._add(batch, snapshot, new)
+                    except WorkflowError as error:
+                        if error.code != "instance.already_exists":
+                            raise
+                        continue
+                    ids.append(new.id)
+                    if started is not None:
+                        starts.append(started)
             return self._access.commit(
                 batch,
                 self._told,
@@ -97,6 +108,7 @@ class WorkflowNamespace:
                 lambda: WorkflowError(
                     "instance.already_exists", "one of the ids was taken meanwhile; nothing was created"
                 ),
+                starts,
             )
 
         return or_rejected(begin)
@@ -165,15 +177,18 @@ class WorkflowNamespace:
         id, params, delay = given.get("id"), given.get("params"), given.get("delay")
         success_ms, error_ms = control.read_retention(given.get("retention"))
         return NewInstance(
-            self._access.random.uuid() if id is None else control.check_id(id),
+            self._access.random.ordered_id() if id is None else control.check_id(id),
             payloads.encode({} if params is None else params),
             success_ms,
             error_ms,
             delay_ms=0 if delay is None else read_duration_ms("delay", delay),
         )
 
-    def _add(self, batch: Batch, snapshot: Snapshot, new: NewInstance) -> None:
+    def _add(self, batch: Batch, snapshot: Snapshot, new: NewInstance) -> ActorAddress | None:
+        """Returns the instance's address if it is to be told once it is durable."""
         access = self._access
+        address = access.address(new.id)
+        told = not self._pins and access.lives_here(address)
         control.create(
             batch,
             snapshot,
@@ -184,7 +199,9 @@ class WorkflowNamespace:
             random=access.random,
             version=access.version,
             pinned=self._pins,
+            told=told,
         )
+        return address if told and not new.delay_ms else None
 
     def _handle(self, id: str) -> WorkflowInstanceHandle:
         return WorkflowInstanceHandle(self._access, id)

@@ -86,6 +86,7 @@ class Activation(ActorWrites):
         turn_end: TurnEnd,
         tasks: contextvars.Context,
         timer_written: Callable[[int], None],
+        evict: Callable[[Activation], None],
     ) -> None:
         super().__init__(address, name, store, clock, turn_end, timer_written, self.abort)
         self.random = random
@@ -97,6 +98,9 @@ class Activation(ActorWrites):
         self.waiting: deque[Delivery] = deque()
         self.touched_s = clock.monotonic_s()
         self._factory = factory
+        self._evict = evict
+        self._resting = False
+        """The body wants to be evicted as soon as it is idle."""
         self._tasks = tasks
         self._body: ActorBody | None = None
         self._nursery: trio.Nursery | None = None
@@ -138,6 +142,12 @@ class Activation(ActorWrites):
             and self._body.idle
         )
 
+    def rest(self) -> None:
+        if self.idle and not self.closing and self.refusal is None:
+            self._evict(self)
+        else:
+            self._resting = True
+
     @property
     def undone(self) -> int:
         """Messages delivered and not answered."""
@@ -145,6 +155,7 @@ class Activation(ActorWrites):
 
     def deliver(self, delivery: Delivery, name: str | None) -> None:
         self.meet(name)
+        self._resting = False
         self.waiting.append(delivery)
         if not self._begin_pending:
             self._begin_next()
@@ -309,6 +320,8 @@ class Activation(ActorWrites):
                 reply.reject(failure)
             else:
                 reply.resolve(result)
+            if self._resting:
+                self.rest()
 
         self.when_over().add_done_callback(send)
 

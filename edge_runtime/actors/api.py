@@ -88,6 +88,10 @@ class ActorContext(Protocol):
     def discard_turn(self) -> None:
         """Drop the present turn's batch."""
 
+    def rest(self) -> None:
+        """The body has nothing to do before its timer or a message: evict it as soon as it is idle and what has begun
+        is answered, unless another message comes first."""
+
     def commit(self, batch: Batch) -> Promise[None]:
         """Queue a batch of this actor; the output gate stays closed until it is durable.
 

@@ -192,6 +192,7 @@ class LocalActorHost:
             turn_end=self._turn_end,
             tasks=self._tasks,
             timer_written=self._timer_written,
+            evict=self._evict,
         )
         self._activations[address] = activation
         self._populated.set()

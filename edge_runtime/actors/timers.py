@@ -6,7 +6,7 @@ Keys of Table.TIMERS, value empty:
     encode(worker, due_ms, kind, namespace, id, token)   a wake-up by somebody else, deleted once it was heard
 
 Table.ACTORS: encode(worker, kind, namespace, id) -> [due_ms or None, retries, name or None, scheduled_ms or None]. The
-record exists while there is something to say in it.
+record exists while there is something to say in it. Ids and tokens are `keys.short`.
 
 The earliest timer is read from the table and nothing of it is kept in memory, so a sleeper costs nothing.
 """
@@ -49,11 +49,11 @@ class DueTimer:
 
 
 def record_key(address: ActorAddress) -> bytes:
-    return keys.encode(address.worker, address.kind.value, address.namespace, address.id)
+    return keys.encode(address.worker, address.kind.value, address.namespace, keys.short(address.id))
 
 
 def timer_key(address: ActorAddress, due_ms: int) -> bytes:
-    return keys.encode(address.worker, due_ms, address.kind.value, address.namespace, address.id)
+    return keys.encode(address.worker, due_ms, address.kind.value, address.namespace, keys.short(address.id))
 
 
 def encode_record(record: ActorRecord) -> bytes:
@@ -84,6 +84,11 @@ def write_record(batch: Batch, address: ActorAddress, old: ActorRecord | None, n
         batch.delete(Table.ACTORS, record_key(address))
 
 
+def schedule_new(batch: Batch, address: ActorAddress, due_ms: int) -> None:
+    """Set the timer of an actor that comes into being with this batch, so that it has none and is not activated."""
+    write_record(batch, address, None, ActorRecord(due_ms, 0, None, due_ms))
+
+
 def schedule(
     batch: Batch, snapshot: Snapshot, address: ActorAddress, due_ms: int | None, *, name: str | None = None
 ) -> None:
@@ -112,8 +117,7 @@ def wake(batch: Batch, address: ActorAddress, due_ms: int, token: str) -> None:
     For messages that another process left for it in the same batch. `token` is unique (`Randomness.uuid`), so that no
     wake-up is taken for an earlier one.
     """
-    key = keys.encode(address.worker, due_ms, address.kind.value, address.namespace, address.id, token)
-    batch.put(Table.TIMERS, key, b"")
+    batch.put(Table.TIMERS, timer_key(address, due_ms) + keys.encode(keys.short(token)), b"")
 
 
 def pending(snapshot: Snapshot, worker: str, until_ms: int | None = None) -> Iterator[DueTimer]:
@@ -160,16 +164,14 @@ def addresses(snapshot: Snapshot, worker: str, kind: ActorKind, namespace: str, 
     for key in snapshot.keys(Table.ACTORS, start, end):
         if len(found) >= limit:
             break
-        id = keys.decode(key)[3]
-        if not isinstance(id, str):
-            raise StoreCorrupt(f"an actor's record has the key {key!r}")
-        found.append(ActorAddress(worker, kind, namespace, id))
+        found.append(ActorAddress(worker, kind, namespace, keys.long(keys.decode(key)[3])))
     return found
 
 
 def _decode_timer(key: bytes) -> DueTimer:
     match keys.decode(key):
-        case (str(worker), int(due_ms), str(kind), str(namespace), str(id), *token) if len(token) <= 1:
-            return DueTimer(ActorAddress(worker, ActorKind(kind), namespace, id), due_ms, key, own=not token)
+        case (str(worker), int(due_ms), str(kind), str(namespace), str() | bytes() as id, *token) if len(token) <= 1:
+            address = ActorAddress(worker, ActorKind(kind), namespace, keys.long(id))
+            return DueTimer(address, due_ms, key, own=not token)
         case _:
             raise StoreCorrupt(f"a timer has the key {key!r}")

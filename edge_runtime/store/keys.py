@@ -12,6 +12,7 @@ extensions, and in one position bytes before strings before integers. No part's 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from edge_runtime.errors import StoreCorrupt
@@ -24,6 +25,7 @@ _INT: Final = b"\x03"
 _END: Final = b"\x00"
 _ZERO: Final = b"\x00\xff"
 _SIGN: Final = 1 << 63
+_UUID: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def encode(*parts: Part) -> bytes:
@@ -83,6 +85,26 @@ def prefix_range(*parts: Part, partial: str | bytes | None = None) -> tuple[byte
         return start, start + b"\xff"
     start += encode(partial)[:-1]
     return start, _successor_of_prefix(start)
+
+
+def short(id: str) -> str | bytes:
+    """The part that stands for an id where there are many: 16 bytes for a UUID in its canonical form. See `long`.
+
+    In one position all UUIDs come before other ids; among themselves both keep their order.
+    """
+    if len(id) == 36 and _UUID.fullmatch(id) is not None:
+        return bytes.fromhex(id.replace("-", ""))
+    return id
+
+
+def long(part: Part) -> str:
+    """The id that `short` made the part from. Raises StoreCorrupt for a part that it cannot have made."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, bytes) and len(part) == 16:
+        digits = part.hex()
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    raise StoreCorrupt(f"a key holds {part!r} where an id belongs")
 
 
 def after(key: bytes) -> bytes:

@@ -29,7 +29,7 @@ from edge_runtime.errors import StoreCorrupt, StoreError, StoreFailed, StoreFull
 from edge_runtime.store import chunks, keys, long_keys, values
 from edge_runtime.store.api import Table
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 ENGINE: Final = "lmdb 0.9"
 NODES: Final = b"long_keys"
 
@@ -220,6 +220,11 @@ def _check_format(path: Path, record: bytes | None) -> None:
     version = found.get("version") if isinstance(found, dict) else None
     if not isinstance(version, int):
         raise StoreCorrupt(f"the format record of {path} is {found!r}")
+    if version < FORMAT:
+        raise StoreError(
+            f"{path} was written by a version of edge before the first release: its format is {version}, this version "
+            f"reads {FORMAT}; choose another directory with --data"
+        )
     if version > FORMAT:
         raise StoreError(
             f"{path} was written by a newer version of edge: its format is {version}, this version reads up to "

@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_runtime.actors import timers
 from edge_runtime.actors.api import ActorAddress
-from edge_runtime.limits import EVENT_PAYLOAD_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS
+from edge_runtime.limits import EVENT_PAYLOAD_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_RESUME_MS
 from edge_runtime.seams import Clock, Randomness
 from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.workflows import inbox, instances, journal, restart
@@ -89,14 +89,16 @@ def create(
     random: Randomness,
     version: str = "",
     pinned: bool = False,
+    told: bool = False,
 ) -> None:
-    """Add a queued instance and the wake-up that starts it; `pinned` to `version` of its worker, if it is to be.
+    """Add a queued instance and what starts it; `pinned` to `version` of its worker, if it is to be.
 
     Raises WorkflowError if the id is taken. The batch expects it to be free: if somebody takes it meanwhile, the commit
-    is refused with Conflict.
+    is refused with Conflict. `told`: the caller, in whose isolate the instance lives, has it look (`Poke`) once it is
+    durable; should the process die before, the instance starts WORKFLOW_RESUME_MS later.
     """
     address = instances.address_of(worker, workflow, new.id)
-    if instances.read(snapshot, address) is not None:
+    if snapshot.get(Table.INSTANCES, instances.record_key(address)) is not None:
         raise already_exists(new.id)
     if len(new.params) > EVENT_PAYLOAD_MAX:
         raise WorkflowError("instance.invalid_params", _too_large("params", len(new.params)))
@@ -129,7 +131,11 @@ def create(
     batch.expect(Table.INSTANCES, instances.record_key(address), None)
     batch.put(Table.JOURNAL, journal.key(worker, workflow, new.id, 1), stored)
     instances.write(batch, address, None, record)
-    timers.wake(batch, instances.actor_of(address, record), start_ms, random.uuid())
+    actor = instances.actor_of(address, record)
+    if told:
+        timers.schedule_new(batch, actor, start_ms if new.delay_ms else now_ms + WORKFLOW_RESUME_MS)
+    else:
+        timers.wake(batch, actor, start_ms, random.uuid())
 
 
 def already_exists(id: str) -> WorkflowError:

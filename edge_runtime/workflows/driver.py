@@ -21,7 +21,7 @@ import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext
-from edge_runtime.limits import AWAITED_SHOWN_MAX
+from edge_runtime.limits import AWAITED_SHOWN_MAX, HIBERNATE_SLEEP_MS
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Randomness
 from edge_runtime.store.api import Batch, Table
@@ -51,6 +51,7 @@ from edge_runtime.workflows.effects import (
     StopRun,
     Suspend,
     TimerFired,
+    Woken,
 )
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.errors import DRIFT, error_of
@@ -170,8 +171,22 @@ class Driver:
         return self._engine.waiting
 
     @property
+    def hibernating(self) -> bool:
+        """Nothing is to be done for so long that the instance need not stay in memory, and all of it is durable."""
+        until_ms = self._engine.sleeps_until_ms
+        return until_ms is not None and until_ms - self.now_ms >= HIBERNATE_SLEEP_MS and not self.busy
+
+    @property
     def undoing(self) -> bool:
         return self._engine.undoing
+
+    def begin(self) -> None:
+        """The script is about to run, which is shown soon even if it asks for nothing."""
+        self._tasks.held_starts.watch(self._show_running, 0, self._event)
+
+    def _show_running(self, _: int) -> None:
+        if self._writer.record.status is Status.QUEUED:
+            self.put_in(Woken())
 
     def read_inbox(self, *, commands_only: bool = False) -> None:
         with self._context.store.snapshot() as snapshot:

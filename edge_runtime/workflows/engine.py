@@ -108,6 +108,11 @@ class Engine:
         return self._history.waiting
 
     @property
+    def sleeps_until_ms(self) -> int | None:
+        """Where the script waits for times and for no event: the first of them."""
+        return self._history.timetable.sleeps_until() if self.waiting else None
+
+    @property
     def undoing(self) -> bool:
         """Steps are being undone, or will be."""
         return self._history.rollback is not None

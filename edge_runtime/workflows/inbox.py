@@ -1,8 +1,8 @@
 """The inbox of an instance: events and commands that others have left for it, in the order of sending.
 
-Key of Table.INBOX: (worker, workflow, id, ordered id), value `store.values` of a list that begins with the kind. What
-is there stays until the entry that records it is committed, so a command works from any process, whether the instance
-is in memory or not and whether its worker runs or not.
+Key of Table.INBOX: (worker, workflow, id, ordered id), ids as `keys.short`. Value: `store.values` of a list that begins
+with the kind. What is there stays until the entry that records it is committed, so a command works from any process,
+whether the instance is in memory or not and whether its worker runs or not.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from edge_runtime.actors.api import ActorAddress
 from edge_runtime.errors import StoreCorrupt
 from edge_runtime.store import keys, values
 from edge_runtime.store.api import Batch, Snapshot, Table
+from edge_runtime.workflows import journal
 from edge_runtime.workflows.effects import EventArrived, PauseAsked, ResumeAsked, TerminateAsked
 from edge_runtime.workflows.restart import Origin
 
@@ -62,7 +63,8 @@ Item = EventArrived | Asked
 
 
 def key_range(address: ActorAddress) -> tuple[bytes, bytes]:
-    return keys.prefix_range(address.worker, address.namespace, address.id)
+    start = journal.key_prefix(address)
+    return start, start + b"\xff"
 
 
 def put_event(
@@ -87,7 +89,7 @@ def put_command(batch: Batch, address: ActorAddress, ordered_id: str, command: C
 
 
 def _key(address: ActorAddress, ordered_id: str) -> bytes:
-    return keys.encode(address.worker, address.namespace, address.id, ordered_id)
+    return journal.key_prefix(address) + keys.encode(keys.short(ordered_id))
 
 
 def read(snapshot: Snapshot, address: ActorAddress) -> list[Item]:

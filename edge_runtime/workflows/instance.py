@@ -115,6 +115,8 @@ class WorkflowInstance:
         self._ended: Ended | None = None
         self._launching = trio.Lock()
         self._stopping = False
+        self._fresh = False
+        """Launched for the message that comes next: what is in the inbox has been read."""
         self._held_back = False
         """Something may be due and the instance has no slot to go on in."""
 
@@ -123,14 +125,17 @@ class WorkflowInstance:
     async def start(self) -> None:
         async with self._launching:
             await self._launch()
+        self._fresh = self._live_driver is not None and self._slots is None
 
     async def receive(self, message: object) -> object:
         await self._look()
         return None
 
     async def timer(self) -> None:
-        context = self._context
+        context, fresh = self._context, self._fresh
         driver = await self._look()
+        if fresh and (context.due_ms is None or context.due_ms > context.clock.now_ms()):
+            return
         if driver is not None:
             if self._held_back:
                 driver.queue(context.clock.now_ms() + QUEUED_LOOK_MS)
@@ -167,6 +172,8 @@ class WorkflowInstance:
         driver = self._driver
         if driver is None or driver.closed:
             return self._run_over.settled and not self._launching.locked()
+        if driver.hibernating:
+            return True
         return not driver.busy and self._context.clock.monotonic_s() - driver.last_active_s >= self._idle_s
 
     def _next_look_ms(self, record: InstanceRecord) -> int | None:
@@ -188,6 +195,9 @@ class WorkflowInstance:
     async def _look(self) -> Driver | None:
         """Take what is in the inbox; returns the driver if there is one afterwards."""
         driver = self._live_driver
+        fresh, self._fresh = self._fresh, False
+        if fresh and driver is not None:
+            return driver
         if driver is not None:
             self._held_back = self._slots is not None and driver.waiting and not self._take_slot(resuming=True)
             driver.read_inbox(commands_only=self._held_back)
@@ -278,6 +288,7 @@ class WorkflowInstance:
             engine.live = True
             if record.started_ms is None:
                 count_start(event.meter.quantities, _created(entries))
+            driver.begin()
             self._begin_run(event, driver, _created(entries))
             return True
         driver.close()
@@ -359,8 +370,7 @@ class WorkflowInstance:
         self._run_scope = scope = trio.CancelScope()
         self._run_over = Promise()
         driver.stop_run = self._stop_run
-        if self._slots is not None:
-            driver.rested = self._rested
+        driver.rested = self._rested
         running = event.spawn(self._run, event, driver, created, scope)
         running.add_done_callback(lambda _: self._ran(driver))
 
@@ -370,8 +380,12 @@ class WorkflowInstance:
 
     def _rested(self) -> None:
         driver = self._live_driver
-        if self._slots is not None and driver is not None and driver.waiting:
+        if driver is None or not driver.waiting:
+            return
+        if self._slots is not None:
             self._slots.release(self._context.address.id)
+        if driver.hibernating:
+            self._context.rest()
 
     async def _run(self, event: EventContext, driver: Driver, created: Created, scope: trio.CancelScope) -> None:
         """Execute `run` from the top. Its end, of whatever kind, is an input of the engine, unless it was suspended."""
@@ -429,6 +443,8 @@ class WorkflowInstance:
             return
         self._event = None
         address = self._context.address
+        if ended is not None and not ended.relaunch:
+            self._context.when_durable().add_done_callback(lambda _: self._context.rest())
         if self._slots is not None:
             self._slots.release(address.id)
         if ended is not None and ended.fault:

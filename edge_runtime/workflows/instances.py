@@ -2,12 +2,12 @@
 
 Keys of Table.INSTANCES:
 
-    ("record", worker, workflow, id)                       InstanceRecord, as `store.records`
-    ("newest", worker, workflow, -created_ms, id)          empty: all instances, newest first
-    ("status", worker, workflow, status, -created_ms, id)  empty: those of one status, newest first
-    ("pinned", worker, version, workflow, id)              empty: those that stay with a version of their script
+    ("r", worker, workflow, id)                      InstanceRecord, as `store.records`
+    ("s", worker, workflow, status, created_ms, id)  empty: those of one status, oldest first
+    ("p", worker, version, workflow, id)             empty: those that stay with a version of their script
 
-An instance is stored under its worker's name. Its actor is that worker's or, if it is pinned, that of the version.
+Ids are `keys.short`. An instance is stored under its worker's name. Its actor is that worker's or, if it is pinned,
+that of the version.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import StrEnum
+from heapq import merge
 from typing import Final
 
 import msgspec
@@ -24,6 +25,7 @@ from edge_runtime.config.pinned import pinned_name, worker_of
 from edge_runtime.limits import ADDRESSED_ID_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_NAME_MAX
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Snapshot, Table
+from edge_runtime.store.keys import Part
 from edge_runtime.store.records import RecordCodec
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import inbox, journal
@@ -59,7 +61,7 @@ class Awaited(msgspec.Struct, frozen=True, array_like=True):
     event_type: str = ""
 
 
-class InstanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class InstanceRecord(msgspec.Struct, frozen=True, array_like=True):
     """Written when something in it changes, which is not with every step.
 
     Invariant: the journal holds at least the entries 1 to `seq`; of a finished instance exactly these.
@@ -124,7 +126,7 @@ def home_of(actor: ActorAddress) -> ActorAddress:
 
 
 def record_key(address: ActorAddress) -> bytes:
-    return keys.encode("record", address.worker, address.namespace, address.id)
+    return keys.encode("r", address.worker, address.namespace, keys.short(address.id))
 
 
 def read(snapshot: Snapshot, address: ActorAddress) -> InstanceRecord | None:
@@ -144,11 +146,9 @@ def write(batch: Batch, address: ActorAddress, old: InstanceRecord | None, new: 
         batch.delete(Table.INSTANCES, _pinned_key(address, old))
     if new.pinned and not (old is not None and old.pinned):
         batch.put(Table.INSTANCES, _pinned_key(address, new), b"")
-    if old is None:
-        batch.put(Table.INSTANCES, _newest_key(address, new), b"")
-    elif old.status is new.status:
-        return
-    else:
+    if old is not None:
+        if old.status is new.status:
+            return
         batch.delete(Table.INSTANCES, _status_key(address, old))
     batch.put(Table.INSTANCES, _status_key(address, new), b"")
 
@@ -156,7 +156,6 @@ def write(batch: Batch, address: ActorAddress, old: InstanceRecord | None, new: 
 def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
     """Remove everything that the tables of workflows hold of an instance."""
     batch.delete(Table.INSTANCES, record_key(address))
-    batch.delete(Table.INSTANCES, _newest_key(address, record))
     batch.delete(Table.INSTANCES, _status_key(address, record))
     if record.pinned:
         batch.delete(Table.INSTANCES, _pinned_key(address, record))
@@ -201,42 +200,49 @@ def ids(
     snapshot: Snapshot, worker: str, workflow: str, status: Status | None = None, *, reverse: bool = False
 ) -> Iterator[str]:
     """The ids of the instances of a workflow, as `scan`, without reading records."""
-    parts = ("newest", worker, workflow) if status is None else ("status", worker, workflow, status.value)
-    for key in snapshot.keys(Table.INSTANCES, *keys.prefix_range(*parts), reverse=reverse):
-        id = keys.decode(key)[-1]
-        assert isinstance(id, str), "an index key ends with the instance's id"
-        yield id
+    wanted = Status if status is None else (status,)
+    places = [_places(snapshot, worker, workflow, one, oldest_first=reverse) for one in wanted]
+    for _, id in places[0] if len(places) == 1 else merge(*places, reverse=not reverse):
+        yield keys.long(id)
+
+
+def _places(
+    snapshot: Snapshot, worker: str, workflow: str, status: Status, *, oldest_first: bool
+) -> Iterator[tuple[tuple[int, bool, Part], Part]]:
+    """What the instances of one status are sorted by, and their ids as they are in keys."""
+    bounds = keys.prefix_range("s", worker, workflow, status.value)
+    for key in snapshot.keys(Table.INSTANCES, *bounds, reverse=not oldest_first):
+        *_, created_ms, id = keys.decode(key)
+        assert isinstance(created_ms, int), "an index key has the time before the id"
+        yield (created_ms, isinstance(id, str), id), id
 
 
 def workflows(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """(worker, workflow) of every workflow that has instances; one look-up each, however many those are."""
-    start, end = keys.prefix_range("newest")
+    start, end = keys.prefix_range("s")
     while (key := next(iter(snapshot.keys(Table.INSTANCES, start, end)), None)) is not None:
         _, worker, workflow, *_ = keys.decode(key)
         assert isinstance(worker, str), "an index key begins with names"
         assert isinstance(workflow, str), "an index key begins with names"
         yield worker, workflow
-        start = keys.prefix_range("newest", worker, workflow)[1]
+        start = keys.prefix_range("s", worker, workflow)[1]
 
 
 def pinned_versions(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """(worker, version) of every version that instances are pinned to; one look-up each, however many those are."""
-    start, end = keys.prefix_range("pinned")
+    start, end = keys.prefix_range("p")
     while (key := next(iter(snapshot.keys(Table.INSTANCES, start, end)), None)) is not None:
         _, worker, version, *_ = keys.decode(key)
         assert isinstance(worker, str), "an index key begins with names"
         assert isinstance(version, str), "an index key begins with names"
         yield worker, version
-        start = keys.prefix_range("pinned", worker, version)[1]
+        start = keys.prefix_range("p", worker, version)[1]
 
 
 def _pinned_key(address: ActorAddress, record: InstanceRecord) -> bytes:
-    return keys.encode("pinned", address.worker, record.version, address.namespace, address.id)
-
-
-def _newest_key(address: ActorAddress, record: InstanceRecord) -> bytes:
-    return keys.encode("newest", address.worker, address.namespace, -record.created_ms, address.id)
+    return keys.encode("p", address.worker, record.version, address.namespace, keys.short(address.id))
 
 
 def _status_key(address: ActorAddress, record: InstanceRecord) -> bytes:
-    return keys.encode("status", address.worker, address.namespace, record.status.value, -record.created_ms, address.id)
+    id = keys.short(address.id)
+    return keys.encode("s", address.worker, address.namespace, record.status.value, record.created_ms, id)

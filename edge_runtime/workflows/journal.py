@@ -1,10 +1,10 @@
 """The journal: what an instance has done, as entries numbered from 1, kept in blocks chained to one another.
 
 An instance is the fold of its entries, so nothing but entries decides what a replay does. A block holds the entries
-that were committed together. Key: (worker, workflow, instance, number of its first entry) in Table.JOURNAL. Value: a
-digest of 16 bytes over the previous block's digest and the body, then the body, which is `store.records` of the list of
-entries. Fields may be added to an entry at its end, with a default. Entry kinds follow the event log of Cloudflare's
-engine (workflows-shared, instance.ts).
+that were committed together. Key: (worker, workflow, `keys.short` of the instance's id, number of its first entry) in
+Table.JOURNAL. Value: one byte version (3), a digest of 8 bytes over the previous block's digest and the body, then the
+body, which is MessagePack of the list of entries. Fields may be added to an entry at its end, with a default. Entry
+kinds follow the event log of Cloudflare's engine (workflows-shared, instance.ts).
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from edge_runtime.actors.api import ActorAddress
 from edge_runtime.errors import StoreCorrupt
 from edge_runtime.store import keys
 from edge_runtime.store.api import Snapshot, Table
-from edge_runtime.store.records import RecordCodec
 from edge_runtime.store.values import ErrorRecord
 
-_DIGEST: Final = 16
+_VERSION: Final = b"\x03"
+_DIGEST: Final = 8
+_HEADER: Final = 1 + _DIGEST
 FIRST_DIGEST: Final = bytes(_DIGEST)
 """What the first block is chained to."""
 
@@ -250,7 +251,8 @@ class JournalBroken(StoreCorrupt):
     """The entries are not the unbroken chain that was written; the instance must not run from them."""
 
 
-_BLOCK: Final[RecordCodec[list[Entry]]] = RecordCodec(list[Entry])
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+_DECODE: Final = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
 def may_wait(entry: Entry) -> bool:
@@ -266,30 +268,32 @@ def may_wait(entry: Entry) -> bool:
 
 def encode(entries: Sequence[Entry], previous: bytes) -> tuple[bytes, bytes]:
     """(stored value, digest) of a block that follows the one with digest `previous`."""
-    body = _BLOCK.encode(list(entries))
+    body = _ENCODE(entries)
     digest = blake2b(previous + body, digest_size=_DIGEST).digest()
-    return digest + body, digest
+    return _VERSION + digest + body, digest
 
 
 def decode(stored: bytes, previous: bytes) -> tuple[list[Entry], bytes]:
     """(entries, digest). Raises JournalBroken if the bytes do not follow `previous` or are no block."""
-    digest, body = stored[:_DIGEST], stored[_DIGEST:]
+    digest, body = stored[1:_HEADER], stored[_HEADER:]
+    if stored[:1] != _VERSION:
+        raise JournalBroken(f"it has format {stored[:1].hex() or 'none'}, known is {_VERSION.hex()}")
     if blake2b(previous + body, digest_size=_DIGEST).digest() != digest:
         raise JournalBroken("its digest does not follow from the block before it")
     try:
-        return _BLOCK.decode(body), digest
-    except StoreCorrupt as error:
+        return _DECODE(body), digest
+    except msgspec.DecodeError as error:
         raise JournalBroken(f"it is not a block of this version: {error}") from error
 
 
 def key(worker: str, workflow: str, instance: str, seq: int) -> bytes:
     """Of the block that begins with entry `seq`."""
-    return keys.encode(worker, workflow, instance, seq)
+    return keys.encode(worker, workflow, keys.short(instance), seq)
 
 
 def key_prefix(address: ActorAddress) -> bytes:
     """Of the keys of an instance: its blocks' keys are this followed by `keys.encode(seq)`."""
-    return keys.encode(address.worker, address.namespace, address.id)
+    return keys.encode(address.worker, address.namespace, keys.short(address.id))
 
 
 def answers_key(address: ActorAddress, key: StepKey | None = None) -> bytes:
@@ -300,7 +304,7 @@ def answers_key(address: ActorAddress, key: StepKey | None = None) -> bytes:
 
 def key_range(worker: str, workflow: str, instance: str) -> tuple[bytes, bytes]:
     """(start, end) of all entries of an instance."""
-    return keys.prefix_range(worker, workflow, instance)
+    return keys.prefix_range(worker, workflow, keys.short(instance))
 
 
 class Loaded(NamedTuple):

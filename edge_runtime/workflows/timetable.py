@@ -68,6 +68,11 @@ class Timetable:
         """What the script waits for, soonest first."""
         return nsmallest(limit, self.timed.values(), key=lambda op: (op.due_ms or 0, op.started.seq))
 
+    def sleeps_until(self) -> int | None:
+        """When the first sleep or retry ends, where nothing else is waited for."""
+        soonest = None if any(self._waits.values()) else self.soonest
+        return None if soonest is None else soonest.due_ms
+
     # Events
 
     @property

@@ -64,9 +64,9 @@ class InstanceWriter:
         """What was appended may wait."""
         if not self._held_watched and self._held:
             self._held_watched = True
-            self._held_starts.watch(self, self._held[0].seq, self._event)
+            self._held_starts.watch(self._write_held, self._held[0].seq, self._event)
 
-    def write_held(self, first_seq: int) -> int | None:
+    def _write_held(self, first_seq: int) -> int | None:
         if not self.closed and self._held:
             if self._held[0].seq != first_seq:
                 return self._held[0].seq

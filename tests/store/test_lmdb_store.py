@@ -15,7 +15,7 @@ from edge_runtime.errors import StoreCorrupt, StoreError, StoreFull
 from edge_runtime.limits import STORE_CHUNK
 from edge_runtime.store import chunks, keys, lmdb_environment, values
 from edge_runtime.store.api import Batch, Table
-from edge_runtime.store.lmdb_environment import FORMAT_KEY
+from edge_runtime.store.lmdb_environment import FORMAT, FORMAT_KEY
 from edge_runtime.store.lmdb_store import LmdbStore, open_store
 
 KV = Table.KV
@@ -75,11 +75,19 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
             use()
 
 
-async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (FORMAT + 1, f"newer version of edge: its format is {FORMAT + 1}, this version reads up to {FORMAT}"),
+        (FORMAT - 1, f"before the first release: its format is {FORMAT - 1}, this version reads {FORMAT}"),
+    ],
+)
+async def test_another_format_is_refused(tmp_path: Path, found: int, told: str) -> None:
     async with open_store(tmp_path) as store:
-        await store.commit(Batch().put(Table.META, FORMAT_KEY, values.encode({"version": 2, "engine": "lmdb 0.9"})))
+        record = values.encode({"version": found, "engine": "lmdb 0.9"})
+        await store.commit(Batch().put(Table.META, FORMAT_KEY, record))
     for readonly in (False, True):
-        with pytest.raises(StoreError, match="newer version of edge: its format is 2, this version reads up to 1"):
+        with pytest.raises(StoreError, match=told):
             async with open_store(tmp_path, readonly=readonly):
                 pass
 

@@ -17,6 +17,7 @@ from bindings.kv.namespace import KvNamespace
 from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.errors import StoreFailed
+from edge_runtime.store import keys
 from edge_runtime.store.api import Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.store.transaction import EventStore
@@ -100,7 +101,7 @@ async def outcome(world: World, env: Env) -> list[Any]:
     child = await world.settled("child-0")
     with world.store.snapshot() as snapshot:
         answers = len(list(snapshot.keys(Table.ANSWERS)))
-        children = [key for key in snapshot.keys(Table.INSTANCES) if b"record" in key and b"child" in key]
+        children = [key for key in snapshot.keys(Table.INSTANCES) if keys.decode(key)[0] == "r" and b"child" in key]
     return [status.status, status.output, child.output, *await world.handler(fetch), answers, len(children)]
 
 
