@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from typing import Any, Final
+from base64 import b64decode, b64encode
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from bindings.workflows.shown import error_json, iso, plain
+from edge_runtime.errors import UsageError
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import payloads
 from edge_runtime.workflows.describe import REDACTED
@@ -61,8 +62,8 @@ _SLEEPS: Final = (StepKind.SLEEP, StepKind.SLEEP_UNTIL)
 _VALUES: Final = ("params", "value", "payload")
 
 
-def lines(entries: list[Entry], record: InstanceRecord, *, raw: bool) -> list[dict[str, Any]]:
-    """`raw`: with the entry as it is stored, for programs that read it back."""
+def lines(workflow: str, id: str, entries: list[Entry], record: InstanceRecord, *, raw: bool) -> list[dict[str, Any]]:
+    """`raw`: with the entry as it is stored, for `read_back`."""
     kinds: dict[StepKey, StepKind] = {}
     sensitive: set[StepKey] = set()
     found = []
@@ -72,12 +73,47 @@ def lines(entries: list[Entry], record: InstanceRecord, *, raw: bool) -> list[di
             if entry.config is not None and entry.config.sensitive:
                 sensitive.add(entry.key)
         line = _line(entry, kinds, sensitive)
+        if isinstance(entry, Created):
+            line |= {"workflow": workflow, "instance": id}
         if isinstance(entry, Finished):
             line |= _outcome(record)
         if raw:
             line["entry"] = b64encode(msgspec.msgpack.encode(entry)).decode()
         found.append(line)
     return found
+
+
+class Exported(NamedTuple):
+    """A journal that was exported with `--raw`."""
+
+    workflow: str
+    instance: str
+    entries: list[Entry]
+    output: Any
+    """Of a finished instance, as JSON."""
+    error: Any
+
+
+def read_back(text: str) -> Exported:
+    """The journal in exported lines. Raises UsageError."""
+    entries: list[Entry] = []
+    first: dict[str, Any] = {}
+    last: dict[str, Any] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            last = msgspec.json.decode(line, type=dict[str, Any])
+            entries.append(msgspec.msgpack.decode(b64decode(last["entry"]), type=Entry))
+        except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
+            reason = "it has no entry as stored: export with --raw" if isinstance(error, KeyError) else str(error)
+            raise UsageError(f"line {number} of the journal cannot be read: {reason}") from None
+        first = first or last
+    whole = [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    if not entries or not whole or not isinstance(entries[0], Created):
+        raise UsageError("the journal is not whole: its entries are not numbered from 1 without gaps")
+    workflow, instance = str(first.get("workflow", "")), str(first.get("instance", ""))
+    return Exported(workflow, instance, entries, last.get("output"), last.get("error"))
 
 
 def _line(entry: Entry, kinds: dict[StepKey, StepKind], sensitive: set[StepKey]) -> dict[str, Any]:

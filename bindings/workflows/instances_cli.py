@@ -151,7 +151,7 @@ def export(name: str, id: str, raw: bool, as_json: bool, **where: Any) -> None:
             address = instances.address_of(workflow.worker, workflow.name, chosen(snapshot, workflow, id))
             record = control.find(snapshot, address)
             loaded = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq)
-            return exported.lines(loaded.entries, record, raw=raw)
+            return exported.lines(address.namespace, address.id, loaded.entries, record, raw=raw)
 
     for line in run(place, read, readonly=True):
         click.echo(json.dumps(line, ensure_ascii=False))

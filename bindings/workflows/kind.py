@@ -99,6 +99,9 @@ class WorkflowsKind:
             owner = item.script_name or worker
             if owner != worker and crons:
                 raise _wrong(place / "schedules", "schedules of another worker's workflow", "those in its own worker")
+            if owner != worker and item.version is not None:
+                allowed = "a setting in its own worker"
+                raise _wrong(place / "version", "the version of another worker's workflow", allowed)
             yield Binding(
                 self.name,
                 item.binding,

@@ -20,6 +20,7 @@ _OWN = {
     "workers": ("edge_runtime.cli.workers:workers", "Show the workers of a running server; fire cron triggers."),
     "usage": ("edge_runtime.cli.usage:usage", "Show events, CPU time and wall time by worker and handler."),
     "bill": ("edge_runtime.cli.bill:bill", "Show what the usage costs by a tariff, or by several side by side."),
+    "replay": ("edge_runtime.cli.replay:replay", "Check that recorded workflow instances fit a changed script."),
     "init": ("edge_runtime.cli.init:init", "Write a new worker to start from."),
     "doctor": ("edge_runtime.cli.doctor:doctor", "Check this machine and, if given, a data directory."),
 }

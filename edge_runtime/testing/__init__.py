@@ -1,7 +1,8 @@
 """The testing kit for workers: run one in the test's process, look into its workflows, interrupt them everywhere.
 
 `run_worker` runs a worker on a clock that jumps; `introspect_workflow` and `introspect_workflow_instance` mock and
-watch; `crash_everywhere` proves that a workflow survives being interrupted. Importing this makes the modules of worker
+watch; `crash_everywhere` proves that a workflow survives being interrupted; `replay` that a changed script goes on
+with instances that were recorded. Importing this makes the modules of worker
 scripts (`workers`, `js`, ...) known, so that a test can import a script.
 """
 
@@ -18,6 +19,7 @@ from edge_runtime.testing.introspection import (  # noqa: E402
     introspectWorkflow,
     introspectWorkflowInstance,
 )
+from edge_runtime.testing.replay import ReplayDifference, ReplayReport, replay  # noqa: E402
 from edge_runtime.testing.scheduling import run  # noqa: E402
 from edge_runtime.testing.witness import Witness  # noqa: E402
 from edge_runtime.testing.worker import WorkerUnderTest, run_worker  # noqa: E402
@@ -27,6 +29,8 @@ __all__ = [
     "CrashReport",
     "How",
     "Point",
+    "ReplayDifference",
+    "ReplayReport",
     "Send",
     "Witness",
     "WorkerUnderTest",
@@ -35,6 +39,7 @@ __all__ = [
     "introspectWorkflowInstance",
     "introspect_workflow",
     "introspect_workflow_instance",
+    "replay",
     "run",
     "run_worker",
 ]

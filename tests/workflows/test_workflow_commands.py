@@ -115,6 +115,8 @@ def test_section_gives_one_binding_a_workflow() -> None:
         ({"binding": "not a name"}, "workflows[0].binding"),
         ({"limits": {"steps": 0}}, "workflows[0].limits.steps"),
         ({"class_name": 3}, "workflows[0].class_name"),
+        ({"version": "oldest"}, "workflows[0].version"),
+        ({"version": "pinned", "script_name": "depot"}, "workflows[0].version"),
     ],
 )
 def test_wrong_section_is_refused_with_its_place(change: dict[str, Any], at: str) -> None:
