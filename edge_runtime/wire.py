@@ -229,7 +229,8 @@ class Channel:
         self._reader = FrameReader(receives, frame_max)
         self._turn = trio.Lock()
         self._unsent: deque[bytes | memoryview] = deque()
-        self._unsent_size = 0
+        self.unsent_size = 0
+        """Bytes that were posted and not sent yet."""
         self.dropped = 0
         """Messages of `send_soon` that were given up because the peer does not read."""
 
@@ -273,7 +274,7 @@ class Channel:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.dropped += 1
             return False
-        if self._unsent_size + len(frame) > SEND_SOON_MAX:
+        if self.unsent_size + len(frame) > SEND_SOON_MAX:
             self.dropped += 1
             return False
         self._keep(frame)
@@ -288,7 +289,7 @@ class Channel:
         frame = encode_frame(message, 0, self._frame_max)
         if self._unsent or self._turn.locked() or (self._write_some(frame, ()) and not self._unsent):
             self._keep(frame)
-        return self._unsent_size
+        return self.unsent_size
 
     async def flush(self) -> None:
         """Send everything that was posted. Raises as `send` does."""
@@ -354,7 +355,7 @@ class Channel:
 
     def _keep(self, rest: bytes | memoryview) -> None:
         self._unsent.append(rest)
-        self._unsent_size += len(rest)
+        self.unsent_size += len(rest)
 
     def _write_some(self, frame: bytes, fds: Sequence[int]) -> bool:
         """Try to write a frame; True if something is left: all of it (`_unsent` is empty then), or a rest in
@@ -382,7 +383,7 @@ class Channel:
                 return
             except OSError as error:
                 raise self._broken(error) from error
-            self._unsent_size -= sent
+            self.unsent_size -= sent
             if sent == len(first):
                 self._unsent.popleft()
             else:

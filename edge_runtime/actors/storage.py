@@ -8,7 +8,7 @@ at the output gate. Sources: workerd api/actor-state, Cloudflare's documentation
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.overlay import Layer, Overlay
@@ -22,6 +22,7 @@ _NO_SQL: Final = (
     "within the 'migrations' field in your wrangler.jsonc or wrangler.toml file. Note that this change cannot be made "
     "after the class is already deployed to production."
 )
+_NO_SQL_HERE: Final = "storage.sql is not available in this runtime; storage.kv reads and writes entries without await"
 _NO_RECOVERY: Final = "This Durable Object's storage back-end does not implement point-in-time recovery."
 _LIST_ENDED: Final = (
     "kv.list() iterator was invalidated because a new call to kv.list() was started. Only one kv.list() iterator can "
@@ -64,12 +65,18 @@ class ActorStorage(StorageOperations):
         self._require_sqlite()
         return self._kv
 
+    @property
+    def sql(self) -> NoReturn:
+        """JsException: there is no SQL storage here."""
+        self._require_sqlite()
+        raise JsException(_NO_SQL_HERE)
+
     @promised
     def deleteAll(self, options: Options = None, **more: Any) -> None:
         """Delete every entry, and the alarm too unless the flag delete_all_preserves_alarm says otherwise."""
         self._begin("deleteAll", ROWS_WRITTEN)
         if self._overlay.in_transaction:
-            raise RuntimeError(_NO_DELETE_ALL)
+            raise JsException(_NO_DELETE_ALL)
         forget = self._delete_all_deletes_alarm or self._context.due_ms is None
         self._overlay.clear(confirmed=not option(options, more, "allowUnconfirmed"), forget=forget)
 
@@ -167,7 +174,7 @@ class ActorStorage(StorageOperations):
 
     def _require_sqlite(self) -> None:
         if not self._sqlite:
-            raise RuntimeError(_NO_SQL)
+            raise JsException(_NO_SQL)
 
 
 class Transaction(StorageOperations):
@@ -187,7 +194,7 @@ class Transaction(StorageOperations):
             self._rolled_back = True
 
     def deleteAll(self, options: Options = None, **more: Any) -> Promise[None]:
-        return Promise.rejected(RuntimeError(_NO_DELETE_ALL))
+        return Promise.rejected(JsException(_NO_DELETE_ALL))
 
     delete_all = deleteAll
 
@@ -199,9 +206,9 @@ class Transaction(StorageOperations):
 
     def _begin(self, operation: str, counted: str, rows: int = 1) -> None:
         if self._rolled_back:
-            raise RuntimeError(f"Cannot {operation}() on rolled back transaction")
+            raise JsException(f"Cannot {operation}() on rolled back transaction")
         if self._layer is None:
-            raise RuntimeError(
+            raise JsException(
                 f"Cannot call {operation}() on transaction that has already committed: did you move `txn` outside of "
                 "the closure?"
             )

@@ -16,6 +16,7 @@ from edge_runtime.limits import (
     OBJECT_KEY_MAX,
     OBJECT_KEYS_PER_CALL_MAX,
     OBJECT_KV_VALUE_MAX,
+    OBJECT_KV_VALUE_SPARE,
     OBJECT_VALUE_MAX,
     STORE_KEY_MAX,
 )
@@ -235,10 +236,10 @@ class StorageOperations(ABC):
 
     def _encode(self, key: str, value: Any) -> bytes:
         data = values.encode(to_wire(value))
-        size, allowed = len(data), OBJECT_KV_VALUE_MAX
+        size, allowed, spare = len(data), OBJECT_KV_VALUE_MAX, OBJECT_KV_VALUE_SPARE
         if self._sqlite:
-            size, allowed = size + len(key), OBJECT_VALUE_MAX
-        if size > allowed:
+            size, allowed, spare = size + len(key), OBJECT_VALUE_MAX, 0
+        if size > allowed + spare:
             raise ValueError(f"Values cannot be larger than {allowed} bytes. A value of size {size} was provided.")
         count(BYTES_PERSISTED, len(key) + len(data))
         return data

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -56,7 +56,7 @@ from edge_runtime.isolate.peer_values import (
     unpack_request,
     unpack_response,
 )
-from edge_runtime.limits import PEER_FRAME_MAX, PEER_QUEUE_MAX
+from edge_runtime.limits import PEER_FRAME_MAX, PEER_QUEUE_MAX, PEER_UNSENT_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.wire import Channel, Message
 from edge_runtime.workers.response import FetchResponse
@@ -65,6 +65,8 @@ from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workers.websocket import SocketFlags, WebSocket
 
 _log = logging.getLogger("edge.peers")
+
+TOO_MUCH_DATA: Final = "Durable Object is overloaded. Too much data queued."
 
 
 class MovedAway(Exception):
@@ -162,7 +164,7 @@ class PeerLink:
             return
         if waiting:
             self._unsent.set()
-            if waiting > PEER_QUEUE_MAX:
+            if waiting > PEER_UNSENT_MAX:
                 _log.error("the link to another isolate is closed: it does not read what it is sent")
                 self._channel.close()
 
@@ -190,6 +192,8 @@ class PeerLink:
     def _ask(self, make: Callable[[int], Message]) -> Promise[Any]:
         if self.lost:
             return Promise.rejected(ConnectionLost())
+        if self._channel.unsent_size > PEER_QUEUE_MAX:
+            return Promise.rejected(ActorBroken(TOO_MUCH_DATA, retryable=False, overloaded=True, reset=False))
         number = next(self._numbers)
         try:
             frame = make(number)

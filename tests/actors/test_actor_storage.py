@@ -18,6 +18,7 @@ from edge_runtime.errors import ActorBroken
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Table
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.workers.js_object import JsException
 
 
 class PlainContext:
@@ -279,16 +280,19 @@ def test_a_wrong_argument_rejects_and_writes_nothing(call, error, text):
 
 def test_limits_of_classes_without_sqlite():
     storage, _ = make_storage(sqlite=False)
-    storage.put("k" * 2048, "v" * 131_000).result()
+    storage.put("k" * 2048, "v" * 131_072).result()
     with pytest.raises(ValueError, match=r"Values cannot be larger than 131072 bytes\. A value of size"):
-        storage.put("a", "v" * 131_073).result()
+        storage.put("a", "v" * 131_110).result()
     many = {str(n): n for n in range(129)}
     for promise in (storage.put(many), storage.get(list(many)), storage.delete(list(many))):
         with pytest.raises(ValueError, match=r"Maximum number of key value pairs is 128\. 129 pairs were provided\."):
             promise.result()
-    with pytest.raises(RuntimeError, match="SQL is not enabled"):
-        _ = storage.kv
-    with pytest.raises(RuntimeError, match="SQL is not enabled"):
+    for member in ("kv", "sql"):
+        with pytest.raises(JsException, match="SQL is not enabled"):
+            getattr(storage, member)
+    with pytest.raises(JsException, match=r"storage\.sql is not available"):
+        _ = make_storage()[0].sql
+    with pytest.raises(JsException, match="SQL is not enabled"):
         storage.transactionSync(lambda: None)
 
 
@@ -326,16 +330,16 @@ def test_transaction_rules():
     async def commit(txn):
         await txn.put("a", 1)
         await txn.setAlarm(5000)
-        with pytest.raises(RuntimeError, match=r"Cannot call deleteAll\(\) within a transaction"):
+        with pytest.raises(JsException, match=r"Cannot call deleteAll\(\) within a transaction"):
             await txn.deleteAll()
-        with pytest.raises(RuntimeError, match=r"Cannot call deleteAll\(\) within a transaction"):
+        with pytest.raises(JsException, match=r"Cannot call deleteAll\(\) within a transaction"):
             await storage.deleteAll()
         kept.append(txn)
         return await storage.get("a")
 
     assert storage.transaction(commit).result() == 1
     assert storage.getAlarm().result() == 5000
-    with pytest.raises(RuntimeError, match="on transaction that has already committed: did you move `txn` outside"):
+    with pytest.raises(JsException, match="on transaction that has already committed: did you move `txn` outside"):
         kept[0].get("a").result()
 
     async def roll_back(txn):
@@ -343,7 +347,7 @@ def test_transaction_rules():
         await txn.deleteAlarm()
         txn.rollback()
         txn.rollback()
-        with pytest.raises(RuntimeError, match=r"Cannot get\(\) on rolled back transaction"):
+        with pytest.raises(JsException, match=r"Cannot get\(\) on rolled back transaction"):
             await txn.get("a")
         return await storage.get("a")
 

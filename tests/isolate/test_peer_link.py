@@ -109,6 +109,20 @@ async def test_calls_arrive_in_order_with_all_that_they_carry():
         assert answers.calls[0][2:] == ("name", 7)
 
 
+async def test_calls_to_an_isolate_that_does_not_read_are_refused_and_the_link_stays():
+    large = b"x" * (30 << 20)
+    async with against_bytes() as (link, raw):
+        replies = [link.call(ADDRESS, RpcCall("m", [large]), None, 7) for _ in range(5)]
+        refused = [reply.error for reply in replies if reply.settled]
+        assert [str(error) for error in refused] == ["Durable Object is overloaded. Too much data queued."] * 2
+        assert all(error.overloaded and not error.retryable for error in refused)
+        read = 0
+        while read < 3 * len(large):
+            read += len(await raw.recv(1 << 20))
+        assert not link.lost
+        assert not link.call(ADDRESS, RpcCall("m", [1]), None, 7).settled
+
+
 @pytest.mark.parametrize(
     "value",
     [None, True, 2**80, 1.5, "x", b"bytes", [1, {"a": {1, 2}}], datetime(2026, 5, 1, tzinfo=UTC), Decimal("1.10"), []],
