@@ -17,6 +17,7 @@ import click
 import trio
 
 from bindings.durable_objects import stored
+from bindings.durable_objects.history import all_recorded
 from bindings.durable_objects.kind import ObjectSpec
 from bindings.kind import load_kinds
 from edge_runtime.actors.ids import IdFactory, unique_key
@@ -46,7 +47,7 @@ class Place:
 
     @classmethod
     def of(cls, data_dir: Path | None, worker: str | None) -> Place:
-        """By the options; the configuration in this folder, if there is one, tells classes that were renamed."""
+        """By the options; the configuration in this folder, if there is one, tells classes that never ran."""
         directory = (data_dir or Path.cwd() / ".edge").resolve()
         try:
             loaded = load_config(Path.cwd(), load_kinds(), environment=None)
@@ -58,13 +59,15 @@ class Place:
 
     def find(self, name: str, snapshot: Snapshot) -> ObjectClass:
         """The class of a name; UsageError if there is none or several workers have one."""
-        named = {(it.worker, it.namespace) for it in self.configured}
-        stored_only = (
-            ObjectClass(worker, namespace, namespace)
-            for worker, namespace in stored.namespaces(snapshot)
-            if (worker, namespace) not in named
+        migrated = (
+            ObjectClass(worker, name, made.namespace)
+            for worker, history in all_recorded(snapshot).items()
+            for name, made in history.outcome.classes.items()
         )
-        known = [it for it in (*self.configured, *stored_only) if self.worker in (None, it.worker)]
+        named = {(it.worker, it.namespace): it for it in (*migrated, *self.configured)}
+        for worker, namespace in stored.namespaces(snapshot):
+            named.setdefault((worker, namespace), ObjectClass(worker, namespace, namespace))
+        known = [it for it in named.values() if self.worker in (None, it.worker)]
         found = [it for it in known if it.name == name]
         if len(found) == 1:
             return found[0]

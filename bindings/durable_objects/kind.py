@@ -1,4 +1,5 @@
-"""Durable Objects as a kind of binding: `durable_objects` and `migrations` in the configuration, a namespace in env."""
+"""Durable Objects as a kind of binding: `durable_objects` and `migrations` (or `exports`) in the configuration, a
+namespace in env."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from typing import Final
 import msgspec
 
 from bindings.durable_objects.body import ObjectClass, ObjectFactory
+from bindings.durable_objects.declared import DURABLE_OBJECT, Declared, declared
 from bindings.durable_objects.deletion import delete_namespace
+from bindings.durable_objects.history import History, by_declaration, by_migrations, record, recorded
 from bindings.durable_objects.migrations import Migrated, Migration, migrate
 from bindings.durable_objects.namespace import DurableObjectNamespace
 from bindings.durable_objects.sockets import NamespaceSockets
@@ -20,6 +23,7 @@ from edge_runtime.config.decode import decode, warn
 from edge_runtime.config.model import Binding, Where
 from edge_runtime.errors import ConfigError, ScriptError
 from edge_runtime.limits import OBJECT_IDLE_MS
+from edge_runtime.store.api import Batch
 from edge_runtime.workers.entrypoints import DurableObject
 from edge_runtime.workers.websocket import socket_flags
 
@@ -27,6 +31,7 @@ _log = logging.getLogger("edge.durable_objects")
 
 _SECTION: Final = "durable_objects"
 _MIGRATIONS: Final = "migrations"
+_EXPORTS: Final = "exports"
 
 
 class ObjectBinding(msgspec.Struct, frozen=True):
@@ -58,16 +63,30 @@ class ElsewhereSpec(msgspec.Struct, frozen=True):
     class_name: str
 
 
-class DeletedNamespaces(msgspec.Struct, frozen=True):
-    namespaces: tuple[str, ...]
+class ClassesSpec(msgspec.Struct, frozen=True):
+    """What the configuration says of the worker's classes as a whole. One nameless binding."""
+
+    migrations: tuple[Migration, ...] | None
+    """None: `outcome` was declared."""
+    outcome: Migrated
+    where: Where
+
+    def history(self, past: History | None, worker: str, *, development: bool) -> History:
+        """What is recorded once this configuration serves. ScriptError if it does not continue the past."""
+        if self.migrations is None:
+            return by_declaration(past, self.outcome, worker)
+        return by_migrations(past, self.migrations, worker, self.where, lenient=development)
 
 
 class DurableObjectsKind:
     name = _SECTION
-    sections = (_SECTION, _MIGRATIONS)
+    sections = (_SECTION, _MIGRATIONS, _EXPORTS)
 
     def parse(self, sections: Mapping[str, object], worker: str, where: Where) -> Iterable[Binding]:
-        migrated = _read_migrations(sections, where)
+        classes = _read_classes(sections, where)
+        migrated = classes.outcome
+        # First, so that nothing is built on classes that may not be.
+        yield Binding(self.name, "", classes)
         section = decode(sections.get(_SECTION, {}), ObjectsSection, where / _SECTION)
         bound: set[str] = set()
         for index, item in enumerate(section.bindings):
@@ -79,8 +98,6 @@ class DurableObjectsKind:
         for name, made in migrated.classes.items():
             if name not in bound:
                 yield Binding(self.name, "", ObjectSpec(name, made.namespace, made.sqlite, migrated=True))
-        if migrated.deleted:
-            yield Binding(self.name, "", DeletedNamespaces(migrated.deleted))
 
     def offered(self, binding: Binding, worker: str) -> Iterable[tuple[str, str, str]]:
         if isinstance(binding.spec, ObjectSpec):
@@ -88,7 +105,10 @@ class DurableObjectsKind:
 
     def build(self, binding: Binding, runtime: BindingRuntime) -> DurableObjectNamespace | None:
         spec = binding.spec
-        if isinstance(spec, DeletedNamespaces):
+        if isinstance(spec, ClassesSpec):
+            with runtime.store.snapshot() as snapshot:
+                past = recorded(snapshot, runtime.worker.name)
+            spec.history(past, runtime.worker.name, development=runtime.development)
             return None
         if isinstance(spec, ElsewhereSpec):
             find = partial(runtime.neighbours.namespace, spec.worker, ActorKind.OBJECT, spec.class_name)
@@ -124,18 +144,39 @@ class DurableObjectsKind:
         return DurableObjectNamespace(runtime.actors, runtime.random, worker.name, spec.namespace)
 
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
-        """Remove the data of classes that a migration deleted."""
+        """Record the migrations as applied, then remove the data of classes that they deleted. What a crash leaves
+        undone is done at the next start."""
         if runtime.worker.pinned is not None:
             return
+        store, worker = runtime.store, runtime.worker.name
+        in_use = {binding.spec.namespace for binding in bindings if isinstance(binding.spec, ObjectSpec)}
         for binding in bindings:
-            if isinstance(binding.spec, DeletedNamespaces):
-                for namespace in binding.spec.namespaces:
-                    await delete_namespace(runtime.store, runtime.worker.name, namespace)
+            if isinstance(binding.spec, ClassesSpec):
+                with store.snapshot() as snapshot:
+                    past = recorded(snapshot, worker)
+                try:
+                    history = binding.spec.history(past, worker, development=runtime.development)
+                except ScriptError:
+                    return  # a newer version has begun since this one was built, and takes its place
+                if history != past:
+                    batch = Batch()
+                    record(batch, worker, history)
+                    await store.commit(batch)
+                for namespace in history.outcome.deleted:
+                    if namespace not in in_use:
+                        await delete_namespace(store, worker, namespace)
 
 
-def _read_migrations(sections: Mapping[str, object], where: Where) -> Migrated:
+def _read_classes(sections: Mapping[str, object], where: Where) -> ClassesSpec:
+    entries = decode(sections.get(_EXPORTS, {}), dict[str, Declared], where / _EXPORTS)
+    if any(entry.type == DURABLE_OBJECT for entry in entries.values()):
+        if _MIGRATIONS in sections:
+            both = "Durable Object classes, as there are in migrations"
+            raise ConfigError(where.file, (where / _EXPORTS).at, both, "one of the two sections")
+        return ClassesSpec(None, declared(entries, where / _EXPORTS), where)
     place = where / _MIGRATIONS
-    return migrate(decode(sections.get(_MIGRATIONS, []), tuple[Migration, ...], place), place)
+    migrations = decode(sections.get(_MIGRATIONS, []), tuple[Migration, ...], place)
+    return ClassesSpec(migrations, migrate(migrations, place), place)
 
 
 def _binding(item: ObjectBinding, migrated: Migrated, worker: str, place: Where) -> Binding:

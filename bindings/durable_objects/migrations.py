@@ -7,12 +7,14 @@ is named after the class that it was created for; a class created again gets a n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 
 from edge_runtime.config.model import Where
 from edge_runtime.errors import ConfigError
+
+NO_TRANSFERS: Final = "none: objects stay with the worker that has created them; others reach them by script_name"
 
 
 class Renamed(msgspec.Struct, frozen=True):
@@ -28,21 +30,20 @@ class Migration(msgspec.Struct, frozen=True):
     new_sqlite_classes: tuple[str, ...] = ()
     renamed_classes: tuple[Renamed, ...] = ()
     deleted_classes: tuple[str, ...] = ()
+    transferred_classes: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MigratedClass:
+class MigratedClass(msgspec.Struct, frozen=True, array_like=True):
     namespace: str
     sqlite: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Migrated:
+class Migrated(msgspec.Struct, frozen=True, array_like=True):
     """The outcome of all migrations."""
 
     classes: dict[str, MigratedClass]
     """Today's classes by name."""
-    deleted: tuple[str, ...]
+    deleted: tuple[str, ...] = ()
     """Namespaces whose data is to go."""
 
 
@@ -57,6 +58,8 @@ def migrate(migrations: Sequence[Migration], where: Where) -> Migrated:
         if migration.tag in tags:
             raise _error(place / "tag", f"the tag {migration.tag!r} a second time", "tags that differ")
         tags.add(migration.tag)
+        if migration.transferred_classes:
+            raise _error(place / "transferred_classes", "classes of another script", NO_TRANSFERS)
         for key, sqlite in (("new_classes", False), ("new_sqlite_classes", True)):
             for number, name in enumerate(getattr(migration, key)):
                 if name in classes:

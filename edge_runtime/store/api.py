@@ -22,6 +22,7 @@ class Table(StrEnum):
     KV = "kv"  # bindings.kv: entries
     CHUNKS = "chunks"  # store.chunks: pieces of large values
     OBJECTS = "objects"  # actors.storage: private storage of Durable Objects
+    CLASSES = "classes"  # bindings.durable_objects.history: which migrations were applied, by worker
     ACTORS = "actors"  # actors: one record per actor that has stored anything
     JOURNAL = "journal"  # workflows.journal: entries of instances
     INSTANCES = "instances"  # workflows: one record per instance

@@ -1,72 +1,21 @@
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import trio
-from durable_object_world import RecordedEvents, TrioClock, ZeroRandomness, inline_offload
+from durable_object_world import ZeroRandomness
+from object_kind_world import Default, Neighbours, parse, parse_all, runtime, section
 
 from bindings.durable_objects import KIND
 from bindings.durable_objects.deletion import delete_namespace
-from bindings.durable_objects.kind import DeletedNamespaces, ObjectSpec
+from bindings.durable_objects.kind import ObjectSpec
 from bindings.durable_objects.namespace import DurableObjectNamespace
-from bindings.kind import BindingRuntime, load_kinds
+from bindings.kind import load_kinds
 from edge_runtime.actors.api import ActorAddress, ActorKind
-from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.actors.ids import IdFactory
 from edge_runtime.actors.timers import schedule
-from edge_runtime.config.decode import collecting_warnings
-from edge_runtime.config.model import Where, WorkerConfig, WorkerLimits
 from edge_runtime.errors import ConfigError, ScriptError
-from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
-from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.workers import DurableObject, WorkerEntrypoint
-
-WHERE = Where("wrangler.jsonc")
-
-
-class Cart(DurableObject):
-    pass
-
-
-class Default(WorkerEntrypoint):
-    pass
-
-
-class Neighbours:
-    def __init__(self, classes):
-        self._classes = classes
-
-    def namespace(self, worker, kind, cls):
-        return self._classes[worker, kind.value, cls]
-
-
-def section(class_name="Cart", **more):
-    return {"bindings": [{"name": "CARTS", "class_name": class_name, **more}]}
-
-
-def parse(migrations=None, objects=None):
-    sections = {"durable_objects": section() if objects is None else objects}
-    if migrations is not None:
-        sections["migrations"] = migrations
-    with collecting_warnings() as warnings:
-        return list(KIND.parse(sections, "shop", WHERE)), warnings
-
-
-def runtime(nursery, *, development=True, exports=(Cart, Default)):
-    store, clock, random = MemoryStore(), TrioClock(), ZeroRandomness()
-    events = RecordedEvents(nursery, TrioFlavour())
-    config = WorkerConfig(
-        "shop", None, Path("wrangler.jsonc"), Path(), None, "2026-05-01", frozenset(), "trio", {}, {}, (), (), (),
-        WorkerLimits(1000, 50, 1000),
-    )  # fmt: skip
-    host = LocalActorHost(store, clock, random, inline_offload, events, "shop")
-    return BindingRuntime(
-        config, "v1", store, clock, random, inline_offload, TrioFlavour(), events, host,
-        {cls.__name__: cls for cls in exports}, SimpleNamespace(), development, Neighbours({}),
-    )  # fmt: skip
 
 
 def test_the_kind_is_registered():
@@ -105,16 +54,15 @@ def test_a_renamed_class_keeps_its_data():
 
 
 def test_a_class_deleted_and_created_again_begins_empty():
-    bindings, _ = parse(
+    (classes, cart), _ = parse_all(
         [
             {"tag": "v1", "new_sqlite_classes": ["Cart"]},
             {"tag": "v2", "deleted_classes": ["Cart"]},
             {"tag": "v3", "new_sqlite_classes": ["Cart"]},
         ]
     )
-    assert bindings[0].spec.namespace == "Cart@v3"
-    assert bindings[1].name == ""
-    assert bindings[1].spec == DeletedNamespaces(("Cart",))
+    assert cart.spec.namespace == "Cart@v3"
+    assert classes.spec.outcome.deleted == ("Cart",)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +79,10 @@ def test_a_class_deleted_and_created_again_begins_empty():
         ([{"new_classes": ["A"]}], "migrations[0]"),
         ([{"tag": 5}], "migrations[0].tag"),
         ({"tag": "v1"}, "migrations"),
+        (
+            [{"tag": "v1", "transferred_classes": [{"from": "A", "from_script": "b", "to": "A"}]}],
+            "migrations[0].transferred_classes",
+        ),
     ],
 )
 def test_wrong_migrations_are_refused_where_they_are_wrong(migrations, at):
@@ -217,8 +169,11 @@ async def test_deleted_classes_lose_everything_and_others_nothing(nursery):
                 schedule(batch, snapshot, address, 1000 + n, name="x")
                 batch.put(Table.OBJECTS, keys.encode("shop", namespace, address.id, "k"), b"v")
         await made.store.commit(batch)
-    [_, deleted], _ = parse([{"tag": "v1", "new_sqlite_classes": ["Cart"]}, {"tag": "v2", "deleted_classes": ["Cart"]}])
-    await KIND.serve([deleted], made)
+    bindings, _ = parse_all(
+        [{"tag": "v1", "new_sqlite_classes": ["Cart"]}, {"tag": "v2", "deleted_classes": ["Cart"]}],
+        objects={},
+    )
+    await KIND.serve(bindings, made)
     await delete_namespace(made.store, "shop", "Cart")
     for table in (Table.OBJECTS, Table.ACTORS, Table.TIMERS):
         assert len(made.store._image[table].order) == 300

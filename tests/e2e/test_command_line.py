@@ -238,10 +238,22 @@ def test_deploy_to_a_running_server(worker, tmp_path):
         (worker / "entry.py").write_text(COUNTER.replace('"first"', '"second"'))
         edge("deploy", worker, "--data", data)
         assert client.get("/").text == "second 3"
+        rename = {"tag": "v2", "renamed_classes": [{"from": "Counter", "to": "Tally"}]}
+        config = {**CONFIG, "durable_objects": {"bindings": [{"name": "COUNTER", "class_name": "Tally"}]}}
+        (worker / "entry.py").write_text(COUNTER.replace("class Counter", "class Tally"))
+        (worker / "wrangler.json").write_text(json.dumps({**config, "migrations": [*CONFIG["migrations"], rename]}))
+        edge("deploy", worker, "--data", data)
+        assert client.get("/").text == "first 4"
+        (worker / "wrangler.json").write_text(
+            json.dumps({**config, "migrations": [{"tag": "v2", "new_sqlite_classes": ["Tally"]}]})
+        )
+        error = edge("deploy", worker, "--data", data, code=1)
+        assert "the migrations v1, v2 were applied to its Durable Objects, and the configuration has v2" in error
         assert server.interrupt() == 0
     with EdgeProcess("run", "--port", 0, "--data", data) as server, server.wait_ready().client() as client:
-        assert client.get("/").text == "second 4"
+        assert client.get("/").text == "first 5"
         assert server.interrupt() == 0
+    assert "it" in edge("objects", "list", "Tally", "--data", data, cwd=tmp_path)
 
 
 def test_interrupt_ends_streams_and_idle_connections_and_leaves_no_process(tmp_path):
