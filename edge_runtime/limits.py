@@ -32,6 +32,15 @@ PEEK_MAX: Final = 16 * KIB  # ours: bytes looked at to choose a worker
 PEEK_TIMEOUT_S: Final = 10.0  # ours: for the first bytes of a connection to arrive
 KEEP_ALIVE_TIMEOUT_S: Final = 75.0  # ours: idle connections, as common servers have it
 WRITE_TIMEOUT_S: Final = 30.0  # ours: a client that does not read is cut off after this
+REQUEST_HEADERS_COUNT_MAX: Final = 1000  # ours: answered with 431
+REQUEST_HEAD_S: Final = 20.0  # ours: for a head to arrive, from its first byte on; answered with 408
+REQUEST_BODY_WINDOW_S: Final = 30.0  # ours: of waiting for a body, in which so much of it must come; answered with 408
+REQUEST_BODY_WINDOW_MIN: Final = KIB  # ours
+CHUNK_OVERHEAD_RATIO: Final = 16  # ours: bytes around the chunks of a body for each byte in them; 5 where each has one
+REQUESTS_PER_CONNECTION_MAX: Final = 1_000_000  # ours: then the answer closes it
+UNREAD_BODY_MAX: Final = 256 * KIB  # ours: of a body that no handler reads, to keep its connection
+UNREAD_BODY_S: Final = 1.0  # ours: the same, and for a client to take in the answer before its connection closes
+HALF_CLOSED_S: Final = 60.0  # ours: for the answer to a client that sends nothing more and cannot be probed
 BODY_CHUNK: Final = 64 * KIB  # ours: piece size of streamed bodies
 
 # WebSockets

@@ -58,6 +58,7 @@ class _Edge(msgspec.Struct, frozen=True):
     workflow_version: Literal["newest", "pinned"] = "newest"
     memory_mb: Annotated[int, msgspec.Meta(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX)] = MEMORY_MB_DEFAULT
     instances: Annotated[int, msgspec.Meta(ge=1, le=INSTANCES_MAX)] = 1
+    http1: Literal["llhttp", "hypercorn"] = "llhttp"
 
 
 class _Triggers(msgspec.Struct, frozen=True):
@@ -104,6 +105,7 @@ def load_config(path: Path, kinds: Sequence[SectionReader], *, environment: str 
             limits=WorkerLimits(limits.cpu_ms, limits.subrequests, edge.blocked_ms, edge.memory_mb, edge.instances),
             drift=edge.drift,
             workflow_version=edge.workflow_version,
+            http1=edge.http1,
             requirements=read_requirements(file.parent),
             # Evaluated last: all of the above may warn.
             warnings=tuple(dict.fromkeys(warnings)),

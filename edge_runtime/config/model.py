@@ -128,6 +128,9 @@ class WorkerConfig:
     with the one that they began with."""
     pinned: str | None = None
     """This version of the worker runs only the workflow instances that are pinned to it."""
+    http1: Literal["llhttp", "hypercorn"] = "llhttp"
+    """Ours (`[edge] http1`): what serves HTTP/1. "llhttp" is the runtime's own connection loop; "hypercorn" the slower
+    reference, which serves HTTP/2 and upgrades in either case."""
     requirements: tuple[str, ...] = ()
     """`[project] dependencies` of the pyproject.toml beside the wrangler file."""
     warnings: tuple[str, ...] = field(default=())

@@ -45,10 +45,12 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import EdgeError, ScriptError, StoreFailed
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
+from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import Connections
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
+from edge_runtime.isolate.http1_connection import Http1Connections
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript, load_script
 from edge_runtime.isolate.loopback import loopback_services, own_namespaces
@@ -131,7 +133,7 @@ class _Isolate:
         self._placed = trio.Event()
         self._released = trio.Event()
         self._drain_until_s = inf
-        self._http: HypercornConnections
+        self._http: Http1Connections | HypercornConnections
 
     async def run(self) -> int:
         channel = Channel(trio.socket.from_stdlib_socket(self._control))
@@ -203,7 +205,10 @@ class _Isolate:
                 return
             self._relay = Relay(config.name, Path(task.data_dir), background)
             app = FetchHandler(fetch_handler(script), built.doors, self._relay, events, development=task.development)
-            self._http = HypercornConnections(app, self._connections)
+            self._http = hypercorn = HypercornConnections(app, self._connections)
+            if config.http1 == "llhttp":
+                self._http = Http1Connections(app, self._connections, hypercorn, self._clock)
+                await background.start(self._http.watch)
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
             background.start_soon(self._flush_ledger)
             background.start_soon(events.ship_logs, channel)
@@ -314,10 +319,11 @@ class _Isolate:
 
     def _accept(self, descriptors: Sequence[int], work: trio.Nursery) -> None:
         for descriptor in descriptors:
-            client = socket.socket(fileno=descriptor)
-            client.setblocking(False)
-            stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
-            work.start_soon(self._http.serve, stream)
+            client = ClientSocket(fileno=descriptor)
+            if isinstance(self._http, HypercornConnections):
+                work.start_soon(self._http.serve, client.stream())
+            else:
+                work.start_soon(self._http.serve, client)
 
     async def _drain(self, channel: Channel, grace_s: float, work: trio.Nursery) -> None:
         """Answer what was asked, release the actors, let streams end, and stop; the whole within `grace_s`.

@@ -1,7 +1,7 @@
 """The HTTP connection seam: whatever speaks HTTP on a socket hands each request over as an `Exchange`.
 
-`hypercorn_connection` is the implementation. Nothing above this module knows hypercorn, so a faster path for HTTP/1.1
-can stand beside it.
+`http1_connection` is the implementation for HTTP/1; `hypercorn_connection` serves everything else, and HTTP/1 too where
+`[edge] http1 = "hypercorn"` says so. Nothing above this module knows either.
 """
 
 from __future__ import annotations
@@ -18,6 +18,14 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 class BodyTooLarge(Exception):
     """More of a request's body arrived than REQUEST_BODY_MAX; answer 413 and close."""
+
+
+class BodyTimeout(Exception):
+    """A request's body arrives too slowly, or not at all; answer 408 and close."""
+
+
+class WrongBodyLength(Exception):
+    """A body that is sent in pieces has another length than its content-length declares."""
 
 
 class Exchange(Protocol):
@@ -39,19 +47,33 @@ class Exchange(Protocol):
     """It asks for a WebSocket, and `upgrade` can grant it."""
 
     async def receive(self) -> bytes | None:
-        """The next piece of the request's body; None at its end. Raises BodyTooLarge."""
+        """The next piece of the request's body; None at its end.
 
-    async def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
-        """Answer at once: head and body leave in one write where they fit."""
+        Raises BodyTooLarge and BodyTimeout; OSError once the answer is complete.
+        """
+
+    async def respond(self, status: int, headers: RawHeaders, body: bytes, *, close: bool = False) -> None:
+        """Answer at once: head and body leave in one write where they fit.
+
+        Headers that concern the connection are not sent, and a content-length gives way to the body's true one; only an
+        answer to HEAD and a 304 keep it, where `body` is empty. ValueError, before anything is sent, for headers that
+        HTTP does not allow.
+
+        Args:
+            close: end the connection afterwards, and say so.
+        """
 
     async def start(self, status: int, headers: RawHeaders) -> None:
-        """Send the head of an answer whose body follows in pieces."""
+        """Send the head of an answer whose body follows in pieces; a content-length among `headers` is binding.
+
+        ValueError, before anything is sent, for headers that HTTP does not allow.
+        """
 
     async def send(self, piece: bytes) -> None:
-        """Send a piece of the body; waits while the client is slow to read."""
+        """Send a piece of the body; waits while the client is slow to read. WrongBodyLength for a piece too many."""
 
     async def end(self) -> None:
-        """End a body sent in pieces."""
+        """End a body sent in pieces. WrongBodyLength if some are missing."""
 
     async def upgrade(self, headers: RawHeaders) -> SocketLink:
         """Answer 101: from then on the connection is a WebSocket, served by itself; this exchange is over.
@@ -100,4 +122,5 @@ class Connections:
             on_drain()
 
     async def wait_empty(self) -> None:
-        await self._empty.wait()
+        while self._open:
+            await self._empty.wait()

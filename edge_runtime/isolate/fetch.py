@@ -12,7 +12,7 @@ import trio
 
 from bindings.front_door import FrontDoor
 from edge_runtime.event import EventContext, EventKind, Outcome
-from edge_runtime.isolate.connection import BodyTooLarge, Exchange, RawHeaders
+from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge, Exchange, RawHeaders
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.handlers import EventHandler
 from edge_runtime.isolate.relay import Relay
@@ -99,6 +99,9 @@ class FetchHandler:
         except BodyTooLarge:
             outcome, status = _EXCEPTION, 413
             await _answer(exchange, 413, f"Payload Too Large: at most {REQUEST_BODY_MAX} bytes", close=True)
+        except BodyTimeout:
+            outcome, status = _EXCEPTION, 408
+            await _answer(exchange, 408, "Request Timeout: the request's body arrives too slowly", close=True)
         except BaseException as failure:
             outcome, status = _EXCEPTION, 500
             error = script_traceback(failure)
@@ -218,6 +221,4 @@ async def _answer(exchange: Exchange, status: int, text: str, *, close: bool = F
         return
     body = text.encode("utf-8", "replace")  # a script's error may hold lone surrogates
     headers = [*_PLAIN, (b"content-length", str(len(body)).encode())]
-    if close:
-        headers.append((b"connection", b"close"))
-    await exchange.respond(status, headers, body)
+    await exchange.respond(status, headers, body, close=close)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 and HTTP/2 on a handed-over socket, by hypercorn's protocol layer.
+"""HTTP/2, upgrades and, as `http1_connection`'s reference, HTTP/1.1 on a handed-over socket, by hypercorn's protocols.
 
 Hypercorn parses and frames; the socket, the tasks and the time limits are ours, because of faults that were reproduced
 in its trio worker: a handler's BaseException ended the server, a client that does not read blocked shutdown for ever
@@ -27,14 +27,14 @@ from edge_runtime.limits import (
     REQUEST_BODY_MAX,
     REQUEST_HEADERS_MAX,
     REQUEST_URL_MAX,
+    UNREAD_BODY_MAX,
+    UNREAD_BODY_S,
     WRITE_TIMEOUT_S,
 )
 
 _log = logging.getLogger("edge.http")
 _RECEIVE_BYTES = 64 * 1024
 _BODY_PIECES_QUEUED = 4
-_LINGER_S = 1.0
-_UNREAD_BODY_MAX = 256 * 1024
 
 
 def hypercorn_config() -> Config:
@@ -55,9 +55,14 @@ class HypercornConnections:
         self.config = hypercorn_config()
         self.context = WorkerContext(None)
 
-    async def serve(self, stream: trio.SocketStream) -> None:
-        """Serve one connection until it closes. Raises nothing for whatever the client does."""
-        connection: _Connection | WebSocketConnection = _Connection(self, stream)
+    async def serve(self, stream: trio.SocketStream, received: bytes = b"") -> None:
+        """Serve one connection until it closes. Raises nothing for whatever the client does.
+
+        Args:
+            received: bytes that were read from it already.
+        """
+        connection: _Connection | WebSocketConnection = _Connection(self, stream, received)
+        del received
         self.connections.add(connection, connection.drain)
         try:
             upgraded = await connection.run()
@@ -79,9 +84,10 @@ class HypercornConnections:
 class _Connection:
     """The place of hypercorn's TCPServer: reads, writes, closes, and starts a task per request."""
 
-    def __init__(self, server: HypercornConnections, stream: trio.SocketStream) -> None:
+    def __init__(self, server: HypercornConnections, stream: trio.SocketStream, received: bytes) -> None:
         self._server = server
         self._stream = stream
+        self._received = received
         self._write_lock = trio.Lock()
         self._reading = trio.CancelScope()
         self._idle = True
@@ -146,10 +152,14 @@ class _Connection:
     async def _read(self) -> None:
         stream, protocol = self._stream, self._protocol
         while not self._closed:
-            try:
-                data = await stream.receive_some(_RECEIVE_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
+            data: bytes | bytearray
+            if self._received:
+                data, self._received = self._received, b""
+            else:
+                try:
+                    data = await stream.receive_some(_RECEIVE_BYTES)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return
             if self._upgraded is not None:
                 self._upgraded.feed(data)
                 return
@@ -216,7 +226,7 @@ class _Connection:
     async def _linger(self) -> None:
         """Take in what the client still sends after we ended the connection: closing over unread bytes would reset it
         and could take the answer along."""
-        with trio.move_on_after(_LINGER_S):
+        with trio.move_on_after(UNREAD_BODY_S):
             try:
                 while await self._stream.receive_some(_RECEIVE_BYTES):
                     pass
@@ -300,7 +310,7 @@ class _Exchange:
             if not message["more_body"]:
                 self._complete = True
                 self._pieces.append(None)
-            if self._rest is not None and (self._complete or self._dropped > _UNREAD_BODY_MAX):
+            if self._rest is not None and (self._complete or self._dropped > UNREAD_BODY_MAX):
                 self._rest.set()
             self._wake_reader()
         elif kind.endswith(".disconnect"):
@@ -354,16 +364,16 @@ class _Exchange:
         if self._complete or self._gone or self.http_version not in ("1.0", "1.1"):
             return True
         length = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
-        if length - self._received > _UNREAD_BODY_MAX:
+        if length - self._received > UNREAD_BODY_MAX:
             return False
         self._rest = trio.Event()
         self._wake_writer()
-        with trio.move_on_after(_LINGER_S):
+        with trio.move_on_after(UNREAD_BODY_S):
             await self._rest.wait()
         return self._complete
 
-    async def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
-        if not self._complete and (b"connection", b"close") not in headers and not await self._take_in_rest():
+    async def respond(self, status: int, headers: RawHeaders, body: bytes, *, close: bool = False) -> None:
+        if close or (not self._complete and not await self._take_in_rest()):
             headers = [*headers, (b"connection", b"close")]
         self._connection.cork()
         await self.start(status, headers)

@@ -18,10 +18,12 @@ import trio
 
 from edge_runtime.control import FromSupervisor
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
+from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import Connections
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler
+from edge_runtime.isolate.http1_connection import Http1Connections
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript
 from edge_runtime.isolate.net import open_net
@@ -75,13 +77,17 @@ async def _serve_requests(flavour: Flavour) -> None:
         ledger = Ledger(MemoryStore(), clock, "", "")
         events = IsolateEvents(nursery, flavour, clock, ledger, net, SUBREQUESTS_DEFAULT, SocketFlags())
         app = FetchHandler(fetch_handler(script), (), Relay("", Path(), nursery), events, development=False)
-        server = HypercornConnections(app, Connections())
-        nursery.start_soon(server.serve, _stream(theirs))
+        connections = Connections()
+        server = Http1Connections(app, connections, HypercornConnections(app, connections), clock)
+        await nursery.start(server.watch)
+        nursery.start_soon(server.serve, ClientSocket(fileno=theirs.detach()))
         client = _stream(ours)
         for _ in range(_ROUNDS):
             await client.send_all(_REQUEST)
             await client.receive_some(65536)
         await client.aclose()
+        await connections.wait_empty()
+        nursery.cancel_scope.cancel()
 
 
 def _stream(sock: socket.socket) -> trio.SocketStream:

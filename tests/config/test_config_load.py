@@ -203,6 +203,11 @@ def test_missing_date_is_a_fixed_one_and_warned_of(tmp_path: Path) -> None:
     assert [COMPATIBILITY_DATE_DEFAULT in warning for warning in config.warnings] == [True]
 
 
+@pytest.mark.parametrize(("more", "http1"), [("", "llhttp"), ('[edge]\nhttp1 = "hypercorn"', "hypercorn")])
+def test_http1_is_served_by_the_own_loop_unless_hypercorn_is_asked_for(tmp_path: Path, more: str, http1: str) -> None:
+    assert load_config(worker(tmp_path, more), KINDS).http1 == http1
+
+
 @pytest.mark.parametrize(
     ("more", "warning"),
     [

@@ -2,30 +2,57 @@
 
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
-from edge_runtime.isolate import hypercorn_connection
+from edge_runtime.isolate import http1_connection, http1_exchange, hypercorn_connection
+from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import BodyTooLarge, Connections
+from edge_runtime.isolate.http1_connection import Http1Connections
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
+from edge_runtime.seams import SystemClock
 
 PLAIN = [(b"content-type", b"text/plain")]
 
 
+@pytest.fixture(params=["llhttp", "hypercorn"])
+def serving(request):
+    """A function: serves an app on a loopback port, by each implementation in turn."""
+    return partial(_serving, request.param)
+
+
+@pytest.fixture
+def set_limit(monkeypatch):
+    """Changes a limit of the HTTP connections."""
+
+    def set_limit(name, value):
+        for module in (http1_connection, http1_exchange, hypercorn_connection):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
+
+    return set_limit
+
+
 @asynccontextmanager
-async def serving(app):
-    """A server with `app` on a loopback port; gives a function that connects, and the server."""
+async def _serving(implementation, app):
+    """Gives a function that connects, and the server."""
     connections = Connections()
-    server = HypercornConnections(app, connections)
+    server = hypercorn = HypercornConnections(app, connections)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     async with AsyncExitStack() as clients, listener, trio.open_nursery() as nursery:
+        if implementation == "llhttp":
+            server = Http1Connections(app, connections, hypercorn, SystemClock())
+            await nursery.start(server.watch)
 
         async def accept():
             while True:
-                nursery.start_soon(server.serve, await listener.accept())
+                stream = await listener.accept()
+                client = ClientSocket(fileno=stream.socket.detach())
+                nursery.start_soon(server.serve, client if implementation == "llhttp" else client.stream())
 
         async def connect():
             return await clients.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
@@ -59,7 +86,7 @@ def respond_with(body, status=200):
     return app
 
 
-async def test_keep_alive_serves_request_after_request_on_one_connection():
+async def test_keep_alive_serves_request_after_request_on_one_connection(serving):
     async with serving(respond_with(b"hi")) as (connect, _):
         stream = await connect()
         for _ in range(3):
@@ -67,7 +94,7 @@ async def test_keep_alive_serves_request_after_request_on_one_connection():
             assert (await read_until(stream, b"\r\n\r\nhi")).startswith(b"HTTP/1.1 200")
 
 
-async def test_pipelined_requests_are_answered_in_order():
+async def test_pipelined_requests_are_answered_in_order(serving):
     async def app(exchange):
         await exchange.respond(200, [(b"content-length", str(len(exchange.target)).encode())], exchange.target)
 
@@ -79,7 +106,7 @@ async def test_pipelined_requests_are_answered_in_order():
         assert places == sorted(places)
 
 
-async def test_streamed_body_arrives_chunked_and_request_body_streams_in():
+async def test_streamed_body_arrives_chunked_and_request_body_streams_in(serving):
     async def app(exchange):
         await exchange.start(200, PLAIN)
         while (piece := await exchange.receive()) is not None:
@@ -94,7 +121,7 @@ async def test_streamed_body_arrives_chunked_and_request_body_streams_in():
         assert b"DE" in await read_until(stream, b"0\r\n\r\n")
 
 
-async def test_client_that_leaves_cancels_the_handler():
+async def test_client_that_leaves_cancels_the_handler(serving):
     cancelled = trio.Event()
 
     async def app(exchange):
@@ -111,7 +138,7 @@ async def test_client_that_leaves_cancels_the_handler():
             await cancelled.wait()
 
 
-async def test_body_nobody_reads_does_not_hold_the_answer():
+async def test_body_nobody_reads_does_not_hold_the_answer(serving):
     async with serving(respond_with(b"early")) as (connect, server):
         stream = await connect()
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 200_000)
@@ -122,7 +149,7 @@ async def test_body_nobody_reads_does_not_hold_the_answer():
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_connection_serves_on_after_a_body_that_arrives_late_and_unread(streamed):
+async def test_connection_serves_on_after_a_body_that_arrives_late_and_unread(serving, streamed):
     async def app(exchange):
         if streamed:
             await exchange.start(200, [(b"content-length", b"5")])
@@ -141,7 +168,7 @@ async def test_connection_serves_on_after_a_body_that_arrives_late_and_unread(st
                 await read_until(stream, b"early")
 
 
-async def test_connection_that_will_not_serve_on_says_so():
+async def test_connection_that_will_not_serve_on_says_so(serving):
     async with serving(respond_with(b"early")) as (connect, _):
         stream = await connect()
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
@@ -149,7 +176,7 @@ async def test_connection_that_will_not_serve_on_says_so():
             assert b"connection: close" in await read_all(stream)
 
 
-async def test_rest_of_a_body_is_not_taken_for_its_end_after_the_answer():
+async def test_rest_of_a_body_is_not_taken_for_its_end_after_the_answer(serving):
     found = []
 
     async def app(exchange):
@@ -170,8 +197,8 @@ async def test_rest_of_a_body_is_not_taken_for_its_end_after_the_answer():
     assert found == ["refused"]
 
 
-async def test_body_over_the_limit_is_reported_to_the_handler(monkeypatch):
-    monkeypatch.setattr(hypercorn_connection, "REQUEST_BODY_MAX", 1000)
+async def test_body_over_the_limit_is_reported_to_the_handler(serving, set_limit):
+    set_limit("REQUEST_BODY_MAX", 1000)
 
     async def app(exchange):
         try:
@@ -186,8 +213,8 @@ async def test_body_over_the_limit_is_reported_to_the_handler(monkeypatch):
         assert (await read_all(stream)).startswith(b"HTTP/1.1 413")
 
 
-async def test_client_that_does_not_read_is_cut_off_after_the_write_deadline(monkeypatch):
-    monkeypatch.setattr(hypercorn_connection, "WRITE_TIMEOUT_S", 0.1)
+async def test_client_that_does_not_read_is_cut_off_after_the_write_deadline(serving, set_limit):
+    set_limit("WRITE_TIMEOUT_S", 0.1)
     over = trio.Event()
 
     async def app(exchange):
@@ -218,7 +245,7 @@ async def test_client_that_does_not_read_is_cut_off_after_the_write_deadline(mon
         b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x: " + b"y" * 300_000 + b"\r\n\r\n",
     ],
 )
-async def test_garbage_ends_its_own_connection_only(garbage):
+async def test_garbage_ends_its_own_connection_only(serving, garbage):
     async with serving(respond_with(b"fine")) as (connect, _):
         bad = await connect()
         try:
@@ -233,7 +260,7 @@ async def test_garbage_ends_its_own_connection_only(garbage):
         assert (await read_all(good)).endswith(b"fine")
 
 
-async def test_drain_closes_idle_connections_and_lets_the_busy_one_finish():
+async def test_drain_closes_idle_connections_and_lets_the_busy_one_finish(serving):
     go_on = trio.Event()
 
     async def app(exchange):
@@ -255,15 +282,15 @@ async def test_drain_closes_idle_connections_and_lets_the_busy_one_finish():
             await server.connections.wait_empty()
 
 
-async def test_idle_connection_is_closed_after_the_keep_alive_time(monkeypatch):
-    monkeypatch.setattr(hypercorn_connection, "KEEP_ALIVE_TIMEOUT_S", 0.05)
+async def test_idle_connection_is_closed_after_the_keep_alive_time(serving, set_limit):
+    set_limit("KEEP_ALIVE_TIMEOUT_S", 0.05)
     async with serving(respond_with(b"hi")) as (connect, _):
         stream = await connect()
         with trio.fail_after(5):
             assert await read_all(stream) == b""
 
 
-async def test_failure_after_the_head_cuts_the_answer_off():
+async def test_failure_after_the_head_cuts_the_answer_off(serving):
     async def app(exchange):
         await exchange.start(200, PLAIN)
         await exchange.send(b"half")
@@ -276,7 +303,7 @@ async def test_failure_after_the_head_cuts_the_answer_off():
         assert not data.endswith(b"0\r\n\r\n")
 
 
-async def test_upgrade_request_reaches_the_handler_as_a_request():
+async def test_upgrade_request_reaches_the_handler_as_a_request(serving):
     async def app(exchange):
         assert dict(exchange.headers)[b"upgrade"] == b"websocket"
         await exchange.respond(426, [(b"content-length", b"2")], b"no")
@@ -291,7 +318,7 @@ async def test_upgrade_request_reaches_the_handler_as_a_request():
         assert (await read_until(stream, b"no")).startswith(b"HTTP/1.1 426")
 
 
-async def test_reset_by_the_client_leaves_nothing_behind():
+async def test_reset_by_the_client_leaves_nothing_behind(serving):
     async with serving(respond_with(b"x" * 100_000)) as (connect, server):
         stream = await connect()
         linger = bytes([1, 0, 0, 0, 0, 0, 0, 0])
