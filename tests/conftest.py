@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from browser import chromium
@@ -23,9 +25,12 @@ def missing(capability: str) -> str | None:
     if capability == "examples":
         given = "EDGE_EXAMPLES" in os.environ
         return None if given else "EDGE_EXAMPLES does not name a checkout of cloudflare/python-workers-examples"
+    if capability == "profiler":
+        beside = shutil.which("py-spy", path=str(Path(sys.executable).parent))
+        return None if beside or shutil.which("py-spy") else "py-spy is not installed"
     if capability == "browser":
         return None if chromium() else "no Chromium is installed"
-    raise pytest.UsageError(f"unknown capability {capability!r}; known are browser, examples and ptrace")
+    raise pytest.UsageError(f"unknown capability {capability!r}; known are browser, examples, profiler and ptrace")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

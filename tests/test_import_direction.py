@@ -7,6 +7,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     "edge_runtime.cli",
+    "edge_runtime.benchmark",
     "edge_runtime.supervisor",
     "edge_runtime.testing",
     "edge_runtime.isolate",

@@ -19,6 +19,7 @@ _OWN = {
     "deploy": ("edge_runtime.cli.deploy:deploy", "Send a worker to a running `edge run`."),
     "workers": ("edge_runtime.cli.workers:workers", "Show the workers of a running server; fire cron triggers."),
     "usage": ("edge_runtime.cli.usage:usage", "Show events, CPU time and wall time by worker and handler."),
+    "bench": ("edge_runtime.cli.bench:bench", "Measure what a worker's requests or steps cost; compare two."),
     "bill": ("edge_runtime.cli.bill:bill", "Show what the usage costs by a tariff, or by several side by side."),
     "replay": ("edge_runtime.cli.replay:replay", "Check that recorded workflow instances fit a changed script."),
     "init": ("edge_runtime.cli.init:init", "Write a new worker to start from."),

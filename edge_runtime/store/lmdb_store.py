@@ -51,6 +51,8 @@ class StoreStatistics:
     readers: int
     oldest_reader_lag: int
     groups: int
+    commits: int
+    """By all processes, since the store was made."""
 
 
 class LmdbSnapshot:
@@ -178,7 +180,7 @@ class LmdbStore:
         """A few system calls and a walk over the table of readers."""
         environment = self._readable()
         if environment is None:
-            return StoreStatistics(0, 0, 0, 0, 0)
+            return StoreStatistics(0, 0, 0, 0, 0, 0)
         with translated("cannot read the store"):
             info = environment.lmdb.info()
             lines = environment.lmdb.readers().splitlines()[1:]
@@ -189,6 +191,7 @@ class LmdbStore:
             readers=len(taken),
             oldest_reader_lag=max((info["last_txnid"] - at for at in taken), default=0),
             groups=0 if self._committer is None else self._committer.groups,
+            commits=info["last_txnid"],
         )
 
     def verify(self) -> int:

@@ -63,7 +63,9 @@ def run(*arguments):
     return CliRunner().invoke(edge, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("command", ["dev", "run", "deploy", "usage", "init", "doctor", "workers", "kv", "workflows"])
+@pytest.mark.parametrize(
+    "command", ["dev", "run", "deploy", "usage", "bill", "bench", "init", "doctor", "workers", "kv", "workflows"]
+)
 def test_every_command_is_listed_and_has_help(command):
     assert command in run("--help").output
     answer = run(command, "--help")
