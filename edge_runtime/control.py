@@ -80,6 +80,8 @@ class IsolateExited(msgspec.Struct, tag="isolate_exited", frozen=True):
     isolate: int
     status: int
     """As `os.waitpid` gives it; decode with os.waitstatus_to_exitcode."""
+    cpu_us: int
+    """All that the process used in its life, with the children it waited for."""
 
 
 # supervisor -> template
@@ -144,6 +146,18 @@ class ListObjects(msgspec.Struct, tag="list_objects", frozen=True):
     namespace: str
 
 
+class ChargeLost(msgspec.Struct, tag="charge_lost", frozen=True):
+    """Put into the ledger what a process of this worker used that could not do so itself: an isolate that was ended
+    while an event ran, or a template that imported the script."""
+
+    product: str
+    kind: str
+    name: str
+    cpu_ns: int
+    wall_ms: float
+    outcome: str
+
+
 class Members(msgspec.Struct, tag="members", frozen=True):
     """Who the actors of a worker live with, as `supervisor.membership` explains it."""
 
@@ -184,7 +198,7 @@ class PeerMissing(msgspec.Struct, tag="peer_missing", frozen=True):
 
 
 class IsolateReady(msgspec.Struct, tag="isolate_ready", frozen=True):
-    """Bindings are built; connections are served from now on."""
+    """Bindings are built; connections are served from now on. Carries two descriptors: those of `metering.panel`."""
 
 
 class IsolateFailed(msgspec.Struct, tag="isolate_failed", frozen=True):
@@ -298,6 +312,7 @@ FromSupervisor = (
     | Retire
     | RunScheduled
     | ListObjects
+    | ChargeLost
     | Members
     | WorkerMissing
     | PeerConnected

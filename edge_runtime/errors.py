@@ -46,6 +46,16 @@ class LimitExceeded(EdgeError):
         super().__init__(f"{limit}: {used} {unit} used, {allowed} {unit} allowed")
 
 
+class CpuLimitExceeded(BaseException):
+    """The event has used its CPU time. Raised inside of its code: `finally` runs, `except Exception` does not see it.
+
+    The name and the text are Cloudflare's; code that goes on all the same gets it again, and is then killed.
+    """
+
+    def __init__(self, message: str = "Worker exceeded CPU time limit.") -> None:
+        super().__init__(message)
+
+
 class StoreError(EdgeError):
     """The operator must act: the data directory cannot be used as it is."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 
+from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.limits import WAIT_UNTIL_MS
 from edge_runtime.metering.meter import Meter, metered_call, user_meter
 from edge_runtime.promise import Cancellable, Promise, settle
@@ -32,6 +33,8 @@ class EventKind(StrEnum):
     WORKFLOW = "workflow"
     STEP = "step"
 
+    __hash__ = str.__hash__
+
 
 class Outcome(StrEnum):
     """Cloudflare's event outcomes, as far as this runtime tells them apart. Source: workerd outcome.capnp."""
@@ -39,6 +42,25 @@ class Outcome(StrEnum):
     OK = "ok"
     EXCEPTION = "exception"
     CANCELED = "canceled"
+    EXCEEDED_CPU = "exceededCpu"
+    EXCEEDED_MEMORY = "exceededMemory"
+    EXCEEDED_WALL_TIME = "exceededWallTime"
+    INTERNAL_ERROR = "internalError"
+    """The process ended under the event: a crash, or somebody killed it."""
+
+    # Usage is gathered by kind and outcome, and an Enum's own hash is a function in Python.
+    __hash__ = str.__hash__
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """How an event ended whose code raised `error`."""
+    if isinstance(error, BaseExceptionGroup):
+        if error.subgroup(CpuLimitExceeded) is not None:
+            return Outcome.EXCEEDED_CPU
+        return Outcome.EXCEEDED_MEMORY if error.subgroup(MemoryError) is not None else Outcome.EXCEPTION
+    if isinstance(error, CpuLimitExceeded):
+        return Outcome.EXCEEDED_CPU
+    return Outcome.EXCEEDED_MEMORY if isinstance(error, MemoryError) else Outcome.EXCEPTION
 
 
 class EventContext:

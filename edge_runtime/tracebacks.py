@@ -32,7 +32,12 @@ def _leave_out_ours(first: TracebackException) -> None:
 
 
 def _is_ours(frame: FrameSummary) -> bool:
-    return frame.filename.startswith(_OURS) or any(name in frame.filename for name in _OUR_MACHINERY)
+    return is_runtime_file(frame.filename)
+
+
+def is_runtime_file(file: str) -> bool:
+    """Whether code of this file belongs to the runtime and what it is made of, not to the script and its libraries."""
+    return file.startswith(_OURS) or any(name in file for name in _OUR_MACHINERY)
 
 
 def _is_on_purpose(frame: FrameSummary) -> bool:

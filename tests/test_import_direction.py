@@ -30,6 +30,7 @@ LEAVES = [
     "edge_runtime.event",
     "edge_runtime.promise",
     "edge_runtime.metering.meter",
+    "edge_runtime.metering.panel",
     "edge_runtime.metering.quantities",
     "edge_runtime.config",
     "edge_runtime.routing",

@@ -21,7 +21,7 @@ from edge_runtime.actors.gates import CriticalSection, InputGate
 from edge_runtime.actors.ids import DurableObjectId, IdFactory, unique_key
 from edge_runtime.actors.storage import ActorStorage
 from edge_runtime.errors import ActorBroken
-from edge_runtime.event import EventContext, EventKind, Outcome, current_event, require_event
+from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of, require_event
 from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
@@ -39,6 +39,7 @@ from edge_runtime.workers.workflows import NonRetryableError
 
 _log = logging.getLogger("edge.durable_objects")
 
+_EXCEEDED_CPU: Final = "Durable Object exceeded its CPU time limit and was reset."
 BLOCKED_TOO_LONG: Final = (
     "A call to blockConcurrencyWhile() in a Durable Object waited for too long. The call was canceled and the Durable "
     "Object was reset."
@@ -232,7 +233,10 @@ class ObjectBody:
         except BaseException as error:
             if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None:
                 raise
-            outcome, trace = Outcome.EXCEPTION, script_traceback(error)
+            outcome, trace = outcome_of(error), script_traceback(error)
+            if outcome is Outcome.EXCEEDED_CPU:
+                self.reset(_EXCEEDED_CPU, retry_alarm=True)
+                raise ActorBroken(_EXCEEDED_CPU, retryable=False) from error
             raise _seen_by_caller(error) from error
         finally:
             if not held:

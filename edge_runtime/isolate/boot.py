@@ -24,6 +24,7 @@ from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.actors.placement import View
 from edge_runtime.config.model import Binding, WorkerConfig
 from edge_runtime.control import (
+    ChargeLost,
     Connection,
     Drained,
     IsolateFailed,
@@ -47,6 +48,7 @@ from edge_runtime.errors import EdgeError, ScriptError, StoreFailed
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
 from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import Connections
+from edge_runtime.isolate.cpu_guard import guard_cpu
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
@@ -63,6 +65,7 @@ from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import EXIT_GRACE_S, LEDGER_FLUSH_S, MAP_SIZE, MOVE_PATIENCE_S, THREADS_MAX
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.metering.meter import ChildTaskMeter
+from edge_runtime.metering.panel import Panel
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
 from edge_runtime.socket_paths import isolates_lock
 from edge_runtime.store.api import Store
@@ -169,7 +172,8 @@ class _Isolate:
         self._ledger = Ledger(self._store, self._clock, config.name, task.version)
         async with trio.open_nursery() as background, trio.open_nursery() as work:
             flags = socket_flags(config)
-            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits.subrequests, flags)
+            panel = Panel()
+            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits, flags, panel.label)
             self._events = events
             offload = ThreadOffload(THREADS_MAX)
             random = SystemRandomness()
@@ -215,7 +219,9 @@ class _Isolate:
             await background.start(self._peers.run, self._host)
             await background.start(self._host.run)
             background.start_soon(self._serve_actors, background, built, runtime)
-            await channel.send(IsolateReady())
+            panel.show()
+            guard_cpu()
+            await channel.send(IsolateReady(), panel.descriptors)
             grace_s = await self._follow(channel, work, background)
             background.start_soon(self._follow_on, channel, work, background)
             await self._drain(channel, grace_s, work)
@@ -284,6 +290,8 @@ class _Isolate:
                     pass  # its calls wait for the view that says so
                 case TimersChanged():
                     self._host.timers_changed()
+                case ChargeLost():
+                    self._events.charge_lost(message)
                 case RunScheduled(cron=cron, scheduled_ms=scheduled_ms):
                     self._host.deliver(cron_address(self._config.name, cron), scheduled_ms)
                 case Retire(grace_s=grace_s):
@@ -348,6 +356,7 @@ class _Isolate:
             await self._events.wait_none_open()
         work.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
+            self._events.charge_late()
             await self._ledger.flush()
             await self._events.flush_logs(channel)
 
@@ -355,7 +364,9 @@ class _Isolate:
         """Write usage about once a second, together with whatever else is being committed."""
         while True:
             await trio.sleep(LEDGER_FLUSH_S)
-            await self._ledger.flush()
+            self._events.charge_late()
+            if self._ledger.pending:
+                await self._ledger.flush()
 
     async def _watch_store(self, *scopes: trio.CancelScope) -> None:
         try:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any
 
 import trio
 
-from edge_runtime.control import Log, LogLine
+from edge_runtime.config.model import WorkerLimits
+from edge_runtime.control import ChargeLost, Log, LogLine
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
+from edge_runtime.metering.meter import Meter, charge_threads
 from edge_runtime.metering.quantities import SUBREQUESTS
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
@@ -24,6 +29,27 @@ _LINES_PER_FRAME = 50
 """With the longest errors, and all characters of four bytes, still within FRAME_MAX."""
 _FETCH = EventKind.FETCH
 _WORKER = Product.WORKER
+_OUR_REFERENCES = 2
+"""To a meter that nobody else holds, as sys.getrefcount counts: its own argument is one."""
+
+
+@dataclass(slots=True)
+class _Late:
+    """An event that was charged, and whose meter may still be."""
+
+    meter: Meter
+    charged_ns: int
+    kind: str
+    name: str
+    product: str
+
+
+def _no_label(product: str, kind: str, name: str) -> int:
+    return 0
+
+
+def _product(actor: Any) -> str:
+    return _WORKER if actor is None else actor.address.kind
 
 
 class IsolateEvents:
@@ -40,15 +66,20 @@ class IsolateEvents:
         clock: Clock,
         ledger: Ledger,
         net: Net,
-        subrequests_max: int,
+        limits: WorkerLimits,
         socket_flags: SocketFlags,
+        label: Callable[[str, str, str], int] = _no_label,
     ) -> None:
+        """`label(product, kind, name)`: a number for events of this kind, for who watches what runs."""
         self._nursery = nursery
         self._flavour = flavour
         self._clock = clock
         self._ledger = ledger
         self._net = net
-        self._subrequests_max = subrequests_max
+        self._subrequests_max = limits.subrequests
+        self._limit_ns = limits.cpu_ms * 1_000_000
+        self._label = label
+        self._late: list[_Late] = []
         self._sockets = WorkerSockets(nursery, self, socket_flags)
         self._lines: list[LogLine] = []
         self._dropped = 0
@@ -61,7 +92,8 @@ class IsolateEvents:
 
     def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
         self.open += 1
-        event = EventContext(kind, name, self._nursery, self._flavour, actor)
+        label = self._label(_product(actor), kind, name)
+        event = EventContext(kind, name, self._nursery, self._flavour, actor, Meter(self._limit_ns, label))
         event.net = self._net
         event.sockets = self._sockets
         event.subrequests_max = self._subrequests_max
@@ -96,6 +128,9 @@ class IsolateEvents:
         self.open -= 1
         if not self.open:
             self._none_open.set()
+        if outcome is Outcome.OK and meter.stop_ns != meter.limit_ns:
+            outcome = Outcome.EXCEEDED_CPU  # it has swallowed the stop, or was stopped after its reply
+        product = _product(event.actor)
         quantities = meter.quantities
         if meter.subrequests:
             quantities[SUBREQUESTS] = meter.subrequests
@@ -106,18 +141,42 @@ class IsolateEvents:
             wall_ms,
             outcome,
             quantities,
-            product=_WORKER if event.actor is None else event.actor.address.kind,
+            product=product,
         )
+        if meter.shared:
+            self._late.append(_Late(meter, meter.cpu_ns, event.kind, event.name, product))
+        self._log_line(event.kind, event.name, detail, outcome, meter.cpu_us, wall_ms, error)
+
+    def _log_line(
+        self, kind: str, name: str, detail: str, outcome: str, cpu_us: int, wall_ms: float, error: str
+    ) -> None:
         if len(self._lines) >= _LINES_HELD_MAX:
             self._dropped += 1
             return
         if error:
             error = error[-ERROR_DETAIL_MAX:]
-        self._lines.append(
-            LogLine(self._clock.now_ms(), event.kind, event.name, detail, outcome, meter.cpu_us, wall_ms, error)
-        )
+        self._lines.append(LogLine(self._clock.now_ms(), kind, name, detail, outcome, cpu_us, wall_ms, error))
         if len(self._lines) == 1:
             self._wanted.set()
+
+    def charge_late(self) -> None:
+        """Charge what tasks and threads of the script used that have outlived their events. Call before each flush."""
+        charge_threads()
+        late, self._late = self._late, []
+        for ended in late:
+            used_ns = ended.meter.cpu_ns - ended.charged_ns
+            if used_ns:
+                self._ledger.charge(ended.kind, ended.name, used_ns, 0.0, Outcome.OK, product=ended.product, events=0)
+                ended.charged_ns += used_ns
+            # Whoever might charge it still holds it.
+            if sys.getrefcount(ended.meter) > _OUR_REFERENCES:
+                self._late.append(ended)
+
+    def charge_lost(self, used: ChargeLost) -> None:
+        """Charge and log an event of another process, which could not do it."""
+        self._ledger.charge(used.kind, used.name, used.cpu_ns, used.wall_ms, used.outcome, product=used.product)
+        if used.outcome != Outcome.OK:
+            self._log_line(used.kind, used.name, "", used.outcome, used.cpu_ns // 1000, used.wall_ms, "")
 
     async def wait_none_open(self) -> None:
         """Return when no event is in progress, background work included."""

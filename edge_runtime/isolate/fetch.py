@@ -11,7 +11,7 @@ from urllib.parse import quote
 import trio
 
 from bindings.front_door import FrontDoor
-from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.event import EventContext, EventKind, Outcome, outcome_of
 from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge, Exchange, RawHeaders
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.handlers import EventHandler
@@ -103,9 +103,10 @@ class FetchHandler:
             outcome, status = _EXCEPTION, 408
             await _answer(exchange, 408, "Request Timeout: the request's body arrives too slowly", close=True)
         except BaseException as failure:
-            outcome, status = _EXCEPTION, 500
+            outcome, status = outcome_of(failure), 500
             error = script_traceback(failure)
-            await _answer(exchange, 500, error if self._development else "error code: 1101")
+            code = 1101 if outcome is _EXCEPTION else 1102
+            await _answer(exchange, 500, error if self._development else f"error code: {code}")
         finally:
             target = exchange.target.decode("latin-1")
             self._events.end(event, outcome, f"{exchange.method} {target} {status or 'canceled'}", error)

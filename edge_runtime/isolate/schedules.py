@@ -11,7 +11,7 @@ import trio
 from edge_runtime.actors.api import ActorAddress, ActorBody, ActorContext, ActorHost, ActorKind
 from edge_runtime.actors.timers import read_record, schedule, scheduled_namespaces
 from edge_runtime.config.cron import parse
-from edge_runtime.event import EventKind, Outcome
+from edge_runtime.event import EventKind, Outcome, outcome_of
 from edge_runtime.limits import SCHEDULED_WALL_MS
 from edge_runtime.seams import Clock
 from edge_runtime.store.api import Batch, Store
@@ -73,11 +73,11 @@ class CronBody:
                 outcome = Outcome.OK
             if limit.cancelled_caught:
                 error = f"the scheduled handler ran longer than {SCHEDULED_WALL_MS} ms and was cancelled\n"
-                outcome = Outcome.EXCEPTION
+                outcome = Outcome.EXCEEDED_WALL_TIME
         except trio.Cancelled:
             raise
         except BaseException as failure:
-            outcome = Outcome.EXCEPTION
+            outcome = outcome_of(failure)
             error = script_traceback(failure)
         finally:
             self._running -= 1

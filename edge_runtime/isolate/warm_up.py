@@ -16,6 +16,7 @@ from typing import get_args
 import msgspec
 import trio
 
+from edge_runtime.config.model import WorkerLimits
 from edge_runtime.control import FromSupervisor
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
 from edge_runtime.isolate.client_socket import ClientSocket
@@ -29,7 +30,7 @@ from edge_runtime.isolate.loader import LoadedScript
 from edge_runtime.isolate.net import open_net
 from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.limits import SUBREQUESTS_DEFAULT
+from edge_runtime.limits import BLOCKED_MS_DEFAULT, CPU_MS_DEFAULT, SUBREQUESTS_DEFAULT
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.metering.meter import ChildTaskMeter
 from edge_runtime.seams import Flavour, SystemClock
@@ -75,7 +76,8 @@ async def _serve_requests(flavour: Flavour) -> None:
     ours, theirs = socket.socketpair()
     async with open_net() as net, trio.open_nursery() as nursery:
         ledger = Ledger(MemoryStore(), clock, "", "")
-        events = IsolateEvents(nursery, flavour, clock, ledger, net, SUBREQUESTS_DEFAULT, SocketFlags())
+        limits = WorkerLimits(CPU_MS_DEFAULT, SUBREQUESTS_DEFAULT, BLOCKED_MS_DEFAULT)
+        events = IsolateEvents(nursery, flavour, clock, ledger, net, limits, SocketFlags())
         app = FetchHandler(fetch_handler(script), (), Relay("", Path(), nursery), events, development=False)
         connections = Connections()
         server = Http1Connections(app, connections, HypercornConnections(app, connections), clock)

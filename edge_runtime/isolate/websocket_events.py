@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from edge_runtime.event import EventContext, EventKind, Events, Outcome
+from edge_runtime.event import EventContext, EventKind, Events, Outcome, outcome_of
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.websocket import Recipient, SocketFlags, WebSocket
 from edge_runtime.workers.websocket_link import Handled
@@ -40,7 +40,7 @@ class WorkerSockets:
         except trio.Cancelled:
             raise
         except BaseException as failure:
-            outcome, error = Outcome.EXCEPTION, script_traceback(failure)
+            outcome, error = outcome_of(failure), script_traceback(failure)
         finally:
             handled()
             self._events.end(event, outcome, error=error)

@@ -6,13 +6,13 @@ import os
 import signal
 import time
 from collections import deque
-from pathlib import Path
 from typing import Final, Protocol
 
 import trio
 
 from edge_runtime.control import (
     AskedBySomeIsolate,
+    ChargeLost,
     Connection,
     ConnectPeer,
     Drained,
@@ -35,9 +35,12 @@ from edge_runtime.control import (
     WorkerMissing,
 )
 from edge_runtime.errors import WireError
-from edge_runtime.limits import EXIT_GRACE_S, MIB
+from edge_runtime.event import Outcome
+from edge_runtime.limits import EXIT_GRACE_S
+from edge_runtime.metering.panel import PanelReader, Running
 from edge_runtime.promise import Promise
 from edge_runtime.supervisor.heartbeat import Heartbeat
+from edge_runtime.supervisor.process_clock import ProcessClock
 from edge_runtime.wire import Channel
 
 FromIsolate: Final = (
@@ -59,9 +62,8 @@ _LAST_WORDS_S: Final = 1.0
 _ANSWER_S: Final = 5.0
 """How long a question for a list may take."""
 
-_TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK")
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-
+_STACK_S: Final = 0.05
+"""How long an isolate is given to write where its event loop is."""
 
 _CONFIRM_S: Final = 0.02
 """How long after a connection was handed over the isolate is asked, out of turn, whether it has it."""
@@ -82,6 +84,8 @@ class IsolateOwner(Protocol):
     def isolate_logged(self, lines: tuple[LogLine, ...]) -> None: ...
 
     def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None: ...
+
+    def isolate_blocked(self, isolate: IsolateHandle, for_s: float, stack: list[tuple[str, int, str]]) -> None: ...
 
     def isolate_drained(self, isolate: IsolateHandle) -> None: ...
 
@@ -108,6 +112,8 @@ class IsolateHandle:
         self.status: int | None = None
         """As os.waitpid gives it, once the template has reported it."""
         self.failure: IsolateFailed | None = None
+        self.lost: ChargeLost | None = None
+        """What the event used that was running when the isolate ended, and that it could not charge; once dead."""
         self.killed_for: str | None = None
         """Why the supervisor killed it, if it did."""
         self.retiring = False
@@ -120,12 +126,14 @@ class IsolateHandle:
         self._handover = _Handover()
         self._undecided: deque[tuple[int, _Handover]] = deque()
         self._pidfd = pidfd
-        # Kept open, so that a pid given to another process is never read by mistake.
-        try:
-            self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._stat = -1
-        self._cpu_ms = 0
+        self._process = ProcessClock(pid)
+        self._panel: PanelReader | None = None
+        self._limit_ns = cpu_ms * 1_000_000
+        self._killed_over_cpu = False
+        self._running: Running | None = None
+        """What ran at the last look."""
+        self.cpu_us_at_end: int | None = None
+        """As the kernel counted, once the template has reported it."""
 
     async def run(self, owner: IsolateOwner) -> None:
         """Follow the isolate to its death. If this is cancelled, the isolate is killed first."""
@@ -133,7 +141,7 @@ class IsolateHandle:
             async with trio.open_nursery() as nursery:
                 ended = trio.Event()
                 nursery.start_soon(self._read, owner, ended)
-                nursery.start_soon(self._watch)
+                nursery.start_soon(self._watch, owner)
                 nursery.start_soon(self._confirm)
                 await trio.lowlevel.wait_readable(self._pidfd)
                 with trio.move_on_after(_LAST_WORDS_S):
@@ -147,8 +155,10 @@ class IsolateHandle:
             self.channel.close()
             os.close(self._pidfd)
             self._pidfd = -1
-            if self._stat >= 0:
-                os.close(self._stat)
+            self.lost = self._find_lost()
+            self._process.close()
+            if self._panel is not None:
+                self._panel.close()
             for event in (self.leaving, self.exited, self.dead):
                 event.set()
             for handover in (self._handover, *(handover for _, handover in self._undecided)):
@@ -166,7 +176,7 @@ class IsolateHandle:
         await handover.decided.wait()
         return handover.taken
 
-    def tell(self, message: Members | TimersChanged | Routes | WorkerMissing | PeerMissing) -> None:
+    def tell(self, message: ChargeLost | Members | TimersChanged | Routes | WorkerMissing | PeerMissing) -> None:
         """Say what the isolate must not miss. One that does not read what it is told is killed."""
         if not self.channel.send_soon(message):
             self.kill("it does not read what it is told")
@@ -213,21 +223,11 @@ class IsolateHandle:
 
     def cpu_ms(self) -> int:
         """CPU time of the process so far, all threads, user and system."""
-        if self._stat >= 0:
-            try:
-                fields = os.pread(self._stat, 1024, 0).rpartition(b")")[2].split()
-            except ProcessLookupError:
-                return self._cpu_ms
-            self._cpu_ms = (int(fields[11]) + int(fields[12])) * _TICK_MS
-        return self._cpu_ms
+        return self._process.cpu_ms()
 
     def memory_mb(self) -> int:
         """Private writable memory, as its limit counts it; 0 once it is dead."""
-        try:
-            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[5])
-        except (OSError, IndexError):
-            return 0
-        return pages * _PAGE // MIB
+        return self._process.memory_mb()
 
     def how_it_ended(self) -> str:
         """For the log, once it is dead."""
@@ -249,8 +249,11 @@ class IsolateHandle:
         try:
             while (received := await self.channel.receive()) is not None:
                 message, descriptors = received
-                for descriptor in descriptors:
-                    os.close(descriptor)
+                if isinstance(message, IsolateReady) and len(descriptors) == 2 and self._panel is None:
+                    self._panel = PanelReader(*descriptors)
+                else:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
                 self._take(message, owner)
         except WireError as error:
             self.kill(f"it sent what is no message ({error})")
@@ -300,15 +303,48 @@ class IsolateHandle:
             await trio.sleep(_CONFIRM_S)
             self._ping()
 
-    async def _watch(self) -> None:
+    async def _watch(self, owner: IsolateOwner) -> None:
         await self.ready.wait()
         before_s = time.monotonic()
         while not self.retiring:  # then its grace is the limit
             now_s = time.monotonic()
-            beat = self._heartbeat.beat(now_s - before_s, self.cpu_ms())
+            running = self._look()
+            over_ms = None if running is None else running.over_ns / 1e6
+            stuck = running is not None and running.stuck
+            beat = self._heartbeat.beat(now_s - before_s, self.cpu_ms(), over_ms, stuck=stuck)
             before_s = now_s
             if beat.kill is not None:
+                self._killed_over_cpu = beat.over_cpu
                 self.kill(beat.kill)
             if beat.ping:
                 self._ping()
+            if beat.blocked_s and self._panel is not None:
+                self._panel.ask_for_stack(self._pidfd)
+                await trio.sleep(_STACK_S)
+                owner.isolate_blocked(self, beat.blocked_s, self._panel.stack())
             await trio.sleep(beat.next_s)
+
+    def _look(self) -> Running | None:
+        self._running = None if self._panel is None else self._panel.running(self._process.loop_ns())
+        return self._running
+
+    def _find_lost(self) -> ChargeLost | None:
+        """What the event that ran at the end had used. The first thread's share of what the process used since the last
+        look is taken for all of it, since whatever ran then ran there."""
+        if self._panel is None:
+            return None
+        seen_ns, seen_ms = self._process.loop_ns(), self._process.cpu_ms()
+        if self.cpu_us_at_end is not None and not seen_ns:
+            seen_ns = self.cpu_us_at_end * 1000
+        elif self.cpu_us_at_end is not None:
+            seen_ns += max(0, self.cpu_us_at_end - seen_ms * 1000) * 1000
+        running = self._panel.running(seen_ns)
+        if running is None:
+            return None
+        product, kind, name = self._panel.label(running.label)
+        used_ns = max(0, self._limit_ns + running.over_ns)
+        if self._killed_over_cpu:
+            outcome = Outcome.EXCEEDED_CPU
+        else:
+            outcome = Outcome.INTERNAL_ERROR if self.killed_for is None else Outcome.EXCEEDED_WALL_TIME
+        return ChargeLost(product, kind, name, used_ns, 0.0, outcome)

@@ -115,11 +115,11 @@ class Children:
         self._poll.register(pidfd, select.POLLIN)
         return pidfd
 
-    def wait(self) -> tuple[bool, list[tuple[int, int]]]:
+    def wait(self) -> tuple[bool, list[tuple[int, int, int]]]:
         """Wait for input on the other descriptor or the end of a child.
 
-        Returns whether there is input, and (pid, status as of waitpid) of those that have ended. What an ended child
-        left behind in its own process group is killed before its pid can be given to another process.
+        Returns whether there is input, and (pid, status as of waitpid, CPU us) of those that have ended. What an ended
+        child left behind in its own process group is killed before its pid can be given to another process.
         """
         ready = [descriptor for descriptor, _ in self._poll.poll()]
         ended = []
@@ -134,7 +134,8 @@ class Children:
             except (ProcessLookupError, PermissionError):
                 # No group of its own, as usual for templates, or nothing left in it that is ours.
                 pass
-            ended.append((pid, os.waitpid(pid, 0)[1]))
+            _, status, used = os.wait4(pid, 0)
+            ended.append((pid, status, int((used.ru_utime + used.ru_stime) * 1e6)))
         return self._also in ready, ended
 
     def forget(self) -> None:

@@ -182,10 +182,11 @@ class TemplateHandle:
                 answered, answer, *_ = self._answers.popleft()
                 answer.append(message)
                 answered.set()
-            case IsolateExited(isolate=number, status=status):
+            case IsolateExited(isolate=number, status=status, cpu_us=cpu_us):
                 isolate = self._isolates.pop(number, None)
                 if isolate is not None:
                     isolate.status = status
+                    isolate.cpu_us_at_end = cpu_us
                     isolate.exited.set()
             case _:
                 for descriptor in descriptors:

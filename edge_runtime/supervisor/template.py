@@ -104,8 +104,8 @@ class Template:
         while True:
             if not self._channel.has_frame:
                 readable, ended = self._children.wait()
-                for pid, status in ended:
-                    self._channel.send(IsolateExited(self._isolates.pop(pid), status))
+                for pid, status, cpu_us in ended:
+                    self._channel.send(IsolateExited(self._isolates.pop(pid), status, cpu_us))
                 if not readable:
                     continue
             received = self._channel.receive()

@@ -16,7 +16,16 @@ from typing import Final
 import trio
 
 from edge_runtime.config.model import WorkerConfig
-from edge_runtime.control import AskedBySomeIsolate, LogLine, MakeTemplate, Pong, Routes, RunScheduled, TimersChanged
+from edge_runtime.control import (
+    AskedBySomeIsolate,
+    ChargeLost,
+    LogLine,
+    MakeTemplate,
+    Pong,
+    Routes,
+    RunScheduled,
+    TimersChanged,
+)
 from edge_runtime.errors import EdgeError, ScriptError, UsageError
 from edge_runtime.limits import CRASH_BACKOFF_MAX_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
 from edge_runtime.supervisor.backoff import CrashBackoff
@@ -111,6 +120,7 @@ class Worker:
         self._busy_at_s = 0.0
         self._number = 0
         self._routes = Routes(())
+        self._uncharged: list[ChargeLost] = []
         self._deploying = trio.Lock()
         self._nursery: trio.Nursery
 
@@ -271,6 +281,13 @@ class Worker:
         for line in lines:
             self._report.log(self.name, line)
 
+    def isolate_blocked(self, isolate: IsolateHandle, for_s: float, stack: list[tuple[str, int, str]]) -> None:
+        lines = [f'  File "{file}", line {line}, in {function}' for file, line, function in reversed(stack)]
+        place = f"; it is here (last call last):\n{chr(10).join(lines)}" if lines else ""
+        self._report.notice(
+            f"{self.name}: the event loop of isolate {isolate.pid} has been blocked for {for_s:.1f} s{place}"
+        )
+
     def isolate_drained(self, isolate: IsolateHandle) -> None:
         self.members.drained(isolate)
 
@@ -324,6 +341,9 @@ class Worker:
             self._busy_at_s = time.monotonic()
             self._serving.append(isolate)
             self.members.joined(isolate)
+            uncharged, self._uncharged = self._uncharged, []
+            for charge in uncharged:
+                isolate.tell(charge)
         except ScriptError as error:
             if not self._serving:
                 self._wanted = False
@@ -365,6 +385,8 @@ class Worker:
             if isolate in self._serving:
                 self._serving.remove(isolate)
             self.members.dead(isolate)
+            if isolate.lost is not None:
+                self._charge(isolate.lost)
             template.users -= 1
             self._drop_if_unused(template)
         if isolate.ready.is_set() and not isolate.retiring and not self._stopping:
@@ -374,6 +396,13 @@ class Worker:
             # Not only connections need it: its actors may have timers.
             self._wanted = True
             self._announce()
+
+    def _charge(self, used: ChargeLost) -> None:
+        """Have an isolate put this into the ledger: the supervisor only reads the store."""
+        if self._serving:
+            self._serving[0].tell(used)
+        else:
+            self._uncharged.append(used)
 
     def _want(self) -> None:
         if not self._wanted:

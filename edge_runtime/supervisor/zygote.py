@@ -94,7 +94,7 @@ class _Zygote:
         while True:
             if not self._channel.has_frame:
                 readable, ended = self._children.wait()
-                for pid, status in ended:
+                for pid, status, _ in ended:
                     self._channel.send(TemplateExited(pid, status))
                 if not readable:
                     continue

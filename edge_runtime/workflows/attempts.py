@@ -13,7 +13,7 @@ import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.config.durations import parse_duration_ms
-from edge_runtime.event import EventContext, EventKind, Outcome, current_event
+from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of
 from edge_runtime.limits import RETRY_DELAY_ANSWER_MS, STEP_RESULT_MAX
 from edge_runtime.metering.meter import measure_call
 from edge_runtime.store.transaction import Transaction
@@ -169,8 +169,15 @@ class _Attempt:
         if self._attempts.cancelled:
             self._end(event, Outcome.CANCELED)
             return
-        input, text = self._judge(event, timed_out or trio.current_time() >= self.deadline_s)
-        self._end(event, Outcome.EXCEPTION if text else Outcome.OK, text)
+        timed_out = timed_out or trio.current_time() >= self.deadline_s
+        input, text = self._judge(event, timed_out)
+        if timed_out:
+            outcome = Outcome.EXCEEDED_WALL_TIME
+        elif self._error is not None:
+            outcome = outcome_of(self._error)
+        else:
+            outcome = Outcome.EXCEPTION if text else Outcome.OK
+        self._end(event, outcome, text)
         if event.transaction is not None:
             event.transaction.closed = True
         self._attempts.put_in(input, event.transaction)

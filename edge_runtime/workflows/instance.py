@@ -19,6 +19,7 @@ import trio
 
 from edge_runtime.actors import timers
 from edge_runtime.actors.api import ActorContext
+from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS, STEPS_DEFAULT, WORKFLOW_RESUME_MS
 from edge_runtime.promise import Promise
@@ -457,6 +458,8 @@ class WorkflowInstance:
         error = finish.error
         text = "" if error is None else error.traceback or f"{error.name}: {error.message}"
         outcome = Outcome.OK if error is None else Outcome.EXCEPTION
+        if error is not None and error.name == CpuLimitExceeded.__name__:
+            outcome = Outcome.EXCEEDED_CPU
         self._context.events.end(event, outcome, f"{address.id} {finish.status}", text)
 
     def _end_broken(self, record: InstanceRecord, error: JournalBroken) -> None:

@@ -1,0 +1,55 @@
+"""The soft stop: CpuLimitExceeded raised inside of user code that has used its CPU time.
+
+A timer signals for every TICK of CPU time that the process uses, so an idle isolate is never woken. The handler runs on
+the event loop's thread between two instructions, and raises only where the innermost of them is the script's (or a
+library's of its own): the runtime, trio and asyncio's loop are never interrupted, as with trio's protection against
+KeyboardInterrupt, which scripts cannot lower. Code that is in there just then is looked at again a millisecond later.
+
+A script can disarm all this, and native code does not notice it. Then the supervisor reads on the page of
+`metering.meter` how far over its limit the event is, and kills the isolate.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Final
+
+from edge_runtime.limits import CPU_TICK_MS
+from edge_runtime.metering.meter import charge_threads, running, stop_of
+from edge_runtime.tracebacks import is_runtime_file
+
+_TICK_S: Final = CPU_TICK_MS / 1000
+_AGAIN_S: Final = 0.001
+
+_theirs: Final[dict[str, bool]] = {}
+"""Whether a file is the script's or its libraries', as far as files have been met."""
+
+
+def guard_cpu() -> None:
+    """Begin to stop events over their limit; once per process, on its main thread."""
+    signal.signal(signal.SIGPROF, _tick)
+    # Interrupted system calls go on by themselves: libraries need not know of the signal.
+    signal.siginterrupt(signal.SIGPROF, False)
+    signal.setitimer(signal.ITIMER_PROF, _TICK_S, _TICK_S)
+
+
+def _tick(_: int, frame: FrameType | None) -> None:
+    charge_threads(and_stop=True)
+    found = running()
+    if found is None:
+        return
+    meter, used_ns = found
+    if used_ns <= meter.stop_ns:
+        return
+    if frame is None or not _is_theirs(frame.f_code.co_filename):
+        signal.setitimer(signal.ITIMER_PROF, _AGAIN_S, _TICK_S)
+        return
+    raise stop_of(meter, used_ns)
+
+
+def _is_theirs(file: str) -> bool:
+    theirs = _theirs.get(file)
+    if theirs is None:
+        theirs = _theirs[file] = not is_runtime_file(file)
+    return theirs

@@ -1,0 +1,63 @@
+"""What the kernel says of another process: its CPU time and memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from edge_runtime.limits import MIB
+
+_TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class ProcessClock:
+    """Files of /proc that are kept open, so that a pid given to another process is never read by mistake."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._stat = _open(f"/proc/{pid}/stat")
+        self._first_thread = _open(f"/proc/{pid}/schedstat")
+        self._cpu_ms = 0
+        self._loop_ns = 0
+
+    def close(self) -> None:
+        for descriptor in (self._stat, self._first_thread):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._stat = self._first_thread = -1
+
+    def cpu_ms(self) -> int:
+        """CPU time of the process so far, all threads, user and system; after its end as last seen."""
+        if self._stat >= 0:
+            try:
+                fields = os.pread(self._stat, 1024, 0).rpartition(b")")[2].split()
+            except ProcessLookupError:
+                return self._cpu_ms
+            self._cpu_ms = (int(fields[11]) + int(fields[12])) * _TICK_MS
+        return self._cpu_ms
+
+    def loop_ns(self) -> int:
+        """CPU time of the process's first thread so far, which runs the event loop of an isolate."""
+        if self._first_thread >= 0:
+            try:
+                self._loop_ns = int(os.pread(self._first_thread, 128, 0).split()[0])
+            except (ProcessLookupError, IndexError):
+                return self._loop_ns
+        return self._loop_ns
+
+    def memory_mb(self) -> int:
+        """Private writable memory, as its limit counts it; 0 once it is dead."""
+        try:
+            pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[5])
+        except (OSError, IndexError):
+            return 0
+        return pages * _PAGE // MIB
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
