@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from typing import Final
 
 import trio
@@ -33,7 +34,12 @@ from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.members import MemberIsolates
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.spawner import Spawner, TemplateHandle
+from edge_runtime.tracebacks import is_runtime_file
 
+_BELOW_SCRIPTS: Final = "edge_runtime/metering/meter.py"
+"""The frame from which code of scripts is called."""
+_OWN_FRAMES_SHOWN: Final = 5
+"""Of a stack without any frame of a script."""
 _WAITED_FOR_S: Final = 1.0
 """A connection waits for a restart that is at most this far away, and is refused otherwise."""
 
@@ -282,8 +288,10 @@ class Worker:
             self._report.log(self.name, line)
 
     def isolate_blocked(self, isolate: IsolateHandle, for_s: float, stack: list[tuple[str, int, str]]) -> None:
-        lines = [f'  File "{file}", line {line}, in {function}' for file, line, function in reversed(stack)]
-        place = f"; it is here (last call last):\n{chr(10).join(lines)}" if lines else ""
+        called = list(takewhile(lambda frame: not frame[0].endswith(_BELOW_SCRIPTS), stack))
+        theirs = [frame for frame in called if not is_runtime_file(frame[0])] or called[:_OWN_FRAMES_SHOWN]
+        lines = [f'\n  File "{file}", line {line}, in {function}' for file, line, function in reversed(theirs)]
+        place = f"; it is here, the innermost call last:{''.join(lines)}" if lines else ""
         self._report.notice(
             f"{self.name}: the event loop of isolate {isolate.pid} has been blocked for {for_s:.1f} s{place}"
         )
