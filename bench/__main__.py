@@ -1,5 +1,8 @@
 """`python -m bench [QUESTION ...]`: measure this machine's figures and print them with what they must reach.
 
+Without a question all are asked, the comparison with peers included. What was found is kept below bench/results, with
+machine and commit: as JSON, as a table and, with peers, as a plot.
+
 CPU time is the kernel's, of every process of the server together; the load generator is not counted. Ratios compare
 runs of the same minute, so that other work on the machine falls on both.
 """
@@ -9,12 +12,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import platform
-import subprocess
-from dataclasses import asdict
-from pathlib import Path
+import sys
+import traceback
+from datetime import UTC, datetime
 
 from bench.figure import Figure
+from bench.peers.row import Row, Skipped
+from bench.results import circumstances, document, keep
 
 QUESTIONS = (
     "hello",
@@ -32,6 +36,7 @@ QUESTIONS = (
     "hibernating_sockets",
     "workflow_steps",
     "workflow_sleepers",
+    "beside_peers",
 )
 
 
@@ -43,26 +48,30 @@ def main() -> int:
     unknown = [question for question in options.questions if question not in QUESTIONS]
     if unknown:
         parser.error(f"no question {', '.join(unknown)}; there are {', '.join(QUESTIONS)}")
-    figures: list[Figure] = []
+    found: list[Figure | Row | Skipped] = []
+    failed: list[str] = []
     for question in options.questions or QUESTIONS:
-        for figure in importlib.import_module(f"bench.{question}").run():
-            figures.append(figure)
-            if not options.json:
-                print(figure.line(), flush=True)
+        try:
+            for one in importlib.import_module(f"bench.{question}").run():
+                found.append(one)
+                if not options.json:
+                    print(one.line(), flush=True)
+        except Exception:
+            # What was found so far, and what other questions find, is kept all the same.
+            traceback.print_exc()
+            failed.append(question)
+    figures = [one for one in found if isinstance(one, Figure)]
+    rows = [one for one in found if isinstance(one, Row)]
+    skipped = [one for one in found if isinstance(one, Skipped)]
+    here = circumstances(datetime.now(UTC))
+    kept = keep(here, figures, rows, skipped)
     if options.json:
-        print(json.dumps({**circumstances(), "figures": [asdict(figure) for figure in figures]}, indent=2))
-    return 0 if all(figure.reached for figure in figures) else 1
-
-
-def circumstances() -> dict[str, str]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return {
-        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-    }
+        print(json.dumps(document(here, figures, rows, skipped), indent=2))
+    for path in kept:
+        print(f"kept: {path}", file=sys.stderr)
+    if failed:
+        print(f"not answered: {', '.join(failed)}", file=sys.stderr)
+    return 0 if not failed and all(figure.reached for figure in figures) else 1
 
 
 if __name__ == "__main__":

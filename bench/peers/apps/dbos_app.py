@@ -1,0 +1,36 @@
+"""dbos_app.py FOLDER: a workflow of ten steps on DBOS with its system database in SQLite."""
+
+import asyncio
+import sys
+
+from dbos import DBOS
+from lines import serve_async
+
+DBOS(
+    config={
+        "name": "steps",
+        "system_database_url": f"sqlite:///{sys.argv[1]}/system.sqlite",
+        "log_level": "ERROR",
+        "enable_otlp": False,
+    }
+)
+
+
+@DBOS.step()
+async def nothing():
+    return None
+
+
+@DBOS.workflow()
+async def steps():
+    for _ in range(10):
+        await nothing()
+
+
+async def run():
+    handle = await DBOS.start_workflow_async(steps)
+    await handle.get_result()
+
+
+DBOS.launch()
+asyncio.run(serve_async(run))

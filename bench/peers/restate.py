@@ -1,0 +1,77 @@
+"""Restate: its server, and a Python app that it calls over HTTP."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.peers.http_load import NEW, call, requests
+from bench.peers.install import node_packages, node_version, python_environment, python_version
+from bench.peers.row import BUSY_OBJECT, HELLO, ONE_OBJECT, STEPS_ALONE, STEPS_TOGETHER, Drive, Row, System, measure
+from bench.peers.started import free_port, started
+from bench.processes import HERE
+
+NAME = "Restate"
+_REGISTER_S = 60.0
+
+
+def rows(scale: float = 1.0) -> Iterator[Row]:
+    home = node_packages("restate_server", "@restatedev/restate-server@1")
+    python = python_environment("restate", "restate-sdk>=1,<2", "hypercorn==0.18.*")
+    version = f"{node_version(home, '@restatedev/restate-server')}, sdk {python_version(python, 'restate-sdk')}"
+    system = System(NAME, version, "RocksDB and a replicated log on one node; synced before a step is acknowledged")
+    app_port, admin_port, ingress_port = free_port(), free_port(), free_port()
+    serve = [python, "-m", "hypercorn", "restate_app:app", "--bind", f"127.0.0.1:{app_port}"]
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "restate.toml"
+        config.write_text(_config(admin_port, ingress_port))
+        command = [home / "node_modules/.bin/restate-server", "--config-file", config, "--base-dir", f"{folder}/data"]
+        with started(command, cwd=Path(folder)) as server, started(serve, cwd=HERE / "peers/apps") as app:
+            app.wait_answering(app_port)
+            _register(admin_port, app_port)
+            both = [server, app]
+
+            def drive(path: str, count: int, clients: int, operations: int = 1) -> Drive:
+                load = int(count * scale)
+                return requests(ingress_port, "POST", path, count=load, clients=clients, operations=operations)
+
+            yield measure(system, both, HELLO, drive("/Greeter/hello", 800, 8), "a service called through the ingress")
+            yield measure(system, both, ONE_OBJECT, drive("/Counter/one/increment", 200, 1))
+            yield measure(system, both, BUSY_OBJECT, drive("/Counter/one/increment", 640, 32))
+            yield measure(system, both, STEPS_ALONE, drive(f"/Steps/{NEW}/run", 40, 1, 10))
+            yield measure(system, both, STEPS_TOGETHER, drive(f"/Steps/{NEW}/run", 400, 50, 10))
+
+
+def _config(admin_port: int, ingress_port: int) -> str:
+    return f"""
+cluster-name = "bench"
+node-name = "one"
+listen-mode = "tcp"
+disable-telemetry = true
+bind-ip = "127.0.0.1"
+bind-port = {free_port()}
+log-filter = "warn"
+[ingress]
+bind-ip = "127.0.0.1"
+bind-port = {ingress_port}
+[admin]
+bind-ip = "127.0.0.1"
+bind-port = {admin_port}
+"""
+
+
+def _register(admin_port: int, app_port: int) -> None:
+    """Tell the server of the app, in the mode in which calls to one object were seen never to hang."""
+    body = json.dumps({"uri": f"http://127.0.0.1:{app_port}", "use_http_11": True}).encode()
+    deadline = time.monotonic() + _REGISTER_S
+    while True:
+        try:
+            call(admin_port, "POST", "/deployments", body)
+            return
+        except (OSError, RuntimeError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

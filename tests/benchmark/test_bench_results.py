@@ -1,0 +1,116 @@
+"""The comparison with peers: what is counted, what is skipped, and what is kept of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from datetime import UTC, datetime
+
+import pytest
+
+from bench.beside_peers import run
+from bench.figure import Figure
+from bench.peers import edge
+from bench.peers.install import NotInstallable, node_packages, python_environment
+from bench.peers.row import BUSY_OBJECT, HELLO, ONE_OBJECT, STEPS_ALONE, STEPS_TOGETHER, Row, Skipped
+from bench.peers.started import count_syncs
+from bench.results import circumstances, keep
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def row(system: str, workload: str, cpu_us: float, syncs: float | None = None) -> Row:
+    return Row(system, "1.0", workload, 100, cpu_us, 50.0, 1.5, 9.0, syncs, f"{system} syncs")
+
+
+def test_results_are_kept_with_machine_and_commit(tmp_path):
+    here = circumstances(NOW)
+    figures = [Figure("hello", 100, "us", bound=120), Figure("step", 130, "us", bound=120)]
+    rows = [row("edge", HELLO, 100, 0.0), row("slow & heavy", HELLO, 400), row("edge", STEPS_ALONE, 90, 1.0)]
+    paths = keep(here, figures, rows, [Skipped("absent", "cannot be installed: npm is not installed")], tmp_path)
+    assert [path.suffix for path in paths] == [".json", ".md", ".svg"]
+    assert all(path.name.startswith(f"2026-11-21T120000Z-{here.commit[:12]}") for path in paths)
+    kept = json.loads(paths[0].read_text())
+    assert kept["commit"] == here.commit
+    assert str(os.cpu_count()) in kept["machine"]
+    assert [one["cpu_us"] for one in kept["beside_peers"]] == [100, 400, 90]
+    table = paths[1].read_text()
+    assert "| step | 130.00 | us | at most 120 | no |" in table
+    assert "| edge 1.0 | 100 | 50 | 1.50 | 9.00 | 0.00 |" in table
+    assert "| slow & heavy 1.0 | 400 | 50 | 1.50 | 9.00 | not counted |" in table
+    assert "- skipped: absent: cannot be installed: npm is not installed" in table
+    texts = [element.text for element in ElementTree.fromstring(paths[2].read_text()).iter() if element.text]
+    assert "slow & heavy" in texts
+    assert "100, 0.00 syncs" in texts
+
+
+def test_without_peers_there_is_no_plot(tmp_path):
+    paths = keep(circumstances(NOW), [Figure("hello", 1, "us")], [], [], tmp_path)
+    assert [path.suffix for path in paths] == [".json", ".md"]
+
+
+SYNCING = """
+import os, sys, time
+folder = sys.argv[1]
+while not os.path.exists(folder + "/begin"):
+    time.sleep(0.01)
+with open(folder + "/file", "w") as file:
+    for _ in range(5):
+        os.fsync(file.fileno())
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.needs("ptrace")
+def test_every_sync_of_a_process_is_counted(tmp_path):
+    command = [sys.executable, "-c", SYNCING, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def work() -> int:
+            (tmp_path / "begin").touch()
+            assert process.stdout.readline() == "done\n"
+            return 5
+
+        assert count_syncs([process.pid], work) == 1
+
+
+@pytest.mark.needs("ptrace")
+def test_own_rows_are_of_every_workload_with_its_syncs():
+    rows = list(edge.rows(0.02))
+    assert [one.workload for one in rows] == [HELLO, ONE_OBJECT, BUSY_OBJECT, STEPS_ALONE, STEPS_TOGETHER]
+    assert all(one.cpu_us > 0 for one in rows)
+    assert rows[1].syncs >= 1
+    assert rows[4].syncs < 1
+
+
+def test_peer_that_cannot_be_had_is_skipped_and_the_others_are_measured(monkeypatch):
+    monkeypatch.setattr(edge, "rows", lambda scale: iter([row("edge", HELLO, 100)]))
+
+    def absent(scale):
+        raise NotInstallable("no such package")
+        yield
+
+    def broken(scale):
+        yield row("broken", HELLO, 5)
+        raise RuntimeError("it ended")
+
+    found = list(run(1.0, {"absent": absent, "broken": broken, "fine": lambda scale: iter([row("fine", HELLO, 7)])}))
+    assert [one.system for one in found] == ["edge", "absent", "broken", "broken", "fine"]
+    assert [one.why for one in found if isinstance(one, Skipped)] == [
+        "cannot be installed: no such package",
+        "does not run here: it ended",
+    ]
+
+
+def test_missing_installers_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGE_BENCH_PEERS", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotInstallable, match="npm is not installed"):
+        node_packages("peer", "miniflare")
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(NotInstallable, match="false failed"):
+        python_environment("peer", "dbos")
