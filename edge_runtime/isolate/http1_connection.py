@@ -211,6 +211,8 @@ class Http1Connection:
         data = await self._receive()
         if data:
             self.parser.feed(data)
+        elif self._in_head:
+            await self.refuse(RefusedRequest(400, "Bad Request: the head is not complete"))
         return bool(data)
 
     async def _receive(self) -> bytes:
@@ -347,9 +349,11 @@ class Http1Connection:
     def _refusal(self, status: int, reason: str) -> bytes:
         body = reason.encode()
         framing = b"content-length: %d\r\nconnection: close\r\n" % len(body)
-        return response_head(status, _PLAIN, framing, self._server.date) + body
+        head = response_head(status, _PLAIN, framing, self._server.date)
+        return head if self.exchange is not None and self.exchange.method == "HEAD" else head + body
 
     async def refuse(self, refusal: RefusedRequest) -> None:
+        """Answer what cannot be understood, or not served, and end the connection."""
         self.expires_s = inf
         await self.write(self._refusal(refusal.status, str(refusal)))
         await self._end()

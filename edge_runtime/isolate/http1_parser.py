@@ -25,6 +25,7 @@ _END: Final = b"\r\n\r\n"
 _METHODS: Final = {name.encode(): name for name in HTTPMethod.__members__ if name != "CONNECT"}
 _METHOD: Final = re.compile(rb"(?:%b) " % b"|".join(_METHODS))
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]")
 _METHOD_LENGTH_MAX: Final = 32
 _LINE_MAX: Final = _METHOD_LENGTH_MAX + REQUEST_URL_MAX + len(b"  HTTP/1.1\r\n")
 _EMPTY_LINES_MAX: Final = 2
@@ -74,12 +75,20 @@ class RequestHead:
         self.expects_continue = expects_continue
 
 
+def _ascii_line(raw: bytes) -> bytes:
+    """A head whose request line may have raw bytes beyond ASCII, which browsers do send and llhttp refuses: they become
+    percent-encoded, as the worker's URL has them."""
+    line, end, rest = raw.partition(b"\n")
+    return _BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line) + end + rest
+
+
 class RequestParser:
     """Give it bytes with `feed`, then take heads and the pieces of their bodies in turn."""
 
     __slots__ = (
         "_at", "_body_bytes", "_chunked", "_data", "_empty_lines", "_first", "_head_done", "_headers", "_keep_alive",
-        "_llhttp", "_overhead", "_partial", "_pieces", "_raw", "_tail", "_target", "_upgrade", "complete", "remaining",
+        "_line_done", "_llhttp", "_overhead", "_partial", "_pieces", "_raw", "_tail", "_target", "_upgrade", "complete",
+        "remaining",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -87,6 +96,8 @@ class RequestParser:
         self._at = 0
         self._partial: bytearray | None = None
         """The part of a head that has arrived, where not all of it has."""
+        self._line_done = False
+        """Whether the request line of the partial head has arrived: llhttp gets it whole."""
         self._raw = b""
         self._first = True
         self._empty_lines = 0
@@ -148,13 +159,13 @@ class RequestParser:
         self._begin_head()
         end = data.find(_END, at) + 4
         if end == 3:
-            self._partial = bytearray(data[at:])
-            self._at = len(data)
-            self._parse(data[at:])
-            self._check_size(self._partial)
-            return None
+            self._partial = bytearray()
+            self._line_done = False
+            return self._continue_head(self._partial)
         raw = data if at == 0 and end == len(data) else data[at:end]
         self._at = end
+        if not raw.isascii():
+            raw = _ascii_line(raw)
         self._parse(raw)
         return self._finish_head(raw)
 
@@ -162,11 +173,21 @@ class RequestParser:
         data, at = self._data, self._at
         if at == len(data):
             return None
+        self._at = len(data)
+        if not self._line_done:
+            line_end = data.find(b"\n", at) + 1
+            partial += data[at : line_end or len(data)]
+            if not line_end:
+                self._check_size(partial)
+                return None
+            at = line_end
+            partial[:] = line = _ascii_line(bytes(partial))
+            self._line_done = True
+            self._parse(line)
         seen = len(partial)
         partial += data[at:]
         end = partial.find(_END, max(0, seen - 3)) + 4
         if end == 3:
-            self._at = len(data)
             self._parse(data[at:])
             self._check_size(partial)
             return None
@@ -222,8 +243,7 @@ class RequestParser:
     def _check_size(self, head: bytes | bytearray) -> None:
         line = head.find(b"\r\n") + 2
         if (line if line > 1 else len(head)) > _LINE_MAX:
-            found = f"{len(self._target)} bytes, " if line > 1 else ""
-            raise RefusedRequest(414, f"URI Too Long: {found}at most {REQUEST_URL_MAX}")
+            raise RefusedRequest(414, f"URI Too Long: at most {REQUEST_URL_MAX} bytes")
         if line > 1 and len(head) - line > REQUEST_HEADERS_MAX:
             raise RefusedRequest(431, f"Request Header Fields Too Large: at most {REQUEST_HEADERS_MAX} bytes")
 

@@ -297,7 +297,7 @@ FRAMES = {
     "long url": (
         b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n" + CLOSE,
         414,
-        b"URI Too Long: 20001 bytes, at most 16384",
+        b"URI Too Long: at most 16384 bytes",
     ),
     "large headers": (
         b"GET / HTTP/1.1\r\n" + b"x-y: %s\r\n" % (b"v" * 200_000) + CLOSE,
