@@ -11,6 +11,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
+from edge_runtime.compat.metered_processes import meter_processes
+from edge_runtime.compat.metered_threads import meter_threads
 from edge_runtime.compat.trio_threads import meter_trio_threads
 
 _PACKAGE: Final = "edge_runtime.workers"
@@ -66,8 +68,8 @@ class StandIns(MetaPathFinder, Loader):
 
 
 def install_modules() -> None:
-    """Let `import workers` and the other names work in this process, and scripts' threads be metered. Calling it again
-    changes nothing.
+    """Let `import workers` and the other names work in this process, and the script's threads and processes be
+    metered. Calling it again changes nothing.
 
     They win over installed packages of the same names: a vendored workers-runtime-sdk is for Pyodide.
     """
@@ -75,3 +77,5 @@ def install_modules() -> None:
         sys.meta_path.insert(0, StandIns())
     sys.modules["workers"] = importlib.import_module(_PACKAGE)
     meter_trio_threads()
+    meter_threads()
+    meter_processes()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,7 @@ from edge_runtime.errors import EdgeError, ScriptError, StoreFailed
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
 from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import Connections
+from edge_runtime.isolate.cpu_account import CpuAccount
 from edge_runtime.isolate.cpu_guard import guard_cpu
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.fetch import FetchHandler
@@ -62,7 +64,7 @@ from edge_runtime.isolate.peers import Peers
 from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.limits import EXIT_GRACE_S, LEDGER_FLUSH_S, MAP_SIZE, MOVE_PATIENCE_S, THREADS_MAX
+from edge_runtime.limits import CPU_KILL_SLACK_MS, EXIT_GRACE_S, LEDGER_FLUSH_S, MAP_SIZE, MOVE_PATIENCE_S, THREADS_MAX
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.metering.meter import ChildTaskMeter
 from edge_runtime.metering.panel import Panel
@@ -129,6 +131,7 @@ class _Isolate:
         self._relay: Relay
         self._store: Store
         self._ledger: Ledger
+        self._account: CpuAccount
         self._events: IsolateEvents
         self._host: LocalActorHost
         self._peers: Peers
@@ -170,6 +173,9 @@ class _Isolate:
         """Build everything that hangs on the event nursery, then follow the supervisor's messages to the end."""
         config, task = self._config, self._task
         self._ledger = Ledger(self._store, self._clock, config.name, task.version)
+        isolate = f"{self._clock.now_ms()}-{os.getpid()}"
+        child_limit_ns = (config.limits.cpu_ms + CPU_KILL_SLACK_MS) * 1_000_000
+        self._account = CpuAccount(self._ledger, isolate, child_limit_ns)
         async with trio.open_nursery() as background, trio.open_nursery() as work:
             flags = socket_flags(config)
             panel = Panel()
@@ -356,16 +362,23 @@ class _Isolate:
             await self._events.wait_none_open()
         work.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
-            self._events.charge_late()
+            self._charge_all()
             await self._ledger.flush()
             await self._events.flush_logs(channel)
+
+    def _charge_all(self) -> bool:
+        """Bring the ledger up to date; returns whether no code of the script has run since the last time."""
+        for pid in self._account.charge():
+            _log.error("process %d of the script was killed: it used more than limits.cpu_ms of CPU", pid)
+        self._events.charge_late()
+        return not self._ledger.pending
 
     async def _flush_ledger(self) -> None:
         """Write usage about once a second, together with whatever else is being committed."""
         while True:
             await trio.sleep(LEDGER_FLUSH_S)
-            self._events.charge_late()
-            if self._ledger.pending:
+            idle = self._charge_all()
+            if not idle:
                 await self._ledger.flush()
 
     async def _watch_store(self, *scopes: trio.CancelScope) -> None:

@@ -16,7 +16,7 @@ from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
-from edge_runtime.metering.meter import Meter, charge_threads
+from edge_runtime.metering.meter import BACKGROUND, Meter
 from edge_runtime.metering.quantities import SUBREQUESTS
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
@@ -29,6 +29,8 @@ _LINES_PER_FRAME = 50
 """With the longest errors, and all characters of four bytes, still within FRAME_MAX."""
 _FETCH = EventKind.FETCH
 _WORKER = Product.WORKER
+_BACKGROUND = "background"
+"""Kind of what is charged to no event."""
 _OUR_REFERENCES = 2
 """To a meter that nobody else holds, as sys.getrefcount counts: its own argument is one."""
 
@@ -79,7 +81,7 @@ class IsolateEvents:
         self._subrequests_max = limits.subrequests
         self._limit_ns = limits.cpu_ms * 1_000_000
         self._label = label
-        self._late: list[_Late] = []
+        self._late = [_Late(BACKGROUND, 0, _BACKGROUND, "threads and processes", _WORKER)]
         self._sockets = WorkerSockets(nursery, self, socket_flags)
         self._lines: list[LogLine] = []
         self._dropped = 0
@@ -160,8 +162,7 @@ class IsolateEvents:
             self._wanted.set()
 
     def charge_late(self) -> None:
-        """Charge what tasks and threads of the script used that have outlived their events. Call before each flush."""
-        charge_threads()
+        """Charge what tasks and threads of the script used that have outlived their events. For before each flush."""
         late, self._late = self._late, []
         for ended in late:
             used_ns = ended.meter.cpu_ns - ended.charged_ns

@@ -5,7 +5,8 @@ that happen anyway. So a killed process loses the charges of its last second, an
 
 A row's key is (worker, hour, version, product, kind, name), the hour as milliseconds since the Unix epoch, and its
 value the counters `events`, `cpu_ns`, `wall_us`, those of `metering.quantities` and, for outcomes other than "ok",
-`outcome:<outcome>`. What is zero is not stored.
+`outcome:<outcome>`. What is zero is not stored. Rows of the product "process" are the isolates' own accounts, and their
+counters are the fields of `ProcessCpu`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from edge_runtime.store.operations import decode_counters
 HOUR_MS: Final = 3_600_000
 NO_QUANTITIES: Final[Mapping[str, int]] = {}
 _OUTCOME: Final = "outcome:"
+_PROCESS: Final = "process"
+"""In the place of a row's product and kind: the row is the account of an isolate, named by it."""
 _OWN: Final = frozenset(("events", "cpu_ns", "wall_us"))
 """Counters of a row that are fields of `UsageRow`."""
 
@@ -39,6 +42,45 @@ class Product(StrEnum):
     """A handler or entrypoint: fetch, scheduled, calls from other workers, messages of sockets it accepted itself."""
     OBJECT = "object"
     WORKFLOW = "workflow"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessCpu:
+    """CPU time of isolates, in nanoseconds."""
+
+    kernel_ns: int = 0
+    """As the kernel counts it: the process, and the processes that its script started."""
+    attributed_ns: int = 0
+    """What was charged to user code."""
+    loop_ns: int = 0
+    """Overhead on the event loop's thread: HTTP, bindings, the loop itself, start and end."""
+    threads_ns: int = 0
+    """Overhead in other threads: commits, and the handling of worker threads."""
+
+    def __sub__(self, other: ProcessCpu) -> ProcessCpu:
+        return ProcessCpu(*(getattr(self, name) - getattr(other, name) for name in _PROCESS_COUNTERS))
+
+    def __add__(self, other: ProcessCpu) -> ProcessCpu:
+        return ProcessCpu(*(getattr(self, name) + getattr(other, name) for name in _PROCESS_COUNTERS))
+
+    @property
+    def unexplained_ns(self) -> int:
+        """What the kernel counted and nothing here did."""
+        return self.kernel_ns - self.attributed_ns - self.loop_ns - self.threads_ns
+
+
+_PROCESS_COUNTERS: Final = ("kernel_ns", "attributed_ns", "loop_ns", "threads_ns")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """What one isolate used in one hour. `isolate` is when it began (ms since the epoch) and its pid."""
+
+    worker: str
+    version: str
+    isolate: str
+    hour_ms: int
+    cpu: ProcessCpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +151,16 @@ class Ledger:
         self._worker = worker
         self._version = version
         self._pending: dict[_Charge, _Totals] = {}
+        self._processes: dict[str, ProcessCpu] = {}
 
     @property
     def pending(self) -> bool:
-        """Whether a flush would write anything."""
+        """Whether there are charges that a flush would write."""
         return bool(self._pending)
+
+    def charge_process(self, isolate: str, used: ProcessCpu) -> None:
+        """Add to the account of an isolate; written with the charges."""
+        self._processes[isolate] = self._processes.get(isolate, ProcessCpu()) + used
 
     def charge(
         self,
@@ -143,16 +190,23 @@ class Ledger:
         (StoreFull) did not write is pending again.
         """
         pending, self._pending = self._pending, {}
+        processes, self._processes = self._processes, {}
         hour_ms = self._clock.now_ms() // HOUR_MS * HOUR_MS
         batch = Batch()
         for (product, kind, name, outcome), totals in pending.items():
             key = keys.encode(self._worker, hour_ms, self._version, product, kind, _storable(name))
             batch.add_counters(Table.LEDGER, key, totals.counters(outcome))
+        for isolate, used in processes.items():
+            key = keys.encode(self._worker, hour_ms, self._version, _PROCESS, _PROCESS, isolate)
+            counters = {name: getattr(used, name) for name in _PROCESS_COUNTERS}
+            batch.add_counters(Table.LEDGER, key, {name: amount for name, amount in counters.items() if amount})
         written = self._store.commit(batch)
-        written.add_done_callback(lambda promise: self._restore(pending) if promise.error else None)
+        written.add_done_callback(lambda promise: self._restore(pending, processes) if promise.error else None)
         return written
 
-    def _restore(self, unwritten: dict[_Charge, _Totals]) -> None:
+    def _restore(self, unwritten: dict[_Charge, _Totals], processes: dict[str, ProcessCpu]) -> None:
+        for isolate, used in processes.items():
+            self.charge_process(isolate, used)
         for charge, totals in unwritten.items():
             later = self._pending.get(charge)
             if later is not None:
@@ -165,12 +219,16 @@ def read_usage(
 ) -> list[UsageRow]:
     """Rows of the hours that begin at or after `from_ms` and before `to_ms`, by worker, hour, version, product, kind
     and name."""
-    rows = []
-    for key, value in snapshot.scan(Table.LEDGER, *_range(worker, from_ms, to_ms)):
-        row = _decode(key, value)
-        if (from_ms is None or row.hour_ms >= from_ms) and (to_ms is None or row.hour_ms < to_ms):
-            rows.append(row)
-    return rows
+    rows = (_decode(key, value) for key, value in snapshot.scan(Table.LEDGER, *_range(worker, from_ms, to_ms)))
+    return [row for row in rows if isinstance(row, UsageRow) and _within(row.hour_ms, from_ms, to_ms)]
+
+
+def read_processes(
+    snapshot: Snapshot, *, worker: str | None = None, from_ms: int | None = None, to_ms: int | None = None
+) -> list[ProcessRow]:
+    """As `read_usage`, of the isolates' own accounts."""
+    rows = (_decode(key, value) for key, value in snapshot.scan(Table.LEDGER, *_range(worker, from_ms, to_ms)))
+    return [row for row in rows if isinstance(row, ProcessRow) and _within(row.hour_ms, from_ms, to_ms)]
 
 
 def sum_by_handler(rows: Iterable[UsageRow]) -> list[UsageRow]:
@@ -217,6 +275,10 @@ def _same(values: Iterable[str]) -> str:
     return different.pop() if len(different) == 1 else ""
 
 
+def _within(hour_ms: int, from_ms: int | None, to_ms: int | None) -> bool:
+    return (from_ms is None or hour_ms >= from_ms) and (to_ms is None or hour_ms < to_ms)
+
+
 def _range(worker: str | None, from_ms: int | None, to_ms: int | None) -> tuple[bytes, bytes]:
     if worker is None:
         return keys.prefix_range()
@@ -228,7 +290,7 @@ def _range(worker: str | None, from_ms: int | None, to_ms: int | None) -> tuple[
     return start, end
 
 
-def _decode(key: bytes, value: bytes) -> UsageRow:
+def _decode(key: bytes, value: bytes) -> UsageRow | ProcessRow:
     parts = keys.decode(key)
     match parts:
         case (str(worker), int(hour_ms), str(version), str(product), str(kind), str(name)):
@@ -236,6 +298,9 @@ def _decode(key: bytes, value: bytes) -> UsageRow:
         case _:
             raise StoreCorrupt(f"a ledger row has the key {parts!r}")
     counters = decode_counters(value)
+    if product == _PROCESS:
+        used = ProcessCpu(*(counters.get(counter, 0) for counter in _PROCESS_COUNTERS))
+        return ProcessRow(worker, version, name, hour_ms, used)
     return UsageRow(
         worker=worker,
         version=version,

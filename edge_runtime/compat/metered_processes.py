@@ -1,0 +1,109 @@
+"""Programs and copies of itself that a script starts: their CPU time, as far as the kernel tells it, is charged too.
+
+A program started by `subprocess` (trio and asyncio use that) is charged to the event that started it, while it runs and
+when it has been waited for; a process started in another way to the script's background work. None may use more than
+one event may: it is killed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from edge_runtime.metering.meter import BACKGROUND, Meter, user_meter
+
+_init = subprocess.Popen.__init__
+_ended = subprocess.Popen._handle_exitstatus  # type: ignore[attr-defined]
+
+_meters: Final[dict[int, Meter]] = {}
+"""Of children that `subprocess` started and that have not been waited for, by pid."""
+_charged_ns: Final[dict[int, int]] = {}
+"""What children that have not been waited for were charged so far."""
+_totals: Final = [0, 0]
+"""Nanoseconds: of children that were waited for, as far as they are charged; charged to any meter."""
+
+
+def children_charged_ns() -> int:
+    return _totals[1]
+
+
+def meter_processes() -> None:
+    """Call before a script is imported."""
+    subprocess.Popen.__init__ = _init_measured  # type: ignore[method-assign]
+    subprocess.Popen._handle_exitstatus = _ended_measured  # type: ignore[attr-defined]
+
+
+@functools.wraps(_init)
+def _init_measured(self: Any, *args: Any, **options: Any) -> None:
+    meter = user_meter.get()
+    if meter is not None:
+        # It holds the meter for as long as it may have to be charged.
+        self._edge_meter = meter
+        meter.shared = True
+    _init(self, *args, **options)
+    if meter is not None and self.returncode is None:
+        _meters[self.pid] = meter
+
+
+@functools.wraps(_ended)
+def _ended_measured(self: Any, *args: Any, **options: Any) -> None:
+    _ended(self, *args, **options)
+    if self.returncode is not None:
+        _meters.pop(self.pid, None)
+        waited_ns = _waited_ns()
+        used_ns = waited_ns - _totals[0] - _charged_ns.pop(self.pid, 0)
+        _totals[0] = waited_ns
+        _charge(getattr(self, "_edge_meter", BACKGROUND), used_ns)
+
+
+def charge_processes(limit_ns: int) -> list[int]:
+    """Charge what child processes have used so far; kill those beyond the limit, and return their pids."""
+    living = _children()
+    waited_ns = _waited_ns()
+    gone_ns = sum(_charged_ns.pop(pid) for pid in list(_charged_ns) if pid not in living)
+    used_ns = waited_ns - _totals[0] - gone_ns
+    _totals[0] = waited_ns
+    if used_ns > 0:
+        _charge(BACKGROUND, used_ns)
+    killed = []
+    for pid in living:
+        try:
+            # The clock of a process's CPU time, as clock_getcpuclockid(3) makes it.
+            cpu_ns = time.clock_gettime_ns((~pid << 3) | 2)
+        except OSError:
+            continue
+        _charge(_meters.get(pid, BACKGROUND), cpu_ns - _charged_ns.get(pid, 0))
+        _charged_ns[pid] = cpu_ns
+        if cpu_ns > limit_ns:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            killed.append(pid)
+    return killed
+
+
+def _charge(meter: Meter, used_ns: int) -> None:
+    meter.cpu_ns += used_ns
+    _totals[1] += used_ns
+
+
+def _waited_ns() -> int:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return int((used.ru_utime + used.ru_stime) * 1e9)
+
+
+def _children() -> set[int]:
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            found.update(map(int, (thread / "children").read_text().split()))
+        except OSError:
+            continue  # the thread has ended, or the kernel does not tell
+    return found

@@ -1,0 +1,52 @@
+"""Threads that are started with Python's own means: their CPU time is charged to the event that started them.
+
+Threads of the runtime (trio's, the committer) are measured as its overhead, so that nothing of a process's CPU time is
+left over. What a script starts outside of events is its background work.
+"""
+
+from __future__ import annotations
+
+import _thread
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from edge_runtime.metering.meter import BACKGROUND, OVERHEAD, Meter, measure_call, user_meter
+
+_start = threading.Thread.start
+_start_new_thread = _thread.start_new_thread
+_RUNTIME: Final = ("edge_runtime.", "trio.")
+
+
+@functools.wraps(_start)
+def _start_measured(self: threading.Thread) -> None:
+    thread: Any = self
+    target = getattr(thread, "_target", None)
+    runtimes = (getattr(target, "__module__", None) or "").startswith(_RUNTIME)
+    meter = OVERHEAD if runtimes else _script_meter()
+    run = thread.run
+
+    def run_measured() -> None:
+        del thread.run  # it holds the thread
+        measure_call(meter, run)
+
+    thread.run = run_measured
+    _start(thread)
+
+
+def _start_new_measured(function: Callable[..., object], args: tuple[Any, ...], kwargs: Any = None, /) -> int:
+    call = functools.partial(function, *args, **(kwargs or {}))
+    return _start_new_thread(measure_call, (_script_meter(), call))
+
+
+def _script_meter() -> Meter:
+    meter = user_meter.get() or BACKGROUND
+    meter.shared = True  # already now: the event may end before the thread begins
+    return meter
+
+
+def meter_threads() -> None:
+    """Call before a script is imported, which may keep the functions under names of its own."""
+    threading.Thread.start = _start_measured  # type: ignore[method-assign]
+    _thread.start_new_thread = cast(Any, _start_new_measured)

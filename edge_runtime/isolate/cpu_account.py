@@ -1,0 +1,43 @@
+"""The isolate's own account: what the kernel says that the process used, against what was charged and what is overhead.
+
+Each of the four figures is read from a clock of its own, so their difference says whether something was missed: the
+process's CPU clock (and its children's); what user code was charged; the loop's thread clock less what was charged of
+it; the clocks of the runtime's other threads.
+"""
+
+from __future__ import annotations
+
+from time import process_time_ns, thread_time_ns
+
+from edge_runtime.compat.metered_processes import charge_processes, children_charged_ns
+from edge_runtime.metering.ledger import Ledger, ProcessCpu
+from edge_runtime.metering.meter import OVERHEAD, attributed_ns, charge_threads
+
+
+class CpuAccount:
+    def __init__(self, ledger: Ledger, isolate: str, child_limit_ns: int) -> None:
+        """`isolate` names the process in the ledger; no other one ever has that name."""
+        self._ledger = ledger
+        self._isolate = isolate
+        self._child_limit_ns = child_limit_ns
+        self._before = ProcessCpu()
+
+    def charge(self) -> list[int]:
+        """Bring the account up to date, for the next flush of the ledger; for the loop's thread, outside of user code.
+
+        Returns the pids of processes that the script started, and that were killed for their CPU time.
+        """
+        killed = charge_processes(self._child_limit_ns)
+        charge_threads()
+        on_loop_ns, in_threads_ns = attributed_ns()
+        loop_ns, kernel_ns = thread_time_ns(), process_time_ns()
+        children_ns = children_charged_ns()
+        now = ProcessCpu(
+            kernel_ns=kernel_ns + children_ns,
+            attributed_ns=on_loop_ns + in_threads_ns - OVERHEAD.cpu_ns + children_ns,
+            loop_ns=loop_ns - on_loop_ns,
+            threads_ns=OVERHEAD.cpu_ns,
+        )
+        self._ledger.charge_process(self._isolate, now - self._before)
+        self._before = now
+        return killed

@@ -1,0 +1,191 @@
+"""What the kernel says of an isolate's CPU time is what its events were charged, and what is shown as overhead."""
+
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from textwrap import dedent
+
+import pytest
+import trio
+from edge_process import EDGE, EdgeProcess, eventually
+
+from edge_runtime.metering.ledger import read_usage
+from edge_runtime.store.lmdb_store import open_store
+
+SCRIPT = dedent("""
+    import _thread, os, subprocess, sys, threading, time
+    from concurrent.futures import ThreadPoolExecutor
+
+    import trio
+    from workers import DurableObject, Response, WorkerEntrypoint
+
+    pool = ThreadPoolExecutor(2)
+    held = []
+
+
+    def burn(ms):
+        before = time.thread_time_ns()
+        while time.thread_time_ns() - before < ms * 1_000_000:
+            pass
+
+
+    async def finalized(ms):
+        try:
+            yield 1
+        finally:
+            burn(ms)
+
+
+    class Burner:
+        def __del__(self):
+            burn(20)
+
+
+    class Counter(DurableObject):
+        async def add(self):
+            burn(5)
+            return await self.ctx.storage.get("n")
+
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            match request.url.rpartition("/")[2]:
+                case "plain":
+                    burn(20)
+                case "children":
+                    async with trio.open_nursery() as nursery:
+                        for _ in range(4):
+                            nursery.start_soon(self.child)
+                case "threads":
+                    await trio.to_thread.run_sync(burn, 20)
+                case "thread":
+                    thread = threading.Thread(target=burn, args=(20,))
+                    thread.start()
+                    await trio.to_thread.run_sync(thread.join)
+                case "raw":
+                    _thread.start_new_thread(burn, (20,))
+                case "pool":
+                    await trio.to_thread.run_sync(pool.submit(burn, 20).result)
+                case "process":
+                    code = "import time\\nwhile time.process_time() < 0.1: pass"
+                    await trio.run_process([sys.executable, "-S", "-c", code])
+                case "object":
+                    await self.env.COUNTER.getByName("a").add()
+                case "later":
+                    self.ctx.waitUntil(self.child())
+                case "generator":
+                    generator = finalized(20)
+                    await anext(generator)
+                    del generator
+                    await trio.sleep(0)
+                case "del":
+                    Burner()
+                case "cycle":
+                    burner = Burner()
+                    burner.itself = burner
+                    del burner
+                    import gc
+                    gc.collect()
+                case "sleep":
+                    await trio.sleep(0.1)
+                case "ready":
+                    pass
+            return Response("ok")
+
+        async def child(self):
+            await trio.sleep(0)
+            burn(5)
+    """)
+BURNT_US = {
+    "plain": 20_000,
+    "children": 20_000,
+    "threads": 20_000,
+    "thread": 20_000,
+    "raw": 20_000,
+    "pool": 20_000,
+    "process": 100_000,
+    "later": 5_000,
+    "generator": 20_000,
+    "del": 20_000,
+    "cycle": 20_000,
+    "sleep": 0,
+}
+ROUNDS = 3
+
+
+def usage(data, *options):
+    command = [*EDGE, "usage", "--data", str(data), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+async def charged(data):
+    async with open_store(data / "store", readonly=True) as store:
+        with store.snapshot() as snapshot:
+            return sum(row.cpu_us for row in read_usage(snapshot))
+
+
+class Load:
+    def __init__(self, root):
+        folder = root / "accounts"
+        folder.mkdir()
+        (folder / "entry.py").write_text(SCRIPT)
+        config = {
+            "name": "accounts",
+            "main": "entry.py",
+            "compatibility_date": "2026-05-01",
+            "durable_objects": {"bindings": [{"name": "COUNTER", "class_name": "Counter"}]},
+            "migrations": [{"tag": "v1", "new_sqlite_classes": ["Counter"]}],
+            "edge": {"flavour": "trio"},
+        }
+        (folder / "wrangler.json").write_text(json.dumps(config))
+        self.data = root / "data"
+        self.charged_us = {}
+        with EdgeProcess("dev", folder, "--port", 0, "--data", self.data, "--no-reload") as edge:
+            edge.wait_ready()
+            with edge.client() as client:
+                assert client.get("/ready").text == "ok"
+                charged_us = 0
+                for way, burnt_us in BURNT_US.items():
+                    assert client.get(f"/{way}").text == "ok"
+                    before_us, charged_us = charged_us, self._wait_charged(charged_us + max(burnt_us, 1))
+                    self.charged_us[way] = charged_us - before_us
+            with ThreadPoolExecutor(16) as many:
+                list(many.map(lambda way: self._ask(edge, way), [*BURNT_US, "object"] * ROUNDS))
+            assert edge.interrupt() == 0
+
+    def _wait_charged(self, at_least_us):
+        return eventually(lambda: (now_us := trio.run(charged, self.data)) >= at_least_us and now_us)
+
+    def _ask(self, edge, way):
+        with edge.client() as client:
+            assert client.get(f"/{way}").text == "ok"
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    return Load(tmp_path_factory.mktemp("accounts"))
+
+
+@pytest.mark.parametrize("way", BURNT_US)
+def test_known_cpu_time_is_charged_wherever_it_is_used(load, way):
+    # Beside the loop itself there is what the handler does around it; an interpreter takes a while to end.
+    slack_us = 60_000 if way == "process" else 6_000
+    assert BURNT_US[way] <= load.charged_us[way] <= BURNT_US[way] * 1.02 + slack_us
+
+
+def test_attributed_and_overhead_are_the_kernels_cpu_time(load):
+    (account,) = json.loads(usage(load.data, "--reconcile", "--json"))
+    assert account["worker"] == "accounts"
+    assert abs(account["unexplained_us"]) <= 0.01 * account["kernel_us"]
+    rows = json.loads(usage(load.data, "--json"))
+    assert sum(row["cpu_us"] for row in rows) == pytest.approx(account["attributed_us"], rel=0.01)
+    assert account["overhead_loop_us"] > 0
+
+
+def test_ledger_is_exported_as_lines_of_json_and_as_csv(load):
+    records = [json.loads(line) for line in usage(load.data, "--export", "jsonl").splitlines()]
+    lines = usage(load.data, "--export", "csv").splitlines()
+    assert len(lines) == len(records) + 1
+    assert lines[0].split(",") == list(records[0])
+    (added,) = (record for record in records if record["handler"] == "Counter.add")
+    assert (added["product"], added["owner"], added["events"], added["rows_read"]) == ("object", "Counter", 3, 3)
