@@ -23,6 +23,8 @@ from bench.results import circumstances, document, keep
 QUESTIONS = (
     "hello",
     "flavour",
+    "http1",
+    "fastapi",
     "kv_get",
     "kv_put",
     "isolate_start",

@@ -14,11 +14,15 @@ from weakref import WeakSet
 
 import trio
 
+from edge_runtime.compat.starlette_lifespan import has_idle_lifespan
+
 ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.4"}
 
 _log = logging.getLogger("asgi")
 _without_lifespan: WeakSet[Any] = WeakSet()
 """Apps that answered startup by raising or returning."""
+_idle: WeakSet[Any] = WeakSet()
+"""Apps that were started once and do nothing at startup; they may be given something to do later."""
 
 
 class Lifespan:
@@ -41,7 +45,7 @@ class Lifespan:
         An app that does not know the protocol is served all the same and not asked again. What goes wrong at shutdown
         is logged.
         """
-        if not _lacks_lifespan(self._app):
+        if not _is_spared(self._app):
             scope = {"type": "lifespan", "asgi": ASGI_VERSIONS, "state": self._state}
             try:
                 await self._app(scope, self._receive, self._send)
@@ -53,7 +57,9 @@ class Lifespan:
             if self._failure is not None:
                 raise RuntimeError(self._failure)
             if not self._started:
-                _remember_without_lifespan(self._app)
+                _remember(_without_lifespan, self._app)
+            elif has_idle_lifespan(self._app):
+                _remember(_idle, self._app)
         await self._serve_once()
 
     async def _serve_once(self) -> None:
@@ -88,15 +94,15 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, (trio.Cancelled, asyncio.CancelledError))
 
 
-def _lacks_lifespan(app: Any) -> bool:
+def _is_spared(app: Any) -> bool:
     try:
-        return app in _without_lifespan
+        return app in _without_lifespan or (app in _idle and has_idle_lifespan(app))
     except TypeError:
         return False
 
 
-def _remember_without_lifespan(app: Any) -> None:
+def _remember(apps: WeakSet[Any], app: Any) -> None:
     try:
-        _without_lifespan.add(app)
+        apps.add(app)
     except TypeError:
         return  # cannot be remembered; it is asked again at the next request

@@ -422,6 +422,53 @@ async def test_each_request_is_a_life_of_the_app(worker: Worker) -> None:
     assert app.events == ["startup", "request 1", "shutdown"] * 2
 
 
+async def test_fastapi_app_lives_with_each_request_once_it_has_something_to_do(worker: Worker) -> None:
+    app = pytest.importorskip("fastapi").FastAPI()
+    events: list[str] = []
+
+    async def route() -> str:
+        events.append("request")
+        return "ok"
+
+    app.add_api_route("/", route)
+    for _ in range(3):
+        assert (await worker.fetch(asgi, app)).body == b'"ok"'
+    assert events == ["request"] * 3
+    app.router.on_startup.append(lambda: events.append("startup"))
+    app.router.on_shutdown.append(lambda: events.append("shutdown"))
+    for _ in range(2):
+        events.clear()
+        await worker.fetch(asgi, app)
+        assert events == ["startup", "request", "shutdown"]
+
+
+async def test_fastapi_app_with_a_lifespan_or_middleware_of_its_own_lives_with_each_request(worker: Worker) -> None:
+    events: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        events.append("startup")
+        yield
+        events.append("shutdown")
+
+    class Middleware:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            events.append(scope["type"])
+            await self.app(scope, receive, send)
+
+    fastapi = pytest.importorskip("fastapi")
+    with_lifespan, with_middleware = fastapi.FastAPI(lifespan=lifespan), fastapi.FastAPI()
+    with_middleware.add_middleware(Middleware)
+    for app, told in ((with_lifespan, ["startup", "shutdown"]), (with_middleware, ["lifespan", "http"])):
+        for _ in range(2):
+            events.clear()
+            assert (await worker.fetch(asgi, app)).status == 404
+            assert events == told
+
+
 async def test_failed_startup_is_raised_with_its_message(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(RuntimeError, match="no database"):
         await worker.fetch(asgi, LifespanApp("startup"))

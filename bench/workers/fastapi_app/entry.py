@@ -1,12 +1,5 @@
-from fastapi import FastAPI
+from hello import app
 from workers import WorkerEntrypoint, asgi
-
-app = FastAPI()
-
-
-@app.get("/")
-async def root():
-    return {"message": "hello"}
 
 
 class Default(WorkerEntrypoint):
