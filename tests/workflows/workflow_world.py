@@ -13,7 +13,7 @@ from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.seams import Flavour
+from edge_runtime.seams import Flavour, Offload
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import control, instances
@@ -99,11 +99,12 @@ class World:
         steps_max: int,
         strict: bool,
         version: str,
+        offload: Offload,
     ) -> None:
         self.store = store
         self.clock = clock
         self.events = RecordedEvents(nursery, flavour)
-        self.host = LocalActorHost(store, clock, random, inline_offload, self.events, WORKER)
+        self.host = LocalActorHost(store, clock, random, offload, self.events, WORKER)
         definition = WorkflowDefinition(
             WORKFLOW,
             entrypoint,
@@ -169,6 +170,7 @@ async def open_world(
     steps_max: int = 10_000,
     strict: bool = True,
     version: str = "v1",
+    offload: Offload = inline_offload,
 ) -> AsyncIterator[World]:
     """A running process. Leaving the block cancels everything in it, as a kill would; the store stays."""
     async with trio.open_nursery() as nursery:
@@ -184,6 +186,7 @@ async def open_world(
             steps_max=steps_max,
             strict=strict,
             version=version,
+            offload=offload,
         )
         await nursery.start(world.host.run)
         yield world
