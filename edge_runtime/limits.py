@@ -57,6 +57,8 @@ WEBSOCKET_TAGS_MAX: Final = 10  # CF: of one hibernatable socket
 WEBSOCKET_TAG_MAX: Final = 256  # CF: characters
 WEBSOCKET_AUTO_RESPONSE_MAX: Final = 2048  # CF: of request and response each
 WEBSOCKET_EVENT_TIMEOUT_MAX_MS: Final = 604_800_000  # CF
+FACET_NAME_MAX: Final = 256  # CF: characters
+FACET_DEPTH_MAX: Final = 4  # CF: objects within objects, the outermost included
 HIBERNATABLE_SOCKETS_MAX: Final = 32_768  # CF: of one Durable Object
 
 # KV

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import trio
 
+from bindings.durable_objects.facets import NO_ALARMS, FacetFactory, Facets, FacetStart
 from bindings.durable_objects.gated import call_gated, gate_inside
 from bindings.durable_objects.held_stream import hold_body
 from bindings.durable_objects.messages import FetchCall, ListenerCall, RpcCall, SocketEvent
@@ -68,8 +69,19 @@ class ObjectBody:
     from the others. A failing constructor, critical section or `ctx.abort` resets the object; nothing else does.
     """
 
-    def __init__(self, context: ActorContext, of: ObjectClass, sockets: NamespaceSockets) -> None:
+    def __init__(
+        self,
+        context: ActorContext,
+        of: ObjectClass,
+        sockets: NamespaceSockets,
+        facets: FacetFactory,
+        facet: FacetStart | None = None,
+    ) -> None:
+        """`facet`: the object is one of another object, by which it was started."""
         self._context = context
+        self._facet_factory = facets
+        self._facet = facet
+        self._facets: Facets | None = None
         self._class = of
         self._sockets = sockets
         self._recipients = ObjectRecipients(self, context, sockets.host, of.socket_flags)
@@ -89,13 +101,13 @@ class ObjectBody:
             sqlite=of.sqlite,
             delete_all_deletes_alarm=of.delete_all_deletes_alarm,
         )
+        if facet is not None:
+            self._storage.alarm_refusal = JsException(NO_ALARMS)
+        self._storage.also_delete_all = self._delete_facets
         context.closed.add_done_callback(self._closed)
 
     async def start(self) -> None:
-        address = self._context.address
-        known = IdFactory(unique_key(address.worker, address.namespace)).known(address.id)
-        id = DurableObjectId(address.id, self._context.name, None if known is None else known.jurisdiction)
-        state = DurableObjectState(id, self._storage, self)
+        state = DurableObjectState(self._id, self._storage, self)
 
         async def construct() -> Any:
             instance = self._class.cls(state, self._class.env)
@@ -105,6 +117,30 @@ class ObjectBody:
 
         self._instance = await self._run(EventKind.RPC, "constructor", construct)
         self._storage.has_alarm_handler = callable(getattr(self._instance, "alarm", None))
+
+    @property
+    def _id(self) -> DurableObjectId | str:
+        if self._facet is not None:
+            return self._facet.id
+        address = self._context.address
+        known = IdFactory(unique_key(address.worker, address.namespace)).known(address.id)
+        return DurableObjectId(address.id, self._context.name, None if known is None else known.jurisdiction)
+
+    def facets(self) -> Facets:
+        """What the object has of objects within it."""
+        if self._facets is None:
+            made = (self._context, self._class, self._id, self._facet_factory, self._begin, self._gate)
+            self._facets = Facets(*made)
+        return self._facets
+
+    def _delete_facets(self) -> None:
+        self.facets().delete_all()
+
+    def _begin(self, kind: EventKind, name: str) -> EventContext:
+        event = self._context.events.begin(kind, name, actor=self._context)
+        event.sockets = self._recipients
+        event.guard = self
+        return event
 
     async def input_open(self) -> None:
         while not self._gate.open:
@@ -308,6 +344,8 @@ class ObjectBody:
     def _closed(self, _: Promise[None]) -> None:
         self._gate.break_with(ActorBroken("the object was reset"))
         self._recipients.end()
+        if self._facets is not None:
+            self._facets.end()
         if self._stopped:
             self._sockets.evicted(self._context.address)
         elif self._instance is not None:
@@ -327,6 +365,10 @@ class ObjectBody:
     def idle(self) -> bool:
         if self._lingering:
             self._lingering = [event for event in self._lingering if event.has_open_work]
+        if self._facets is not None and self._facets.running:
+            return False
+        if self._facet is not None and self._sockets.find(self._context.address):
+            return False  # nobody but its parent could wake it
         return not self._running and not self._lingering
 
 
@@ -337,9 +379,13 @@ class ObjectFactory:
         self._class = of
         self._sockets = sockets
         self.idle_ms = idle_ms
+        self._facets = FacetFactory(sockets.host, idle_ms, self._make_facet)
 
     def __call__(self, context: ActorContext) -> ObjectBody:
-        return ObjectBody(context, self._class, self._sockets)
+        return ObjectBody(context, self._class, self._sockets, self._facets)
+
+    def _make_facet(self, context: ActorContext, start: FacetStart) -> ObjectBody:
+        return ObjectBody(context, start.of, self._sockets, self._facets, start)
 
 
 def _call_plain(method: Callable[..., Any], args: list[Any]) -> Any:

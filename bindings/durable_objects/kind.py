@@ -106,9 +106,10 @@ class DurableObjectsKind:
     def build(self, binding: Binding, runtime: BindingRuntime) -> DurableObjectNamespace | None:
         spec = binding.spec
         if isinstance(spec, ClassesSpec):
-            with runtime.store.snapshot() as snapshot:
-                past = recorded(snapshot, runtime.worker.name)
-            spec.history(past, runtime.worker.name, development=runtime.development)
+            if runtime.worker.pinned is None:  # an older version knows less than what was applied since
+                with runtime.store.snapshot() as snapshot:
+                    past = recorded(snapshot, runtime.worker.name)
+                spec.history(past, runtime.worker.name, development=runtime.development)
             return None
         if isinstance(spec, ElsewhereSpec):
             find = partial(runtime.neighbours.namespace, spec.worker, ActorKind.OBJECT, spec.class_name)
@@ -141,7 +142,7 @@ class DurableObjectsKind:
         sockets = NamespaceSockets(runtime.actors, runtime.clock)
         factory = ObjectFactory(of, OBJECT_IDLE_MS, sockets)
         runtime.actors.register(worker.name, ActorKind.OBJECT, spec.namespace, factory)
-        return DurableObjectNamespace(runtime.actors, runtime.random, worker.name, spec.namespace)
+        return DurableObjectNamespace(runtime.actors, runtime.random, worker.name, spec.namespace, cls=cls)
 
     async def serve(self, bindings: Sequence[Binding], runtime: BindingRuntime) -> None:
         """Record the migrations as applied, then remove the data of classes that they deleted. What a crash leaves

@@ -16,7 +16,7 @@ _ID_BYTES = 16
 class DurableObjectNamespace:
     """All objects of one class. Nothing here reads storage or reaches an object; a stub's calls do."""
 
-    __slots__ = ("_factory", "_find", "_host", "_namespace", "_part", "_random", "_worker")
+    __slots__ = ("_factory", "_find", "_host", "_namespace", "_part", "_random", "_worker", "cls")
 
     def __init__(
         self,
@@ -25,14 +25,17 @@ class DurableObjectNamespace:
         worker: str,
         namespace: str | Callable[[], str],
         jurisdiction: str | None = None,
+        cls: type[Any] | None = None,
     ) -> None:
-        """`namespace` of a class of another worker is looked up at each use: UsageError if there is no such class."""
+        """`namespace` of a class of another worker is looked up at each use: UsageError if there is no such class.
+        `cls` is the class, if it is of this worker."""
         self._host = host
         self._random = random
         self._worker = worker
         self._find = None if isinstance(namespace, str) else namespace
         self._namespace = namespace if isinstance(namespace, str) else ""
         self._part = jurisdiction
+        self.cls = cls
         self._factory = IdFactory(unique_key(worker, self._namespace), jurisdiction)
 
     @property

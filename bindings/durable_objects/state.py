@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn, Protocol
 
+from bindings.durable_objects.facets import Facets
 from bindings.durable_objects.sockets import ObjectSockets
 from edge_runtime.actors.ids import DurableObjectId
 from edge_runtime.actors.storage import ActorStorage
@@ -12,12 +13,10 @@ from edge_runtime.promise import Promise
 from edge_runtime.workers.context import waitUntil
 from edge_runtime.workers.entrypoints import DurableObjectAbort, DurableObjectContext
 from edge_runtime.workers.js_date import JsDate
-from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.own_exports import OwnExports, own_exports
 from edge_runtime.workers.websocket import WebSocket, WebSocketRequestResponsePair
 
-NO_FACETS: Final = "This Durable Object does not support creating facets."
 ABORTED: Final = "Application called abort() to reset Durable Object."
 
 
@@ -30,6 +29,8 @@ class StateServices(Protocol):
 
     def hibernatable(self) -> ObjectSockets: ...
 
+    def facets(self) -> Facets: ...
+
 
 class DurableObjectState(DurableObjectContext):
     container: Final = None
@@ -37,7 +38,7 @@ class DurableObjectState(DurableObjectContext):
     version: Final = None
     """No versions of an object are told apart here: as on Cloudflare without the feature."""
 
-    def __init__(self, id: DurableObjectId, storage: ActorStorage, services: StateServices) -> None:
+    def __init__(self, id: DurableObjectId | str, storage: ActorStorage, services: StateServices) -> None:
         self.id = id
         self.storage = storage
         self.props = JsDict()
@@ -49,9 +50,9 @@ class DurableObjectState(DurableObjectContext):
         return own_exports
 
     @property
-    def facets(self) -> NoReturn:
-        """JsException: an object here has no others within it; give them ids of their own."""
-        raise JsException(NO_FACETS)
+    def facets(self) -> Facets:
+        """Objects within this one."""
+        return self._services.facets()
 
     async def configureReadReplication(self, options: Mapping[str, Any] | None = None, *, mode: object = None) -> None:
         """Accepted with the modes "auto" and "disabled", and without effect: all calls go to the one instance.

@@ -68,7 +68,7 @@ class DurableObjectStub(GatedSends):
 
     def _call(self, method: str, *args: Any, **options: Any) -> Promise[Any]:
         if method in RESERVED:
-            return Promise.rejected(_reserved(method))
+            return Promise.rejected(reserved(method))
         try:
             event = require_event(f"stub.{method}()")
             # A reply that is stored and given again is in plain form.
@@ -139,7 +139,7 @@ class _StubTarget:
         if method is None:
             return Promise.rejected(TypeError("The RPC receiver is not a function."))
         if method in RESERVED:
-            return Promise.rejected(_reserved(method))
+            return Promise.rejected(reserved(method))
         return self._host.deliver(self._address, RpcCall(method, args), name=self._name)
 
     def fetch(self, request: Any) -> Promise[Any]:
@@ -151,5 +151,5 @@ class _StubTarget:
     release = hold
 
 
-def _reserved(method: str) -> TypeError:
+def reserved(method: str) -> TypeError:
     return TypeError(f"'{method}' is a reserved method and cannot be called over RPC.")

@@ -34,6 +34,9 @@ class View:
         return self.agreed == self.proposed
 
 
+FACETS: Final = "/facets"
+"""At the end of the namespace of objects within objects, whose ids begin with that of the outermost one."""
+
 NOBODY: Final = View(0, (), (), releasing=False)
 
 
@@ -65,7 +68,11 @@ def route(address: ActorAddress, view: View, me: int | None) -> int | None:
 
 
 def _place(address: ActorAddress) -> int:
-    parts = (address.worker, address.kind.value, address.namespace, address.id)
+    namespace, id = address.namespace, address.id
+    if namespace.endswith(FACETS):
+        # It lives where the object does that it belongs to.
+        namespace, id = namespace.removesuffix(FACETS), id.partition("/")[0]
+    parts = (address.worker, address.kind.value, namespace, id)
     name = "\0".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(name, digest_size=8).digest(), "big")
 

@@ -58,6 +58,10 @@ class ActorStorage(StorageOperations):
         self._kv = SyncKv(self)
         self.has_alarm_handler = True
         """Whether setAlarm is allowed."""
+        self.alarm_refusal: Exception | None = None
+        """Why setAlarm is refused, whatever the class has."""
+        self.also_delete_all: Callable[[], None] | None = None
+        """Called with deleteAll: what belongs to the object and lies elsewhere goes too."""
 
     @property
     def kv(self) -> SyncKv:
@@ -79,6 +83,8 @@ class ActorStorage(StorageOperations):
             raise JsException(_NO_DELETE_ALL)
         forget = self._delete_all_deletes_alarm or self._context.due_ms is None
         self._overlay.clear(confirmed=not option(options, more, "allowUnconfirmed"), forget=forget)
+        if self.also_delete_all is not None:
+            self.also_delete_all()
 
     delete_all = deleteAll
 
@@ -169,6 +175,8 @@ class ActorStorage(StorageOperations):
         return self._context.scheduled_ms
 
     def _require_alarm_handler(self) -> None:
+        if self.alarm_refusal is not None:
+            raise self.alarm_refusal
         if not self.has_alarm_handler:
             raise TypeError(_NO_ALARM)
 

@@ -262,7 +262,8 @@ class _Isolate:
     def _fill_exports(self, script: LoadedScript, built: _Built, events: IsolateEvents, work: trio.Nursery) -> None:
         if self._config.flag("enable_ctx_exports", default_from="2025-11-17", off="disable_ctx_exports"):
             services = loopback_services(script.exports.workers, script.env, events, work)
-            own_exports._fill({**services, **built.namespaces})
+            # Classes without a namespace are there for facets.
+            own_exports._fill({**services, **script.exports.objects, **built.namespaces})
 
     async def _follow(self, channel: Channel, work: trio.Nursery, background: trio.Nursery) -> float:
         """Do what the supervisor says until it says Retire (returns the grace in seconds) or is gone (0)."""

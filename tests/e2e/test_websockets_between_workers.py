@@ -83,10 +83,17 @@ class Consumer(DurableObject):
         return [self.socket is not None, *(await self.ctx.storage.get("heard") or [])]
 
     async def doubled(self, number):
-        return await self.ctx.exports.Side.double(number)
+        inner = self.ctx.facets.get("inner", lambda: {"class": self.ctx.exports.Inner})
+        return [await self.ctx.exports.Side.double(number), await inner.count(), await inner.count()]
 
     async def fetch(self, request):
         return await fetch(self.env.UP + "/upstream/deep", headers={"Upgrade": "websocket"})
+
+
+class Inner(DurableObject):
+    async def count(self):
+        self.ctx.storage.kv.put("count", (self.ctx.storage.kv.get("count") or 0) + 1)
+        return self.ctx.storage.kv.get("count")
 
 
 class Side(WorkerEntrypoint):
@@ -216,7 +223,7 @@ async def test_an_object_passes_on_a_socket_that_it_opened(edge, by):
 
 
 def test_own_classes_are_reached_without_a_binding(edge):
-    assert ask(edge, "/exports") == [["Consumer", "Default", "Side"], 42]
+    assert ask(edge, "/exports") == [["Consumer", "Default", "Inner", "Side"], [42, 1, 2]]
 
 
 def test_an_object_keeps_a_socket_to_a_server_over_its_events(edge):
