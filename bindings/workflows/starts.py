@@ -16,7 +16,7 @@ from edge_runtime.actors.api import ActorAddress, ActorHost
 from edge_runtime.event import EventContext
 from edge_runtime.workflows.instance import Poke
 
-_TOGETHER: Final = 8
+_TOGETHER: Final = 2
 
 
 class Starts:

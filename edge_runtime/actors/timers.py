@@ -5,8 +5,8 @@ Keys of Table.TIMERS, value empty:
     encode(worker, due_ms, kind, namespace, id)          the actor's own timer; ACTORS holds the same due time
     encode(worker, due_ms, kind, namespace, id, token)   a wake-up by somebody else, deleted once it was heard
 
-Table.ACTORS: encode(worker, kind, namespace, id) -> [due_ms or None, retries, name or None, scheduled_ms or None]. The
-record exists while there is something to say in it. Ids and tokens are `keys.short`.
+Table.ACTORS: encode(worker, kind, namespace, id) -> ActorRecord, as `store.records`. It exists while there is something
+to say in it. Ids and tokens are `keys.short`.
 
 The earliest timer is read from the table and nothing of it is kept in memory, so a sleeper costs nothing.
 """
@@ -17,14 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from edge_runtime.actors.api import ActorAddress, ActorKind
 from edge_runtime.errors import StoreCorrupt
-from edge_runtime.store import keys, values
+from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Snapshot, Table
+from edge_runtime.store.records import RecordCodec
 
 
-@dataclass(frozen=True, slots=True)
-class ActorRecord:
+class ActorRecord(msgspec.Struct, frozen=True, array_like=True):
     due_ms: int | None = None
     retries: int = 0
     name: str | None = None
@@ -37,6 +39,7 @@ class ActorRecord:
 
 
 BLANK: Final = ActorRecord()
+_RECORD: Final[RecordCodec[ActorRecord]] = RecordCodec(ActorRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +52,21 @@ class DueTimer:
 
 
 def record_key(address: ActorAddress) -> bytes:
-    return keys.encode(address.worker, address.kind.value, address.namespace, keys.short(address.id))
+    return keys.head(address.worker, address.kind, address.namespace, keys.short(address.id))
 
 
 def timer_key(address: ActorAddress, due_ms: int) -> bytes:
-    return keys.encode(address.worker, due_ms, address.kind.value, address.namespace, keys.short(address.id))
+    whose = keys.head(address.kind, address.namespace, keys.short(address.id))
+    return keys.head(address.worker) + keys.encode(due_ms) + whose
 
 
 def encode_record(record: ActorRecord) -> bytes:
-    return values.encode([record.due_ms, record.retries, record.name, record.scheduled_ms])
+    return _RECORD.encode(record)
 
 
 def decode_record(data: bytes) -> ActorRecord:
-    return ActorRecord(*values.decode(data))
+    """Raises StoreCorrupt."""
+    return _RECORD.decode(data)
 
 
 def read_record(snapshot: Snapshot, address: ActorAddress) -> ActorRecord | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from edge_runtime.promise import Promise
 
@@ -32,21 +33,18 @@ class Table(StrEnum):
     LEDGER = "ledger"  # metering.ledger: usage by hour
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     table: Table
     key: bytes
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     table: Table
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteRange:
+class DeleteRange(msgspec.Struct, frozen=True):
     """Delete every key with start <= key < end."""
 
     table: Table
@@ -54,8 +52,7 @@ class DeleteRange:
     end: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
+class Expect(msgspec.Struct, frozen=True):
     """Refuse the whole batch with Conflict unless the key holds exactly this value (None: is absent).
 
     Seen are the effects of batches committed before and of this batch's own earlier operations.
@@ -66,8 +63,7 @@ class Expect:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class AddCounters:
+class AddCounters(msgspec.Struct, frozen=True):
     """Add to the counters stored under a key (a CBOR map of name to integer); absent counts as zero."""
 
     table: Table

@@ -13,6 +13,7 @@ extensions, and in one position bytes before strings before integers. No part's 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from edge_runtime.errors import StoreCorrupt
@@ -25,6 +26,7 @@ _INT: Final = b"\x03"
 _END: Final = b"\x00"
 _ZERO: Final = b"\x00\xff"
 _SIGN: Final = 1 << 63
+_REMEMBERED: Final = 1024
 _UUID: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -44,6 +46,12 @@ def encode(*parts: Part) -> bytes:
         else:
             out += _encode_other(part)
     return out
+
+
+@lru_cache(_REMEMBERED, typed=True)
+def head(*parts: Part) -> bytes:
+    """As `encode`, for parts that many keys begin with, or that are needed again soon: the last ones are remembered."""
+    return encode(*parts)
 
 
 def decode(key: bytes) -> tuple[Part, ...]:
@@ -87,6 +95,7 @@ def prefix_range(*parts: Part, partial: str | bytes | None = None) -> tuple[byte
     return start, _successor_of_prefix(start)
 
 
+@lru_cache(_REMEMBERED)
 def short(id: str) -> str | bytes:
     """The part that stands for an id where there are many: 16 bytes for a UUID in its canonical form. See `long`.
 

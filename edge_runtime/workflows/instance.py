@@ -372,8 +372,7 @@ class WorkflowInstance:
         self._run_over = Promise()
         driver.stop_run = self._stop_run
         driver.rested = self._rested
-        running = event.spawn(self._run, event, driver, created, scope)
-        running.add_done_callback(lambda _: self._ran(driver))
+        event.start(self._run, event, driver, created, scope)
 
     def _stop_run(self) -> Promise[None]:
         self._run_scope.cancel()
@@ -393,20 +392,26 @@ class WorkflowInstance:
         current_branch.set(Branch())
         if event.flavour.name == "trio":
             observe_tasks()
-        with scope:
-            try:
-                output = await event.run(self._call_run, event, driver, created)
-                driver.put_in(RunReturned(payloads.encode(output)))
-            except trio.Cancelled:
-                raise
-            except BaseExceptionGroup as group:
-                cancelled, rest = group.split(trio.Cancelled)
-                if cancelled is not None:
-                    raise cancelled from None
-                assert rest is not None, "a group is not empty"
-                driver.put_in(RunRaised(record_of(rest)))
-            except BaseException as error:
-                driver.put_in(RunRaised(record_of(error)))
+        try:
+            with scope:
+                await self._run_script(event, driver, created)
+        finally:
+            self._ran(driver)
+
+    async def _run_script(self, event: EventContext, driver: Driver, created: Created) -> None:
+        try:
+            output = await event.run(self._call_run, event, driver, created)
+            driver.put_in(RunReturned(payloads.encode(output)))
+        except trio.Cancelled:
+            raise
+        except BaseExceptionGroup as group:
+            cancelled, rest = group.split(trio.Cancelled)
+            if cancelled is not None:
+                raise cancelled from None
+            assert rest is not None, "a group is not empty"
+            driver.put_in(RunRaised(record_of(rest)))
+        except BaseException as error:
+            driver.put_in(RunRaised(record_of(error)))
 
     def _call_run(self, event: EventContext, driver: Driver, created: Created) -> Any:
         definition, address = self._definition, self._context.address

@@ -126,7 +126,7 @@ def home_of(actor: ActorAddress) -> ActorAddress:
 
 
 def record_key(address: ActorAddress) -> bytes:
-    return keys.encode("r", address.worker, address.namespace, keys.short(address.id))
+    return keys.head("r", address.worker, address.namespace, keys.short(address.id))
 
 
 def read(snapshot: Snapshot, address: ActorAddress) -> InstanceRecord | None:
@@ -244,5 +244,5 @@ def _pinned_key(address: ActorAddress, record: InstanceRecord) -> bytes:
 
 
 def _status_key(address: ActorAddress, record: InstanceRecord) -> bytes:
-    id = keys.short(address.id)
-    return keys.encode("s", address.worker, address.namespace, record.status.value, record.created_ms, id)
+    place = keys.encode(record.created_ms, keys.short(address.id))
+    return keys.head("s", address.worker, address.namespace, record.status) + place

@@ -288,12 +288,12 @@ def decode(stored: bytes, previous: bytes) -> tuple[list[Entry], bytes]:
 
 def key(worker: str, workflow: str, instance: str, seq: int) -> bytes:
     """Of the block that begins with entry `seq`."""
-    return keys.encode(worker, workflow, keys.short(instance), seq)
+    return keys.head(worker, workflow, keys.short(instance)) + keys.encode(seq)
 
 
 def key_prefix(address: ActorAddress) -> bytes:
     """Of the keys of an instance: its blocks' keys are this followed by `keys.encode(seq)`."""
-    return keys.encode(address.worker, address.namespace, keys.short(address.id))
+    return keys.head(address.worker, address.namespace, keys.short(address.id))
 
 
 def answers_key(address: ActorAddress, key: StepKey | None = None) -> bytes:

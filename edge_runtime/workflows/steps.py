@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from types import FunctionType
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from edge_runtime.workflows.effects import SleepRequested, StepRequested, ValueR
 from edge_runtime.workflows.handlers import Handler
 from edge_runtime.workflows.journal import StepKind
 from edge_runtime.workflows.step_config import (
+    ReadConfig,
     read_config,
     read_duration_ms,
     read_event_type,
@@ -237,15 +239,9 @@ class WorkflowStep:
         handler: Handler,
     ) -> Promise[Any]:
         def request() -> Promise[Any]:
-            read_config(config)
-            return self._run_reserved(
-                self._reserve(name, when, current_path()),
-                call,
-                blocking,
-                config=config,
-                at_most_once=at_most_once,
-                handler=handler,
-            )
+            read = read_config(config)
+            reserved = self._reserve(name, when, current_path())
+            return self._ask(reserved, call, blocking, read, at_most_once, handler)
 
         return _or_rejected(request)
 
@@ -259,8 +255,18 @@ class WorkflowStep:
         at_most_once: bool,
         handler: Handler,
     ) -> Promise[Any]:
+        return self._ask(reserved, call, blocking, read_config(config), at_most_once, handler)
+
+    def _ask(
+        self,
+        reserved: tuple[Any, int, bool],
+        call: Callable[[Any], Any],
+        blocking: bool,
+        read: ReadConfig,
+        at_most_once: bool,
+        handler: Handler,
+    ) -> Promise[Any]:
         key, position, condition = reserved
-        read = read_config(config)
         rollback, undo = handler.read(key.name, read.shown, _is_blocking)
         request = StepRequested(key, position, read.config, condition, at_most_once, rollback)
         return self._driver.ask(request, Call(call, blocking, read.delay, read.shown, undo))
@@ -325,7 +331,10 @@ def _or_rejected(request: Callable[[], Promise[Any]]) -> Promise[Any]:
 def _is_blocking(function: Callable[..., Any]) -> bool:
     """Whether a callback goes to a thread: plain functions do. A lambda does not: it is how one passes an argument to
     an async function or to a binding."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+    if isinstance(function, FunctionType):
+        if function.__code__.co_flags & inspect.CO_COROUTINE:
+            return False
+    elif inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
         return False
     return getattr(function, "__name__", "") != "<lambda>"
 
