@@ -68,6 +68,7 @@ from edge_runtime.workflows.writing import InstanceWriter
 
 _log = logging.getLogger("edge.workflows")
 
+_FROM_OUTSIDE: Final = (TimerFired, EventArrived)
 _DRIFT_TEXT: Final = (
     "The script does something else than before at {}. The instance is stopped; it goes on with the next version of "
     "the script that fits, or when it is resumed."
@@ -129,7 +130,8 @@ class Driver:
         self.rested: Callable[[], None] = lambda: None
         """Called when it is durable that the instance waits."""
         self.on_close: Callable[[], None] = lambda: None
-        self.last_active_s = context.clock.monotonic_s()
+        self._active = True
+        self._active_s = 0.0
 
     # For the steps
 
@@ -165,6 +167,14 @@ class Driver:
     def busy(self) -> bool:
         """Something runs or is being written that eviction would cut short."""
         return not self._engine.waiting or self._attempts.running or not self._writer.last_commit.settled
+
+    @property
+    def idle_s(self) -> float:
+        """How long ago it was first asked for this since the script or a command did something."""
+        now_s = self._context.clock.monotonic_s()
+        if self._active:
+            self._active, self._active_s = False, now_s
+        return now_s - self._active_s
 
     @property
     def waiting(self) -> bool:
@@ -235,8 +245,8 @@ class Driver:
         if self.closed:
             return
         self._pacing.inputs += 1
-        if not isinstance(input, TimerFired | EventArrived):
-            self.last_active_s = self._context.clock.monotonic_s()
+        if not isinstance(input, _FROM_OUTSIDE):
+            self._active = True
         try:
             self._perform(self._engine.apply(input, self.now_ms), writes)
         except Exception as error:
@@ -266,6 +276,8 @@ class Driver:
                     count_entry(self._event.meter.quantities, entry)
                     appended = True
                     may_wait = may_wait and journal.may_wait(entry)
+                case StartAttempt() | Resolve():
+                    later.append(effect)
                 case Consume(inbox_key):
                     batch.delete(Table.INBOX, inbox_key)
                 case SetTimer(due_ms):
@@ -305,10 +317,8 @@ class Driver:
     @property
     def _status(self) -> Status:
         engine = self._engine
-        if engine.paused:
-            return Status.PAUSED
         if engine.pausing:
-            return Status.WAITING_FOR_PAUSE
+            return Status.PAUSED if engine.paused else Status.WAITING_FOR_PAUSE
         if not engine.live:
             return Status.QUEUED
         return Status.WAITING if engine.waiting else Status.RUNNING

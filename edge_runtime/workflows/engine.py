@@ -125,8 +125,10 @@ class Engine:
     @property
     def holding(self) -> bool:
         """A result that the script has asked for is held back until the script asks for other steps."""
-        replay = self._history.replay
-        return (replay.held > 0 and not replay.delivering) or undoing.is_gathering(self._history)
+        history, replay = self._history, self._history.replay
+        return (replay.held > 0 and not replay.delivering) or (
+            history.rollback is not None and undoing.is_gathering(history)
+        )
 
     def awaited(self, limit: int) -> list[Operation]:
         """What the script waits for, soonest first."""

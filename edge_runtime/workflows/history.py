@@ -22,6 +22,7 @@ from edge_runtime.workflows.journal import (
     StepKey,
     StepKind,
     StepStarted,
+    StepSucceeded,
 )
 from edge_runtime.workflows.operation import Operation, Phase
 from edge_runtime.workflows.replay import Replay
@@ -104,15 +105,19 @@ class History:
     @property
     def waiting(self) -> bool:
         """The script waits for times and events, and for nothing else that the engine knows of."""
-        return bool(self.open) and len(self.open) == len(self.timetable.timed) and not self.replay.held
+        timed = self.timetable.timed
+        return bool(timed) and len(self.open) == len(timed) and not self.replay.held
 
     def _absorb(self, entry: Entry) -> None:
-        assert entry.seq == self.next, "entries are numbered without gaps"
+        assert entry.seq == self.seq + 1, "entries are numbered without gaps"
         self.seq = entry.seq
         match entry:
             case StepStarted():
                 op = self.operations[entry.key] = Operation.begin(entry)
                 self.do_steps += entry.step is StepKind.DO
+            case StepSucceeded():
+                op = self.operations[entry.key]
+                op.absorb(entry)
             case Created():
                 return
             case Drifted():

@@ -175,7 +175,8 @@ class WorkflowInstance:
             return self._run_over.settled and not self._launching.locked()
         if driver.hibernating:
             return True
-        return not driver.busy and self._context.clock.monotonic_s() - driver.last_active_s >= self._idle_s
+        idle_s = driver.idle_s
+        return not driver.busy and idle_s >= self._idle_s
 
     def _next_look_ms(self, record: InstanceRecord) -> int | None:
         """When an instance that has no engine in memory needs attention."""

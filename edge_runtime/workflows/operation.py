@@ -97,6 +97,8 @@ class Operation:
     def absorb(self, entry: StepEntry) -> None:
         """Apply one entry of this step that follows its `StepStarted`."""
         match entry:
+            case StepSucceeded():
+                self._end(Value(entry.value), entry.seq)
             case AttemptStarted():
                 self.phase, self.attempt, self.due_ms = Phase.RUNNING, entry.attempt, None
             case AttemptFailed():
@@ -104,8 +106,6 @@ class Operation:
                 self.rested_ms = entry.at_ms
             case AttemptReleased():
                 self.phase, self.in_flight = Phase.RELEASED, False
-            case StepSucceeded():
-                self._end(Value(entry.value), entry.seq)
             case EventReceived():
                 self._end(Received(entry.event_type, entry.payload, entry.sent_ms), entry.seq)
             case StepFailed():

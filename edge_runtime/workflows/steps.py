@@ -276,6 +276,8 @@ class WorkflowStep:
     def _plain_arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[object, object]:
         """The config and the rollback options of a plain call: what stands before the function and what after."""
         config = options.pop("config", None)
+        if len(args) == 1 and not options:
+            return config, None
         at = next(index for index, arg in enumerate(args) if callable(arg))
         before, after = args[:at], args[at + 1 :]
         if after and isinstance(after[0], Mapping) and "rollback" not in after[0] and not before:
