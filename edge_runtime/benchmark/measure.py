@@ -87,6 +87,16 @@ class Result:
     failed: int = field(default=0)
     """Events of all rounds whose outcome was not "ok"."""
 
+    @property
+    def kernel_us(self) -> float:
+        """Of the isolates' CPU time what was spent in the kernel, to the 10 ms of a round that the kernel tells."""
+        return self.isolate_us * self.kernel_share
+
+    @property
+    def runtime_us(self) -> float:
+        """Of the isolates' CPU time what is neither the script's nor the kernel's: HTTP, codec, store, event loop."""
+        return max(0.0, self.isolate_us - self.user_us - self.kernel_us)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparisons:

@@ -235,7 +235,11 @@ def _too_much_more(comparison: Comparisons | None, max_more: float | None) -> li
 def _document(
     results: list[Result], comparison: Comparisons | None, costs: tuple[Cost, ...], failures: list[str]
 ) -> dict[str, Any]:
-    document: dict[str, Any] = {"results": [asdict(result) for result in results]}
+    document: dict[str, Any] = {
+        "results": [
+            {**asdict(result), "runtime_us": result.runtime_us, "kernel_us": result.kernel_us} for result in results
+        ]
+    }
     if comparison is not None:
         document["comparison"] = {
             name: {**asdict(each), "verdict": each.verdict}
@@ -294,7 +298,7 @@ def _figures(result: Result, unit: str) -> dict[str, str]:
         "CPU of the script, p50 / p95 / p99, us": _spread(result.cpu_us.p50, result.cpu_us.p95, result.cpu_us.p99),
         "CPU of the script, all its events, us": f"{result.user_us:.1f}",
         "CPU of the isolate, us": f"{result.isolate_us:.1f}",
-        "  of it in the kernel": f"{result.kernel_share:.0%}",
+        "  script / runtime / kernel, us": _spread(result.user_us, result.runtime_us, result.kernel_us),
         "CPU of the server process, us": f"{result.supervisor_us:.1f}",
         f"wall of a{'n' if unit == 'step' else ''} {latency}, p50 / p95 / p99, ms": _spread(
             result.latency_ms.p50, result.latency_ms.p95, result.latency_ms.p99
