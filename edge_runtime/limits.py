@@ -40,6 +40,7 @@ CHUNK_OVERHEAD_RATIO: Final = 16  # ours: bytes around the chunks of a body for 
 REQUESTS_PER_CONNECTION_MAX: Final = 1_000_000  # ours: then the answer closes it
 UNREAD_BODY_MAX: Final = 256 * KIB  # ours: of a body that no handler reads, to keep its connection
 UNREAD_BODY_S: Final = 1.0  # ours: the same, and for a client to take in the answer before its connection closes
+CONNECTION_TICK_S: Final = 0.5  # ours: between two looks for HTTP/1 connections that are over a time limit
 HALF_CLOSED_S: Final = 60.0  # ours: for the answer to a client that sends nothing more and cannot be probed
 BODY_CHUNK: Final = 64 * KIB  # ours: piece size of streamed bodies
 

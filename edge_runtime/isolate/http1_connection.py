@@ -1,49 +1,26 @@
-"""HTTP/1.1 on a handed-over socket, one task a connection: the handler runs in it, and reads and writes by itself.
+"""HTTP/1.1 on handed-over sockets, one task a connection (`http1_loop`).
 
 No request costs a task, a nursery, a channel or a timer of its own. Time limits are looked at by one task for all
-connections (`Http1Connections.watch`), clients that leave are noticed by one epoll instance (`departures`), and both
-end a connection by its one cancel scope: the handler is cancelled with it, its `waitUntil` is not. HTTP/2, TLS and
-upgrades go to hypercorn with the bytes that were read.
+connections (`Http1Connections.watch`), and clients that leave are noticed by one epoll instance (`departures`). HTTP/2,
+TLS and upgrades go to hypercorn with the bytes that were read.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
-from collections import deque
 from email.utils import formatdate
-from math import inf
-from typing import Final
 
 import trio
 
 from edge_runtime.isolate.client_socket import Client
 from edge_runtime.isolate.connection import App, Connections
 from edge_runtime.isolate.departures import Departures
-from edge_runtime.isolate.http1_exchange import Http1Exchange
-from edge_runtime.isolate.http1_parser import OtherProtocol, RefusedRequest, RequestHead, RequestParser
-from edge_runtime.isolate.http1_response import response_head
+from edge_runtime.isolate.http1_loop import Http1Connection
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
-from edge_runtime.limits import (
-    HALF_CLOSED_S,
-    KEEP_ALIVE_TIMEOUT_S,
-    REQUEST_HEAD_S,
-    REQUESTS_PER_CONNECTION_MAX,
-    UNREAD_BODY_MAX,
-    UNREAD_BODY_S,
-    WRITE_TIMEOUT_S,
-)
+from edge_runtime.limits import CONNECTION_TICK_S
 from edge_runtime.seams import Clock
 
 _log = logging.getLogger("edge.http")
-_RECEIVE_BYTES: Final = 64 * 1024
-_BODY_BYTES: Final = 256 * 1024
-_TICK_S: Final = 0.5
-_IN_A_ROW_MAX: Final = 16
-"""Pipelined requests served before other connections have a turn."""
-_PROBE_S: Final = 15.0
-
-_PLAIN: Final = ((b"content-type", b"text/plain;charset=UTF-8"),)
 
 
 class Http1Connections:
@@ -95,8 +72,8 @@ class Http1Connections:
                 nursery.start_soon(departures.run)
                 task_status.started()
                 while True:
-                    await trio.sleep(_TICK_S)
-                    self.now_s += _TICK_S
+                    await trio.sleep(CONNECTION_TICK_S)
+                    self.now_s += CONNECTION_TICK_S
                     self._set_date()
                     for connection in [each for each in self._open if each.expires_s <= self.now_s]:
                         connection.expire()
@@ -108,322 +85,3 @@ class Http1Connections:
 
     def _set_date(self) -> None:
         self.date = b"date: %b\r\n" % formatdate(self._clock.now_ms() / 1000, usegmt=True).encode()
-
-
-class Http1Connection:
-    __slots__ = (
-        "_broken", "_fresh", "_gone", "_half_closed_s", "_in_head", "_lock", "_probe_s", "_server", "_unsent", "client",
-        "exchange", "expires_s", "parser", "relayed", "scope",
-    )  # fmt: skip
-
-    def __init__(self, server: Http1Connections, client: Client) -> None:
-        self._server = server
-        self.client = client
-        self.parser = RequestParser()
-        self.scope = trio.CancelScope()
-        self.exchange: Http1Exchange | None = None
-        self.expires_s = inf
-        self.relayed = client.family == socket.AF_UNIX
-        self._fresh = True
-        self._in_head = False
-        self._unsent: deque[memoryview] = deque()
-        self._lock: trio.Lock | None = None
-        self._broken = False
-        self._gone = False
-        self._half_closed_s = 0.0
-        self._probe_s = 0.0
-
-    @property
-    def draining(self) -> bool:
-        return self._server.connections.draining
-
-    @property
-    def date(self) -> bytes:
-        """The Date header's line, of now."""
-        return self._server.date
-
-    async def run(self) -> bytes | None:
-        """Serve until the connection is to be closed (None), or to be served by another protocol from the bytes on that
-        are returned."""
-        with self.scope:
-            return await self._serve()
-        return None
-
-    async def _serve(self) -> bytes | None:
-        parser = self.parser
-        served = 0
-        while True:
-            try:
-                head = parser.next_head()
-            except OtherProtocol:
-                return parser.take_unserved()
-            except RefusedRequest as refusal:
-                await self.refuse(refusal)
-                return None
-            if head is None:
-                if not await self._receive_head():
-                    return None
-            else:
-                served += 1
-                if not await self._serve_request(head, served >= REQUESTS_PER_CONNECTION_MAX):
-                    return None
-                if parser.has_unread and not served % _IN_A_ROW_MAX:
-                    await trio.lowlevel.checkpoint()
-
-    async def _serve_request(self, head: RequestHead, last: bool) -> bool:
-        """Whether the connection can serve another one afterwards."""
-        if self._gone:
-            return False
-        self.expires_s = inf
-        self.exchange = exchange = Http1Exchange(self, head, last)
-        try:
-            await self._server.app(exchange)
-        finally:
-            exchange.over = True
-            self.exchange = None
-        if self._broken:
-            return False
-        if not exchange.ended and exchange.ends_with_connection:
-            self.client.break_off()
-            return False
-        while exchange.reading is not None:
-            exchange.reading.cancel()
-            await trio.lowlevel.checkpoint()
-        if exchange.closes or not exchange.ended:
-            await self._end()
-            return False
-        return self.parser.complete or await self._drop_rest()
-
-    # Reading
-
-    async def _receive_head(self) -> bool:
-        """Take in more of a request's head, or wait for one; False when none will come."""
-        server = self._server
-        if self.parser.has_unread:
-            if not self._in_head:
-                self._in_head = True
-                self.expires_s = server.now_s + REQUEST_HEAD_S
-        else:
-            self._in_head = False
-            if server.connections.draining:
-                return False
-            self.expires_s = server.now_s + KEEP_ALIVE_TIMEOUT_S
-        data = await self._receive()
-        if data:
-            self.parser.feed(data)
-        elif self._in_head:
-            await self.refuse(RefusedRequest(400, "Bad Request: the head is not complete"))
-        return bool(data)
-
-    async def _receive(self) -> bytes:
-        """Bytes of the client; b"" at their end, whatever it is."""
-        client = self.client
-        while True:
-            if self._fresh:
-                self._fresh = False  # a connection is handed over when there is something to read
-            else:
-                await client.readable()
-            try:
-                return client.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError:
-                return b""
-
-    def receive_now(self) -> bytes | None:
-        """Bytes that have arrived; None if none have, b"" at the end."""
-        try:
-            return self.client.recv(_BODY_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
-
-    def will_take_rest(self, expects_continue: bool) -> bool:
-        """Whether what is missing of the body will be read away after the answer; what has arrived is at once.
-
-        If not, the answer must say that the connection closes, or the client's next request on it fails.
-        """
-        parser = self.parser
-        unread = UNREAD_BODY_MAX
-        while not parser.complete and unread > 0:
-            try:
-                piece = parser.next_piece()
-            except RefusedRequest:
-                return False
-            if not piece and piece is not None:
-                data = self.receive_now()
-                if not data:
-                    break
-                parser.feed(data)
-            elif piece:
-                unread -= len(piece)
-        return parser.complete or (not expects_continue and 0 < parser.remaining <= UNREAD_BODY_MAX)
-
-    async def _drop_rest(self) -> bool:
-        """Read away what is missing of the body after the answer; whether that was possible within bounds."""
-        parser = self.parser
-        unread = UNREAD_BODY_MAX
-        with trio.move_on_after(UNREAD_BODY_S):
-            while unread >= 0:
-                try:
-                    piece = parser.next_piece()
-                except RefusedRequest:
-                    break
-                if piece is None:
-                    return True
-                unread -= len(piece)
-                if not piece:
-                    data = await self._receive()
-                    if not data:
-                        return False
-                    parser.feed(data)
-        await self._end()
-        return False
-
-    # Writing
-
-    async def write(self, data: bytes, body: bytes = b"") -> None:
-        """Send bytes; what the kernel does not take at once waits in `_unsent`, so that a writer who is cancelled
-        leaves no half of a message behind. Cancels the connection's scope if the client is gone."""
-        unsent = self._unsent
-        if unsent:
-            unsent.append(memoryview(data))
-            unsent.append(memoryview(body))
-            await self._flush()
-            return
-        try:
-            sent = self.client.sendmsg((data, body)) if body else self.client.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            await self._lose()
-            return
-        if sent < len(data):
-            unsent.append(memoryview(data)[sent:])
-            sent = len(data)
-        if sent < len(data) + len(body):
-            unsent.append(memoryview(body)[sent - len(data) :])
-        if unsent:
-            await self._flush()
-
-    async def _flush(self) -> None:
-        if self._lock is None:
-            self._lock = trio.Lock()
-        async with self._lock:
-            while self._unsent:
-                with trio.move_on_after(WRITE_TIMEOUT_S) as limit:
-                    await self.client.writable()
-                if limit.cancelled_caught:
-                    self.client.break_off()
-                    await self._lose()
-                    return
-                try:
-                    sent = self.client.send(self._unsent[0])
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    await self._lose()
-                    return
-                if sent == len(self._unsent[0]):
-                    self._unsent.popleft()
-                else:
-                    self._unsent[0] = self._unsent[0][sent:]
-
-    async def _lose(self) -> None:
-        self._broken = True
-        self._unsent.clear()
-        self.scope.cancel()
-        await trio.lowlevel.checkpoint()
-
-    def _send_now(self, data: bytes) -> None:
-        """Send a few bytes if nothing is in their way."""
-        if not self._unsent:
-            try:
-                sent = self.client.send(data)
-            except OSError:
-                return  # who waits for it learns of it
-            if sent < len(data):
-                self._unsent.append(memoryview(data)[sent:])
-
-    def _refusal(self, status: int, reason: str) -> bytes:
-        body = reason.encode()
-        framing = b"content-length: %d\r\nconnection: close\r\n" % len(body)
-        head = response_head(status, _PLAIN, framing, self._server.date)
-        return head if self.exchange is not None and self.exchange.method == "HEAD" else head + body
-
-    async def refuse(self, refusal: RefusedRequest) -> None:
-        """Answer what cannot be understood, or not served, and end the connection."""
-        self.expires_s = inf
-        await self.write(self._refusal(refusal.status, str(refusal)))
-        await self._end()
-
-    async def _end(self) -> None:
-        """End our side. If the client is still sending, take that in for a while: closing over unread bytes would reset
-        the connection and could take the answer along."""
-        client, unread = self.client, UNREAD_BODY_MAX
-        try:
-            if self.parser.complete and not self.parser.has_unread:
-                try:
-                    if not client.recv(_RECEIVE_BYTES):
-                        return
-                except BlockingIOError:
-                    return
-            client.shutdown(socket.SHUT_WR)
-            with trio.move_on_after(UNREAD_BODY_S):
-                while unread > 0:
-                    try:
-                        data = client.recv(_RECEIVE_BYTES)
-                    except BlockingIOError:
-                        await client.readable()
-                        continue
-                    if not data:
-                        return
-                    unread -= len(data)
-        except OSError:
-            return  # the client ended it first
-
-    # What others tell
-
-    def drain(self) -> None:
-        """Close if no request is being served and none is waiting to be read."""
-        if self.exchange is not None:
-            return
-        if not self._in_head:
-            try:
-                if self.client.recv(1, socket.MSG_PEEK):
-                    return
-            except BlockingIOError:
-                pass
-            except OSError:
-                return
-        self.scope.cancel()
-
-    def expire(self) -> None:
-        if self._in_head:
-            self._send_now(self._refusal(408, f"Request Timeout: no complete head within {REQUEST_HEAD_S:g} s"))
-        self.scope.cancel()
-
-    def client_gone(self) -> None:
-        self._gone = True
-        if self.exchange is not None:
-            self.scope.cancel()
-
-    def client_half_closed(self) -> None:
-        if not self.relayed:  # a Unix socket tells when the client is gone
-            self._half_closed_s = self._server.now_s
-            self._probe_s = self._half_closed_s + _TICK_S
-            self._server.half_closed.add(self)
-
-    def probe(self) -> None:
-        """Send the client of a long request something that any answer may begin or go on with: if it has not merely
-        ended its side but is gone, TCP says so."""
-        exchange, now_s = self.exchange, self._server.now_s
-        if exchange is None or self._unsent or now_s < self._probe_s:
-            return
-        self._probe_s = now_s + _PROBE_S
-        probe = exchange.probe()
-        if probe:
-            self._send_now(probe)
-        elif now_s - self._half_closed_s >= HALF_CLOSED_S:
-            self.scope.cancel()

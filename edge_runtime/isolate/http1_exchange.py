@@ -16,7 +16,7 @@ from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_BODY_WINDOW_MIN, REQUE
 from edge_runtime.workers.websocket_link import SocketLink
 
 if TYPE_CHECKING:
-    from edge_runtime.isolate.http1_connection import Http1Connection
+    from edge_runtime.isolate.http1_loop import Http1Connection
 
 _JOINED_MAX: Final = 16 * 1024
 """Up to this size a copy is cheaper than a write of several parts."""
@@ -118,6 +118,8 @@ class Http1Exchange:
         try:
             with scope:
                 await self._connection.client.readable()
+        except trio.ClosedResourceError:
+            raise OSError("the client went away before the end of its request's body") from None
         finally:
             self.reading = None
         if self._window_bytes >= REQUEST_BODY_WINDOW_MIN:

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from edge_runtime.isolate import http1_connection, http1_exchange, hypercorn_connection
+from edge_runtime.isolate import http1_exchange, http1_loop, hypercorn_connection
 from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import BodyTooLarge, Connections
 from edge_runtime.isolate.http1_connection import Http1Connections
@@ -29,7 +29,7 @@ def set_limit(monkeypatch):
     """Changes a limit of the HTTP connections."""
 
     def set_limit(name, value):
-        for module in (http1_connection, http1_exchange, hypercorn_connection):
+        for module in (http1_loop, http1_exchange, hypercorn_connection):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
 
