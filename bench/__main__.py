@@ -50,6 +50,7 @@ def main() -> int:
     unknown = [question for question in options.questions if question not in QUESTIONS]
     if unknown:
         parser.error(f"no question {', '.join(unknown)}; there are {', '.join(QUESTIONS)}")
+    here = circumstances(datetime.now(UTC))
     found: list[Figure | Row | Skipped] = []
     failed: list[str] = []
     for question in options.questions or QUESTIONS:
@@ -65,7 +66,6 @@ def main() -> int:
     figures = [one for one in found if isinstance(one, Figure)]
     rows = [one for one in found if isinstance(one, Row)]
     skipped = [one for one in found if isinstance(one, Skipped)]
-    here = circumstances(datetime.now(UTC))
     kept = keep(here, figures, rows, skipped)
     if options.json:
         print(json.dumps(document(here, figures, rows, skipped), indent=2))
