@@ -102,9 +102,9 @@ class ActorBroken(EdgeError):
 
     def again(self) -> ActorBroken:
         """The same for one more caller: each raise adds to an error's traceback, so none is shared for ever."""
-        return ActorBroken(
-            str(self), retryable=self.retryable, overloaded=self.overloaded, reset=self.durableObjectReset
-        )
+        fresh = ActorBroken(str(self))
+        vars(fresh).update(vars(self))
+        return fresh
 
 
 class ConnectionLost(ActorBroken):
@@ -114,7 +114,9 @@ class ConnectionLost(ActorBroken):
         super().__init__("Network connection lost.", reset=False)
 
     def again(self) -> ConnectionLost:
-        return ConnectionLost()
+        fresh = ConnectionLost()
+        vars(fresh).update(vars(self))
+        return fresh
 
 
 class WireError(EdgeError):

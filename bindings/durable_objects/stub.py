@@ -116,6 +116,13 @@ class DurableObjectStub(GatedSends):
 
     def _replied(self, reply: Promise[Any]) -> None:
         error = reply.error
+        if error is None:
+            return
+        if getattr(error, "remote", False):
+            flags = vars(error)
+            flags["durableObjectId"] = self.id.toString()
+            for flag in ("retryable", "overloaded", "durableObjectReset"):
+                flags.setdefault(flag, False)
         lost = isinstance(error, ConnectionLost)
         if self._broken is None and isinstance(error, ActorBroken) and (lost or error.durableObjectReset):
             self._broken = error

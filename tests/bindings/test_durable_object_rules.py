@@ -44,6 +44,9 @@ class Box(DurableObject):
             found.append(str(error))
         return found
 
+    async def fail(self, kind):
+        raise {"type": TypeError, "key": KeyError}[kind]("on purpose")
+
     async def outlive_abort(self):
         try:
             self.ctx.abort("over")
@@ -187,3 +190,31 @@ async def test_what_is_not_configured_is_absent_or_refused_in_workerds_words():
             {},
             "configureReadReplication() called with unknown mode setting: twice.",
         ]
+
+
+async def test_errors_carry_cloudflares_flags_and_the_id_of_their_object():
+    async with world(Box) as w:
+
+        async def script():
+            found = []
+            stub = w.ns["Box"].getByName("a")
+            for call in (
+                lambda stub: stub.fail("type"),
+                lambda stub: stub.fail("key"),
+                lambda stub: stub.missing(),
+                lambda stub: stub.outlive_abort(),
+                lambda stub: stub.get(),
+            ):
+                try:
+                    await call(stub)
+                except Exception as error:
+                    flags = (error.remote, error.retryable, error.overloaded, error.durableObjectReset)
+                    found.append((*flags, error.durableObjectId == stub.id.toString()))
+            try:
+                await stub.get((1, 2))
+            except TypeError as error:
+                found.append(hasattr(error, "remote"))
+            return found
+
+        failed, reset = (True, False, False, False, True), (True, False, False, True, True)
+        assert await w.run(script) == [failed, failed, failed, reset, reset, False]
