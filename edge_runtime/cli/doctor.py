@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from edge_runtime.cli.tables import print_rows
 
 _DISK_FREE_MIN_MB = 1024
 _DESCRIPTORS_MIN = 4096
+_EXTRA = re.compile(r"""\bextra == ['"]([^'"]+)['"]""")
 
 
 @click.command()
@@ -66,13 +68,14 @@ def _pidfd_works() -> bool:
 
 def _packages() -> Iterator[Check]:
     for requirement in requires("edge-runtime") or ():
-        name = requirement.split(";")[0].strip()
+        name, _, condition = (part.strip() for part in requirement.partition(";"))
         for end in "<>=!~[ ":
             name = name.split(end)[0]
         try:
             yield name, version(name), ""
         except PackageNotFoundError:
-            yield name, "absent", "install it"
+            extra = _EXTRA.search(condition)
+            yield (name, f"absent; extra {extra[1]}", "") if extra else (name, "absent", "install it")
 
 
 def _data(data_dir: Path) -> Iterator[Check]:

@@ -1,6 +1,7 @@
 """What commands print, for people and for programs."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from click.testing import CliRunner
@@ -91,6 +92,18 @@ def test_doctor_checks_the_machine(tmp_path):
     missing = run("doctor", "--data", tmp_path / "none", "--json")
     assert missing.exit_code == 1
     assert {row["check"]: row["verdict"] for row in json.loads(missing.output)}["data directory"] == "does not exist"
+
+
+def test_doctor_misses_what_is_required_and_not_what_is_an_extra(monkeypatch):
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("edge_runtime.cli.doctor.version", absent)
+    needed = ["lmdb<4,>=3.0", "py-spy<0.5,>=0.4.1; extra == 'profile'"]
+    monkeypatch.setattr("edge_runtime.cli.doctor.requires", lambda _: needed)
+    checks = {row["check"]: row for row in json.loads(run("doctor", "--json").output)}
+    assert (checks["lmdb"]["found"], checks["lmdb"]["verdict"]) == ("absent", "install it")
+    assert (checks["py-spy"]["found"], checks["py-spy"]["verdict"]) == ("absent; extra profile", "ok")
 
 
 def test_usage_without_data_says_so(tmp_path):
