@@ -20,7 +20,8 @@ from edge_runtime.store.transaction import Transaction
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.js_values import JsDict
-from edge_runtime.workflows import journal, payloads
+from edge_runtime.workers.streams import ReadableStream
+from edge_runtime.workflows import journal, payloads, step_streams
 from edge_runtime.workflows.attempt_workers import AttemptWorkers
 from edge_runtime.workflows.blocking import run_interruptible
 from edge_runtime.workflows.branches import current_branch
@@ -47,7 +48,9 @@ from edge_runtime.workflows.errors import (
 from edge_runtime.workflows.instances import home_of
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import StepKey
+from edge_runtime.workflows.results import value_of
 from edge_runtime.workflows.step_config import DelayFunction
+from edge_runtime.workflows.step_streams import KeptStream, StreamRefused
 
 PutIn = Callable[[Input, Transaction | None], None]
 
@@ -213,15 +216,19 @@ class _Callback(_Attempt):
         return self._effect.config.timeout_ms
 
     async def _work(self, event: EventContext) -> Any:
-        interceptor = self._attempts.interceptor
-        if interceptor is None:
-            return await self._run_callback(event)
-        address = self._attempts.context.address
-        return await interceptor.attempt(address, event, self._effect, partial(self._run_callback, event))
+        attempts, effect = self._attempts, self._effect
+        if attempts.interceptor is None:
+            result = await self._run_callback(event)
+        else:
+            run = partial(self._run_callback, event)
+            result = await attempts.interceptor.attempt(attempts.context.address, event, effect, run)
+        if isinstance(result, ReadableStream) and effect.undo is None:
+            return await step_streams.keep(attempts.context, home_of(attempts.context.address), effect.key, result)
+        return result
 
     async def _run_callback(self, event: EventContext) -> Any:
         call, effect, context = self._call, self._effect, self._attempts.context
-        ctx = partial(_ctx, call, effect)
+        ctx = partial(_ctx, call, effect, context)
         if call.transactional:
             event.transaction = Transaction(journal.answers_key(home_of(context.address), effect.key))
         if not call.blocking:
@@ -252,30 +259,30 @@ class _DelayFunction(_Attempt):
         call, effect = self._call, self._effect
         if call.delay is None:
             raise TypeError("the step was recorded with a delay function and has none now")
-        given = JsDict(ctx=_ctx(call, effect), error=error_of(effect.error))
+        given = JsDict(ctx=_ctx(call, effect, self._attempts.context), error=error_of(effect.error))
         return parse_duration_ms(await event.run(call.delay, given))
 
     def _judge(self, event: EventContext, timed_out: bool) -> tuple[Input, str]:
         return _judge_delay(self._effect, self._result, self._error, timed_out=timed_out)
 
 
-def _ctx(call: Call, effect: StartAttempt | AskDelay) -> Any:
+def _ctx(call: Call, effect: StartAttempt | AskDelay, context: ActorContext) -> Any:
     if isinstance(effect, StartAttempt) and effect.undo is not None:
-        return _undo_ctx(call, effect.undo)
+        return _undo_ctx(call, effect.undo, context)
     key = effect.key
     return from_wire(
         {"step": {"name": key.name, "count": key.occurrence}, "attempt": effect.attempt, "config": call.shown_config}
     )
 
 
-def _undo_ctx(call: Call, undo: Undo) -> Any:
+def _undo_ctx(call: Call, undo: Undo, context: ActorContext) -> Any:
     """What a rollback handler is given: the step as it was, its result, and why it is undone."""
     key, result = undo.key, undo.result
     step = {"name": key.name, "count": key.occurrence}
     return JsDict(
         ctx=from_wire({"step": step, "attempt": undo.attempt, "config": call.shown_config}),
         error=error_of(undo.error),
-        output=payloads.decode(result.encoded) if isinstance(result, Value) and result.encoded is not None else None,
+        output=value_of(result, key, context) if isinstance(result, Value) else None,
         stepName=f"{key.name}-{key.occurrence}",
     )
 
@@ -288,6 +295,8 @@ def _judge(
     if timed_out:
         record = ErrorRecord(TIMEOUT, f"Execution timed out after {effect.config.timeout_ms}ms")
         return AttemptRaised(key, attempt, record, cpu_us=cpu_us), record.message
+    if isinstance(error, StreamRefused):
+        return RunRaised(ErrorRecord(FATAL, f'Step "{key}" returned a stream: {error}'), rollback=False), str(error)
     if error is not None:
         record = record_of(error)
         after_ms = retry_after_ms(error)
@@ -295,6 +304,8 @@ def _judge(
         return raised, record.traceback or record.message
     if effect.undo is not None:
         return AttemptSucceeded(key, attempt, b"", cpu_us), ""
+    if isinstance(result, KeptStream):
+        return AttemptSucceeded(key, attempt, result.encode(), cpu_us), ""
     try:
         encoded = payloads.encode_result(result)
     except Exception as refusal:

@@ -422,7 +422,7 @@ class Driver:
         promise = self._promises.pop(effect.key)
         self._attempts.calls.pop(effect.key, None)
         try:
-            value = value_of(effect.result)
+            value = value_of(effect.result, effect.key, self._context)
         except Exception as error:
             promise.reject(error)
         else:

@@ -21,6 +21,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
+from edge_runtime.workflows.step_streams import MARK, KeptStream
 
 _STARTED: Final = {
     **dict.fromkeys(StepKind, STEPS),
@@ -49,7 +50,8 @@ def count_entry(quantities: defaultdict[str, int], entry: Entry) -> None:
             if not entry.skipped:
                 quantities[_STARTED[entry.step]] += 1
         case StepSucceeded():
-            quantities[BYTES_PERSISTED] += len(entry.value)
+            value = entry.value
+            quantities[BYTES_PERSISTED] += len(value) if value[:1] != MARK else KeptStream.decode(value).size
         case AttemptFailed():
             quantities[STEP_RETRIES] += 1
             quantities[BYTES_PERSISTED] += _size(entry.error)

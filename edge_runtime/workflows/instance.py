@@ -28,7 +28,7 @@ from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.context import ExecutionContext
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.exports import relaxed_call_args
-from edge_runtime.workflows import inbox, instances, journal, payloads
+from edge_runtime.workflows import inbox, instances, journal, payloads, step_streams
 from edge_runtime.workflows.branches import Branch, current_branch, observe_tasks
 from edge_runtime.workflows.driver import Driver, Ended, SharedTasks
 from edge_runtime.workflows.durable_operations import count_start
@@ -337,7 +337,7 @@ class WorkflowInstance:
             context.set_timer(batch, None)
             await context.commit(batch)
             return
-        from_the_top = False
+        from_the_top, before = False, entries
         last = max(index for index, item in enumerate(items) if isinstance(item, RestartAsked))
         now_ms = context.clock.now_ms()
         for item in items[: last + 1]:
@@ -347,6 +347,7 @@ class WorkflowInstance:
                 from_the_top = from_the_top or item.origin is None
         batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
         instances.forget_answers(batch, address)
+        step_streams.forget_dropped(batch, address, before, entries)
         stored, _ = journal.encode(entries, journal.FIRST_DIGEST)
         batch.put(Table.JOURNAL, journal.key(address.worker, address.namespace, address.id, 1), stored)
         anew = msgspec.structs.replace(

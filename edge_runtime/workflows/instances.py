@@ -161,6 +161,7 @@ def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
         batch.delete(Table.INSTANCES, _pinned_key(address, record))
     batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
     batch.delete_range(Table.INBOX, *inbox.key_range(address))
+    batch.delete_range(Table.STREAMS, *keys.prefix_range(address.worker, address.namespace, address.id))
     forget_answers(batch, address)
 
 

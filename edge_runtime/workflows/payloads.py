@@ -12,6 +12,7 @@ from typing import Any
 from edge_runtime.limits import VALUE_DEPTH_MAX
 from edge_runtime.store import values
 from edge_runtime.workers.conversion import from_wire, to_wire
+from edge_runtime.workflows.step_streams import MARK, KeptStream
 
 
 def encode(value: Any) -> bytes:
@@ -36,7 +37,9 @@ def decode(data: bytes) -> Any:
 
 
 def decode_plain(data: bytes) -> Any:
-    """The stored value, unconverted."""
+    """The stored value, unconverted; of a stream that is kept elsewhere, what it is shown as."""
+    if data[:1] == MARK:
+        return str(KeptStream.decode(data))
     return values.decode(data) if data else None
 
 

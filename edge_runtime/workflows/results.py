@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from edge_runtime.actors.api import ActorContext
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workflows import payloads
 from edge_runtime.workflows.effects import Error, Received, Result, Value
 from edge_runtime.workflows.errors import error_of
+from edge_runtime.workflows.instances import home_of
+from edge_runtime.workflows.journal import StepKey
+from edge_runtime.workflows.step_streams import MARK, open_kept
+
+_STREAM: Final = MARK[0]
 
 
-def value_of(result: Result) -> object:
+def value_of(result: Result, key: StepKey, context: ActorContext) -> object:
     """Raises the error of a step that failed."""
     match result:
         case Value(encoded):
-            return payloads.decode(encoded) if encoded else None
+            if not encoded:
+                return None
+            if encoded[0] == _STREAM:
+                return open_kept(context, home_of(context.address), key, encoded)
+            return payloads.decode(encoded)
         case Received(event_type, payload, sent_ms):
             return received_event(event_type, payload, sent_ms)
         case Error(record):

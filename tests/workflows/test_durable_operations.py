@@ -18,6 +18,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
+from edge_runtime.workflows.step_streams import KeptStream
 
 WRONG = ErrorRecord("ValueError", "wrong!")
 ERROR_BYTES = len("ValueError" + "wrong!")
@@ -45,6 +46,11 @@ def test_step_counts_once_and_once_more_for_each_retry_with_every_payload() -> N
         "step_retries": 2,
         "bytes_persisted": 2 * ERROR_BYTES + 5,
     }
+
+
+def test_stream_that_a_step_returned_counts_with_its_bytes() -> None:
+    kept = StepSucceeded(seq=2, at_ms=0, key=StepKey((), "fetch", 1), value=KeptStream(5_000_000, 20).encode())
+    assert counted(started("fetch", StepKind.DO), kept) == {"steps": 1, "bytes_persisted": 5_000_000}
 
 
 def test_sleeps_and_waits_count_when_they_begin_and_not_when_they_end() -> None:

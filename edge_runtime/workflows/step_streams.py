@@ -1,0 +1,138 @@
+"""Byte streams as results of steps: kept in pieces beside the journal, and read from there by `run`, at every replay.
+
+Key of Table.STREAMS: (worker, workflow, instance, step, number of the piece), value the piece, of STEP_STREAM_PIECE
+bytes but for the last. The value of the step's entry is MARK and a `KeptStream`. The pieces are durable before the
+entry. They are removed with the instance, where a restart drops the step, and when another attempt keeps a stream.
+
+Source of the limits: cloudflare/workers-sdk, packages/workflows-shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import trio
+
+from edge_runtime.actors.api import ActorAddress, ActorContext
+from edge_runtime.limits import INSTANCE_STREAMS_MAX, STEP_STREAM_CHUNK_MAX, STEP_STREAM_PIECE
+from edge_runtime.store import keys
+from edge_runtime.store.api import Batch, Table
+from edge_runtime.workers.js_object import JsException
+from edge_runtime.workers.streams import ReadableStream
+from edge_runtime.workflows import journal
+from edge_runtime.workflows.journal import Entry, StepKey, StepSucceeded
+
+MARK: Final = b"\xff"
+"""Begins no encoded value: in CBOR it ends one."""
+
+
+class StreamRefused(Exception):
+    """A step returned a stream that cannot be kept: the instance ends, as with any result that cannot be stored."""
+
+
+class KeptStream(msgspec.Struct, frozen=True, array_like=True):
+    size: int
+    pieces: int
+
+    @classmethod
+    def decode(cls, value: bytes) -> KeptStream:
+        return msgspec.msgpack.decode(value[len(MARK) :], type=cls)
+
+    def encode(self) -> bytes:
+        return MARK + msgspec.msgpack.encode(self)
+
+    def __str__(self) -> str:
+        return f"[ReadableStream({self.size} bytes)]"
+
+
+async def keep(context: ActorContext, home: ActorAddress, key: StepKey, stream: ReadableStream) -> KeptStream:
+    """Read a stream to its end and keep its bytes. Raises StreamRefused, and what the stream raises."""
+    if stream.locked or stream.disturbed:
+        raise StreamRefused("the stream is locked to a reader or has been read from already")
+    keeper = _Keeper(context, home, key)
+    try:
+        await stream.write_to(keeper.write)
+        return await keeper.end()
+    except BaseException:
+        keeper.drop()
+        raise
+
+
+class _Keeper:
+    def __init__(self, context: ActorContext, home: ActorAddress, key: StepKey) -> None:
+        self._context = context
+        self._prefix = journal.key_prefix(home) + keys.encode(str(key))
+        self._buffer = bytearray()
+        self._kept = 0
+        self._size = 0
+        self._others = _bytes_of(context, home, self._prefix)
+        self._batch = Batch()
+        self._batch.delete_range(Table.STREAMS, self._prefix, self._prefix + b"\xff")
+
+    async def write(self, chunk: bytes) -> None:
+        if len(chunk) > STEP_STREAM_CHUNK_MAX:
+            raise StreamRefused(f"a chunk of the stream has {len(chunk)} bytes; allowed are {STEP_STREAM_CHUNK_MAX}")
+        self._size += len(chunk)
+        if self._others + self._size > INSTANCE_STREAMS_MAX:
+            raise StreamRefused("The instance has exceeded the 1GiB storage limit")
+        self._buffer += chunk
+        while len(self._buffer) >= STEP_STREAM_PIECE:
+            self._cut(STEP_STREAM_PIECE)
+            # One at a time: a stream takes no more memory than that, however long it is.
+            await self._write()
+
+    async def end(self) -> KeptStream:
+        if self._buffer:
+            self._cut(len(self._buffer))
+        await self._write()
+        return KeptStream(self._size, self._kept)
+
+    def drop(self) -> None:
+        batch = Batch()
+        batch.delete_range(Table.STREAMS, self._prefix, self._prefix + b"\xff")
+        self._context.commit(batch)
+
+    def _cut(self, size: int) -> None:
+        self._batch.put(Table.STREAMS, self._prefix + keys.encode(self._kept), bytes(self._buffer[:size]))
+        del self._buffer[:size]
+        self._kept += 1
+
+    async def _write(self) -> None:
+        batch, self._batch = self._batch, Batch()
+        await self._context.commit(batch)
+
+
+def _bytes_of(context: ActorContext, home: ActorAddress, without: bytes) -> int:
+    """What the other streams of an instance have, counted in whole pieces."""
+    with context.store.snapshot() as snapshot:
+        found = snapshot.keys(Table.STREAMS, *keys.prefix_range(home.worker, home.namespace, home.id))
+        return STEP_STREAM_PIECE * sum(1 for key in found if not key.startswith(without))
+
+
+def open_kept(context: ActorContext, home: ActorAddress, key: StepKey, value: bytes) -> ReadableStream:
+    """A stream from its beginning. Reading it fails once the instance has been deleted or the step dropped."""
+    kept, prefix = KeptStream.decode(value), journal.key_prefix(home) + keys.encode(str(key))
+    numbers = iter(range(kept.pieces))
+
+    async def receive() -> bytes | None:
+        number = next(numbers, None)
+        if number is None:
+            return None
+        await trio.lowlevel.checkpoint()
+        piece = context.store.get(Table.STREAMS, prefix + keys.encode(number))
+        if piece is None:
+            raise JsException(f'The stream that step "{key}" returned is not stored any more')
+        return piece
+
+    return ReadableStream.of_receive(receive)
+
+
+def forget_dropped(batch: Batch, home: ActorAddress, before: Iterable[Entry], after: Iterable[Entry]) -> None:
+    """Remove the streams of the steps whose results a restart has dropped."""
+    stay = {entry.key for entry in after if isinstance(entry, StepSucceeded)}
+    for entry in before:
+        if isinstance(entry, StepSucceeded) and entry.value[:1] == MARK and entry.key not in stay:
+            prefix = journal.key_prefix(home) + keys.encode(str(entry.key))
+            batch.delete_range(Table.STREAMS, prefix, prefix + b"\xff")

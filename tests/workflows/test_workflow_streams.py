@@ -1,0 +1,162 @@
+"""Streams as results of steps: read again at every replay, larger than other results, gone with the instance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from workflow_world import WORKER, WORKFLOW, World, open_world
+
+from edge_runtime.store.api import Table
+from edge_runtime.workers.entrypoints import WorkflowEntrypoint
+from edge_runtime.workers.response import Response
+from edge_runtime.workers.streams import ReadableStream
+from edge_runtime.workflows import instances, step_streams
+
+PIECE = 256 * 1024
+
+
+def flow(run: Any) -> type[WorkflowEntrypoint]:
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> Any:
+            return await run(event, step)
+
+    return Flow
+
+
+def chunks(*sizes: int) -> ReadableStream:
+    async def give() -> Any:
+        for number, size in enumerate(sizes):
+            yield bytes([number]) * size
+
+    return ReadableStream(give())
+
+
+async def read(stream: ReadableStream) -> list[Any]:
+    data = b"".join([bytes(piece) async for piece in stream])
+    return [len(data), data[:1] + data[-1:]]
+
+
+def stored(world: World) -> int:
+    with world.store.snapshot() as snapshot:
+        return len(list(snapshot.keys(Table.STREAMS)))
+
+
+async def test_stream_is_the_same_at_first_and_at_replay_and_larger_than_other_results_may_be(
+    autojump_clock: object,
+) -> None:
+    made = []
+
+    async def run(event: Any, step: Any) -> Any:
+        async def fetch() -> ReadableStream:
+            made.append(1)
+            return chunks(1, 2 * PIECE, 5 * PIECE)
+
+        big = await step.do("big", fetch)
+        assert isinstance(big, ReadableStream)
+        found = [await read(big)]
+        await step.sleep("nap", "1 day")
+        empty = await step.do("empty", chunks)
+        body = await step.do("body", lambda: Response("text").body)
+        return [*found, await read(empty), await read(body)]
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+        store = world.store.crash()
+    async with open_world(flow(run), store) as world:
+        status = await world.settled()
+        assert status["status"] == "complete", status["error"]
+        assert [list(pair) for pair in status["output"]] == [[7 * PIECE + 1, b"\0\2"], [0, b""], [4, b"tt"]]
+        assert made == [1]
+        assert [step.output for step in world.describe().steps] == [
+            f"[ReadableStream({7 * PIECE + 1} bytes)]",
+            None,
+            "[ReadableStream(0 bytes)]",
+            "[ReadableStream(4 bytes)]",
+        ]
+        assert stored(world) == 9
+
+        async def delete() -> None:
+            await (await world.namespace.get("one")).delete()
+
+        await world.handler(delete)
+        assert stored(world) == 0
+
+
+async def test_stream_that_breaks_off_leaves_nothing_and_is_made_again(autojump_clock: object) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        async def fetch(ctx: Any) -> ReadableStream:
+            async def give() -> Any:
+                for _ in range(3):
+                    yield b"x" * PIECE
+                if ctx["attempt"] < 2:
+                    raise OSError("cut off")
+
+            return ReadableStream(give())
+
+        return (await read(await step.do("fetch", fetch)))[0]
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+        assert stored(world) == 0
+        assert (await world.settled())["output"] == 3 * PIECE
+        assert stored(world) == 3
+
+
+async def test_restart_from_a_step_keeps_the_streams_of_those_before(autojump_clock: object) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        first = await step.do("first", lambda: chunks(PIECE))
+        second = await step.do("second", lambda: chunks(PIECE, PIECE))
+        return [(await read(first))[0], (await read(second))[0]]
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        assert list((await world.settled())["output"]) == [PIECE, 2 * PIECE]
+        assert stored(world) == 3
+
+        async def restart() -> None:
+            await (await world.namespace.get("one")).restart({"from": {"name": "second"}})
+
+        await world.handler(restart)
+        await world.settled("one", "complete")
+        assert list((await world.settled())["output"]) == [PIECE, 2 * PIECE]
+        assert stored(world) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: locked(), "locked"),
+        (lambda: chunks(4, 5000), "a chunk of the stream has 5000 bytes; allowed are 4000"),
+        (lambda: chunks(*[4000] * 200), "The instance has exceeded the 1GiB storage limit"),
+    ],
+)
+async def test_stream_that_cannot_be_kept_ends_the_instance(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, make: Any, text: str
+) -> None:
+    monkeypatch.setattr(step_streams, "STEP_STREAM_CHUNK_MAX", 4000)
+    monkeypatch.setattr(step_streams, "INSTANCE_STREAMS_MAX", 500_000)
+
+    async def run(event: Any, step: Any) -> Any:
+        try:
+            await step.do("stream", make)
+        except Exception:
+            return "caught"
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        status = await world.settled()
+        assert status["status"] == "errored"
+        assert status["error"]["name"] == "WorkflowFatalError"
+        assert text in status["error"]["message"]
+        assert stored(world) == 0
+        with world.store.snapshot() as snapshot:
+            assert instances.read(snapshot, instances.address_of(WORKER, WORKFLOW, "one")) is not None
+
+
+def locked() -> ReadableStream:
+    stream = chunks(1)
+    stream.getReader()
+    return stream
