@@ -115,7 +115,13 @@ def _find(script: Script, binding: str | None) -> tuple[WorkflowSpec, str]:
 
 def _points(undisturbed: Lived, seed: int, points_max: int | None, only: str | Point | None) -> list[Point]:
     if only is not None:
-        return [Point.read(str(only))]
+        point = Point.read(str(only))
+        if point.number > (undisturbed.rests if point.how.at_rest else undisturbed.commits):
+            raise UsageError(
+                f"only: found {point}; the undisturbed run has {undisturbed.commits} commits and {undisturbed.rests} "
+                "rests"
+            )
+        return [point]
     points = [
         Point(how, number)
         for how in How

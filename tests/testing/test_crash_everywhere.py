@@ -72,6 +72,11 @@ def test_state_kept_outside_of_results_is_found_and_shown_again():
     assert str(again.value) == text
 
 
+def test_moment_that_never_comes_is_refused():
+    with pytest.raises(UsageError, match="the undisturbed run has"):
+        crash_everywhere(Forgetful, only="killed after commit 1000")
+
+
 def test_side_effect_outside_of_steps_is_found():
     witness = Witness()
 
@@ -81,7 +86,7 @@ def test_side_effect_outside_of_steps_is_found():
             await step.do("a", RETRY, lambda: None)
 
     with pytest.raises(CrashDifference, match="put side effects into steps"):
-        crash_everywhere(Loud, witness=witness, only="killed after commit 4")
+        crash_everywhere(Loud, witness=witness)
 
 
 def test_result_that_is_random_is_found():
