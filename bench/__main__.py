@@ -38,6 +38,7 @@ QUESTIONS = (
     "hibernating_sockets",
     "workflow_steps",
     "workflow_sleepers",
+    "workflow_kill",
     "beside_peers",
 )
 

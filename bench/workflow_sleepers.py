@@ -6,12 +6,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import trio
+
 from bench.figure import Figure
 from bench.processes import HERE, edge_dev, private_mb
 from bench.workflow_steps import ask
-from edge_runtime.limits import INSTANCE_IDLE_MS
+from edge_runtime.limits import ACTOR_SWEEP_S
+from edge_runtime.store.lmdb_store import open_store
+from edge_runtime.workflows import instances
+from edge_runtime.workflows.instances import Status
 
 SLEEPERS = 10_000
+WITHIN_S = 120
 
 
 def run() -> Iterator[Figure]:
@@ -19,7 +25,7 @@ def run() -> Iterator[Figure]:
         ask(worker, "/steps?n=50&steps=10")
         memory_mb, disk = sum(map(private_mb, worker.pids())), _used(worker.data)
         created = ask(worker, f"/sleepers?n={SLEEPERS}")
-        time.sleep(INSTANCE_IDLE_MS / 1000 + 15)
+        _wait_until_asleep(worker.data)
         memory_mb = sum(map(private_mb, worker.pids())) - memory_mb
         disk = _used(worker.data) - disk
     yield Figure(
@@ -31,6 +37,22 @@ def run() -> Iterator[Figure]:
     )
     yield Figure("sleeping instance, memory", memory_mb * 1024 / SLEEPERS, "kB", bound=0.2)
     yield Figure("sleeping instance, disk", disk / 1024 / SLEEPERS, "kB", bound=1)
+
+
+def _wait_until_asleep(data: Path) -> None:
+    """Return when all have begun their sleep, with time to leave memory."""
+
+    async def asleep() -> int:
+        async with open_store(data / "store", readonly=True) as store:
+            with store.snapshot() as snapshot:
+                return sum(1 for _ in instances.ids(snapshot, "workflows", "sleepers", Status.WAITING))
+
+    deadline_s = time.monotonic() + WITHIN_S
+    while (found := trio.run(asleep)) < SLEEPERS:
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"{found} of {SLEEPERS} instances sleep after {WITHIN_S} s")
+        time.sleep(0.5)
+    time.sleep(3 * ACTOR_SWEEP_S)
 
 
 def _used(data: Path) -> int:

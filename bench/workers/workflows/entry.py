@@ -34,6 +34,15 @@ class Sleeper(WorkflowEntrypoint):
         await step.sleep("night", "8 hours")
 
 
+class Slow(WorkflowEntrypoint):
+    async def run(self, event, step):
+        async def work():
+            await trio.sleep(event.payload["work_ms"] / 1000)
+
+        for number in range(event.payload["steps"]):
+            await step.do(f"step {number}", work)
+
+
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
         global run
@@ -44,6 +53,10 @@ class Default(WorkerEntrypoint):
             run = Run(asked["n"])
             await self.env.STEPS.create_batch([{"params": {"steps": asked["steps"]}} for _ in range(asked["n"])])
             await run.over.wait()
+        elif url.path == "/slow":
+            params = {"steps": asked["steps"], "work_ms": asked["work_ms"]}
+            for _ in range(asked["n"] // 100):
+                await self.env.SLOW.create_batch([{"params": params} for _ in range(100)])
         else:
             for _ in range(asked["n"] // 100):
                 await self.env.SLEEPERS.create_batch([{} for _ in range(100)])
