@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,7 +16,9 @@ from edge_runtime.benchmark.processes import cpu_ns, kernel_share, memory
 from edge_runtime.benchmark.server import BenchServer, Event, bench_server
 from edge_runtime.benchmark.subjects import Subject
 from edge_runtime.errors import UsageError
+from edge_runtime.metering.bill import make_bill, money_text
 from edge_runtime.metering.ledger import UsageRow, read_usage, sum_rows
+from edge_runtime.metering.tariff import load_tariff, shipped
 from edge_runtime.store.lmdb_store import LmdbStore, open_store
 
 _LEDGER_S: Final = 30.0
@@ -81,6 +83,8 @@ class Result:
     """The most memory that one isolate had resident at once."""
     private_mb: float
     quantities: dict[str, float]
+    million_at_list_price: dict[str, str]
+    """What a million operations cost by each shipped tariff, in its currency, allotments and fees left out."""
     handlers: tuple[HandlerFigures, ...]
     round_user_us: tuple[float, ...]
     round_isolate_us: tuple[float, ...]
@@ -162,7 +166,7 @@ class Measured:
         events = [event for measured in rounds for event in measured.events]
         operations = sum(measured.operations(kind) for measured in rounds)
         all_operations = sum(event.kind == kind for event in self.server.events)
-        used = await self._usage()
+        rows = await self._usage()
         memories = [memory(pid) for pid in self.isolates]
         return Result(
             label=self.server.subject.label,
@@ -177,7 +181,11 @@ class Measured:
             commits=sum(measured.commits for measured in rounds) / operations,
             peak_mb=max(found.peak_mb for found in memories),
             private_mb=max(found.private_mb for found in memories),
-            quantities={name: amount / all_operations for name, amount in used.items()},
+            quantities={name: amount / all_operations for name, amount in _quantities(rows).items()},
+            million_at_list_price={
+                name: money_text(make_bill(load_tariff(name), rows).list_cost * 1_000_000 / all_operations)
+                for name in shipped()
+            },
             handlers=_handlers(events, operations),
             round_user_us=tuple(
                 sum(event.cpu_us for event in measured.events) / measured.operations(kind) for measured in rounds
@@ -186,8 +194,8 @@ class Measured:
             failed=sum(event.outcome != "ok" for event in events),
         )
 
-    async def _usage(self) -> dict[str, int]:
-        """The ledger's quantities of everything that was sent, warm-up included, once it has been written."""
+    async def _usage(self) -> list[UsageRow]:
+        """The ledger of everything that was sent, warm-up included, once it has been written."""
         logged = len(self.server.events)
         rows: list[UsageRow] = []
         with trio.move_on_after(_LEDGER_S):
@@ -197,7 +205,11 @@ class Measured:
                 if sum(row.events for row in rows) >= logged:
                     break
                 await trio.sleep(_LEDGER_LOOK_S)
-        return dict(sum_rows(rows).quantities) if rows else {}
+        return rows
+
+
+def _quantities(rows: list[UsageRow]) -> Mapping[str, int]:
+    return sum_rows(rows).quantities if rows else {}
 
 
 def _ticks(pids: Sequence[int]) -> tuple[int, int]:

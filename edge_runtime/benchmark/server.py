@@ -128,6 +128,8 @@ class BenchServer:
                 )
             case {"type": "ready", "url": url}:
                 self.port = urlsplit(url).port or 0
+            case {"type": "worker_loaded"}:
+                pass  # no complaint
             case {"type": "worker_failed", "message": str(message), "detail": str(detail)}:
                 self._said += [message, *detail.splitlines()]
             case _:

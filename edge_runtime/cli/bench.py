@@ -306,6 +306,7 @@ def _figures(result: Result, unit: str) -> dict[str, str]:
         f"{unit}s per second": f"{result.per_second:.0f}",
         "commits": f"{result.commits:.3f}",
         **{name: f"{amount:.2f}" for name, amount in result.quantities.items()},
+        **{f"a million at list price, {name}": cost for name, cost in result.million_at_list_price.items()},
         "memory of an isolate: peak / private, MB": f"{result.peak_mb:.1f} / {result.private_mb:.1f}",
         "events that failed": str(result.failed),
         f"{unit}s measured": str(result.operations),

@@ -74,6 +74,8 @@ def test_requests_are_measured_with_what_they_write_and_commit(tmp_path):
     assert result["latency_ms"]["count"] == 12
     assert result["quantities"]["kv_writes"] == 1
     assert result["commits"] > 0
+    # A request for 0.30, its CPU time of 5 ms and more for 0.10, a KV write for 5.00.
+    assert 5.4 <= float(result["million_at_list_price"]["cloudflare"]) < 7
     assert result["peak_mb"] > result["private_mb"] > 0
     assert [(each["kind"], each["per_operation"]) for each in result["handlers"]] == [("fetch", 1)]
 

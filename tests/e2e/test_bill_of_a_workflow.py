@@ -72,7 +72,7 @@ def test_each_tariff_counts_what_ran(tmp_path):
     arguments = [part for name in tariffs for part in ("--tariff", name)]
     bills = {
         bill["tariff"]: {line["meter"]: line for line in bill["lines"]}
-        for bill in json.loads(edge_command("bill", "--data", data, *arguments, "--json"))
+        for bill in json.loads(edge_command("bill", "--data", data, "--from", "24h", *arguments, "--json"))
     }
     aws = bills["lambda-durable"]
     # The execution, a step with two retries, a sleep, a step.

@@ -13,7 +13,7 @@ class Default(WorkerEntrypoint):
     async def fetch(self, request):
         match urlsplit(request.url).path:
             case "/usage":
-                return Response.json(await self.env.USAGE.usage(groupBy=["worker", "handler"]))
+                return Response.json(await self.env.USAGE.usage(since=0, groupBy=["worker", "handler"]))
             case "/bill":
                 return Response.json(await self.env.USAGE.bill({"tariff": "cloudflow"}))
         return Response("ok")
