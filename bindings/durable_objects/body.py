@@ -21,6 +21,7 @@ from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.gates import CriticalSection, InputGate
 from edge_runtime.actors.ids import DurableObjectId, IdFactory, unique_key
 from edge_runtime.actors.storage import ActorStorage
+from edge_runtime.compat.suspending import call_suspending
 from edge_runtime.errors import ActorBroken
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of, require_event
 from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
@@ -29,7 +30,7 @@ from edge_runtime.store.api import Batch
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.conversion import from_wire, to_wire
 from edge_runtime.workers.entrypoints import DurableObjectAbort
-from edge_runtime.workers.exports import relaxed_call_args, rpc_methods
+from edge_runtime.workers.exports import relaxed_call_args, rpc_methods, sync_methods
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.js_views import JsResponse
@@ -91,6 +92,7 @@ class ObjectBody:
         self._scopes: set[trio.CancelScope] = set()
         """Of what runs outside of the activation's tasks and must end with it."""
         self._methods: frozenset[str] = rpc_methods(cast(Hashable, of.cls))
+        self._sync_methods: frozenset[str] = sync_methods(cast(Hashable, of.cls))
         self._running = 0
         self._lingering: list[EventContext] = []
         self._alarm_retries: int | None = None
@@ -155,7 +157,8 @@ class ObjectBody:
             if message.method not in self._methods:
                 raise remote_error(TypeError(f"Method {message.method} does not exist"))
             method = getattr(self._instance, message.method)
-            plain = await self._run(EventKind.RPC, message.method, _call_plain, method, message.args)
+            call = _call_suspending if message.method in self._sync_methods else _call_plain
+            plain = await self._run(EventKind.RPC, message.method, call, method, message.args)
             return plain if message.caller is None else received(message.caller, plain)
         if isinstance(message, SocketEvent):
             await self._socket_event(message)
@@ -390,6 +393,10 @@ class ObjectFactory:
 
 def _call_plain(method: Callable[..., Any], args: list[Any]) -> Any:
     return method(*map(from_wire, args))
+
+
+def _call_suspending(method: Callable[..., Any], args: list[Any]) -> Any:
+    return call_suspending(method, *map(from_wire, args))
 
 
 def _plain_result(event: EventContext, result: object) -> Any:

@@ -1,7 +1,8 @@
 """`run_sync`: wait for an awaitable from code that is not async; scripts know it as `pyodide.ffi.run_sync`.
 
-On Cloudflare it suspends the whole Python stack. Here the caller is a thread of its own (WSGI apps,
-`asyncio.to_thread`, `trio.to_thread`), which waits while the event loop goes on.
+On Cloudflare it suspends the whole Python stack, as it does here in sync methods of Durable Objects (`suspending`).
+Otherwise the caller is a thread of its own (WSGI apps, `asyncio.to_thread`, `trio.to_thread`), which waits while the
+event loop goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 import trio
 
+from edge_runtime.compat.suspending import suspended
 from edge_runtime.event import EventContext, current_event
 from edge_runtime.promise import Promise
 
@@ -54,15 +56,19 @@ def on_loop(fn: Callable[..., Awaitable[T]], *args: object) -> T:
 def run_sync(awaitable: Awaitable[T]) -> T:
     """Wait for `awaitable` on the event loop and return its result; what it raises is raised here.
 
-    Coroutines run in the script's flavour and are charged to the event of the calling thread.
+    In a sync method of a Durable Object other events run meanwhile, as while an async one awaits. Coroutines run in the
+    script's flavour and are charged to the event of the calling thread.
 
     Raises:
-        RuntimeError: on the event loop's own thread, for what is not there yet (await it instead), and in a thread
-            that does not belong to an event.
+        RuntimeError: elsewhere on the event loop's own thread, for what is not there yet (await it instead), and in a
+            thread that does not belong to an event.
     Cancellation: the event ending raises `trio.Cancelled` here; let it pass.
     """
     if isinstance(awaitable, Promise) and awaitable.settled:
         return cast(T, awaitable.result())
+    result, waited = suspended(awaitable)
+    if waited:
+        return cast(T, result)
     begun = False
 
     async def wait(event: EventContext | None) -> Any:

@@ -82,6 +82,14 @@ def rpc_methods(cls: type) -> frozenset[str]:
     )
 
 
+@lru_cache(maxsize=256)
+def sync_methods(cls: type) -> frozenset[str]:
+    """Those of `rpc_methods` that are not async."""
+    return frozenset(
+        name for name in rpc_methods(cls) if not inspect.iscoroutinefunction(inspect.getattr_static(cls, name))
+    )
+
+
 def relaxed_call_args(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The leading `args` that `fn` can take by position; surplus ones are dropped."""
     capacity = positional_capacity(fn.__func__) - 1 if isinstance(fn, MethodType) else positional_capacity(fn)
