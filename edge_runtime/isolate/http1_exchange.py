@@ -31,38 +31,32 @@ _OVER: Final = "Can't read from request stream after the response has been sent.
 class Http1Exchange:
     """`connection.Exchange` on the bytes of the connection."""
 
-    __slots__ = (
-        "_chunked", "_connection", "_expects_continue", "_keep_alive", "_last", "_left", "_probes", "_received",
-        "_window_bytes", "_window_s", "closes", "ended", "headers", "http_version", "method", "over", "reading",
-        "relayed", "scheme", "started", "target", "upgradable",
-    )  # fmt: skip
+    scheme: str = "http"
+    started: bool = False
+    upgradable: bool = False
+    over = False
+    """Nothing more may be received."""
+    ended = False
+    """The answer is complete."""
+    closes = False
+    reading: trio.CancelScope | None = None
+    _received = 0
+    _window_s = 0.0
+    _window_bytes = 0
+    _left: int | None = None
+    """Bytes that the answer's body still needs to have its declared length."""
+    _chunked = False
+    _probes = 0
 
     def __init__(self, connection: Http1Connection, head: RequestHead, last: bool) -> None:
         self._connection = connection
         self.method: str = head.method
-        self.scheme: str = "http"
         self.target: bytes = head.target
         self.headers: RawHeaders = head.headers
         self.http_version: str = head.version
         self.relayed = connection.relayed
-        self.started = False
-        self.upgradable = False
-        self.over = False
-        """Nothing more may be received."""
-        self.ended = False
-        """The answer is complete."""
-        self.closes = False
-        self.reading: trio.CancelScope | None = None
-        self._keep_alive = head.keep_alive
-        self._last = last
+        self._keep_alive = head.keep_alive and not last
         self._expects_continue = head.expects_continue
-        self._received = 0
-        self._window_s = 0.0
-        self._window_bytes = 0
-        self._left: int | None = None
-        """Bytes that the answer's body still needs to have its declared length."""
-        self._chunked = False
-        self._probes = 0
 
     @property
     def ends_with_connection(self) -> bool:
@@ -161,10 +155,9 @@ class Http1Exchange:
         head = response_head(status, headers, framing, connection.date)
         self.started = self.ended = self.over = True
         self.closes = closes
-        if len(body) > _JOINED_MAX:
-            await connection.write(head, body)
-        else:
-            await connection.write(head + body)
+        sent = connection.send_now(head, body) if len(body) > _JOINED_MAX else connection.send_now(head + body)
+        if not sent:
+            await connection.flush()
 
     async def start(self, status: int, headers: RawHeaders) -> None:
         framing, left, chunked, closes = b"", None, False, self._must_close()
@@ -190,7 +183,7 @@ class Http1Exchange:
         await self._connection.write(head)
 
     def _must_close(self) -> bool:
-        return self._last or not self._keep_alive or self._connection.draining
+        return not self._keep_alive or self._connection.draining
 
     async def send(self, piece: bytes) -> None:
         size, left = len(piece), self._left

@@ -138,15 +138,6 @@ class Http1Connection:
             if server.connections.draining:
                 return False
             self.expires_s = server.now_s + KEEP_ALIVE_TIMEOUT_S
-        data = await self._receive()
-        if data:
-            self.parser.feed(data)
-        elif self._in_head:
-            await self.refuse(RefusedRequest(400, "Bad Request: the head is not complete"))
-        return bool(data)
-
-    async def _receive(self) -> bytes:
-        """Bytes of the client; b"" at their end, whatever it is."""
         client = self.client
         while True:
             if self._fresh:
@@ -154,11 +145,18 @@ class Http1Connection:
             else:
                 await client.readable()
             try:
-                return client.recv(_RECEIVE_BYTES)
+                data = client.recv(_RECEIVE_BYTES)
+                break
             except BlockingIOError:
                 continue
             except OSError:
-                return b""
+                return False
+        if data:
+            self.parser.feed(data)
+            return True
+        if self._in_head:
+            await self.refuse(RefusedRequest(400, "Bad Request: the head is not complete"))
+        return False
 
     def receive_now(self) -> bytes | None:
         """Bytes that have arrived; None if none have, b"" at the end."""
@@ -204,44 +202,50 @@ class Http1Connection:
                     return True
                 unread -= len(piece)
                 if not piece:
-                    data = await self._receive()
-                    if not data:
+                    data = self.receive_now()
+                    if data is None:
+                        await self.client.readable()
+                    elif data:
+                        parser.feed(data)
+                    else:
                         return False
-                    parser.feed(data)
         await self._end()
         return False
 
     # Writing
 
-    async def write(self, data: bytes, body: bytes = b"") -> None:
-        """Send bytes; what the kernel does not take at once waits in `_unsent`, so that a writer who is cancelled
-        leaves no half of a message behind. Cancels the connection's scope if the client is gone."""
+    def send_now(self, data: bytes, body: bytes = b"") -> bool:
+        """Send bytes; whether all are out. What the kernel does not take waits for `flush`, so that a writer who is
+        cancelled leaves no half of a message behind."""
         unsent = self._unsent
-        if unsent:
-            unsent.append(memoryview(data))
-            unsent.append(memoryview(body))
-            await self._flush()
-            return
-        try:
-            sent = self.client.sendmsg((data, body)) if body else self.client.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            await self._lose()
-            return
+        sent = 0
+        if not unsent and not self._broken:
+            try:
+                sent = self.client.sendmsg((data, body)) if body else self.client.send(data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._broken = True
         if sent < len(data):
             unsent.append(memoryview(data)[sent:])
             sent = len(data)
         if sent < len(data) + len(body):
             unsent.append(memoryview(body)[sent - len(data) :])
-        if unsent:
-            await self._flush()
+        return not unsent
 
-    async def _flush(self) -> None:
+    async def write(self, data: bytes, body: bytes = b"") -> None:
+        if not self.send_now(data, body):
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Wait until all is out. Cancels the connection's scope if the client is gone, or does not read."""
         if self._lock is None:
             self._lock = trio.Lock()
         async with self._lock:
             while self._unsent:
+                if self._broken:
+                    await self._lose()
+                    return
                 with trio.move_on_after(WRITE_TIMEOUT_S) as limit:
                     await self.client.writable()
                 if limit.cancelled_caught:
@@ -265,16 +269,6 @@ class Http1Connection:
         self._unsent.clear()
         self.scope.cancel()
         await trio.lowlevel.checkpoint()
-
-    def _send_now(self, data: bytes) -> None:
-        """Send a few bytes if nothing is in their way."""
-        if not self._unsent:
-            try:
-                sent = self.client.send(data)
-            except OSError:
-                return  # who waits for it learns of it
-            if sent < len(data):
-                self._unsent.append(memoryview(data)[sent:])
 
     def _refusal(self, status: int, reason: str) -> bytes:
         body = reason.encode()
@@ -331,7 +325,7 @@ class Http1Connection:
 
     def expire(self) -> None:
         if self._in_head:
-            self._send_now(self._refusal(408, f"Request Timeout: no complete head within {REQUEST_HEAD_S:g} s"))
+            self.send_now(self._refusal(408, f"Request Timeout: no complete head within {REQUEST_HEAD_S:g} s"))
         self.scope.cancel()
 
     def client_gone(self) -> None:
@@ -354,6 +348,6 @@ class Http1Connection:
         self._probe_s = now_s + _PROBE_S
         probe = exchange.probe()
         if probe:
-            self._send_now(probe)
+            self.send_now(probe)  # if it cannot be sent, departures tell
         elif now_s - self._half_closed_s >= HALF_CLOSED_S:
             self.scope.cancel()

@@ -23,7 +23,7 @@ from edge_runtime.limits import (
 
 _END: Final = b"\r\n\r\n"
 _METHODS: Final = {name.encode(): name for name in HTTPMethod.__members__ if name != "CONNECT"}
-_METHOD: Final = re.compile(rb"(?:%b) " % b"|".join(_METHODS))
+_STARTS: Final = (b"GET ", b"POST ", *(method + b" " for method in _METHODS if method not in (b"GET", b"POST")))
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]")
 _METHOD_LENGTH_MAX: Final = 32
@@ -31,7 +31,7 @@ _LINE_MAX: Final = _METHOD_LENGTH_MAX + REQUEST_URL_MAX + len(b"  HTTP/1.1\r\n")
 _EMPTY_LINES_MAX: Final = 2
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _TLS_HANDSHAKE: Final = b"\x16"
-_HTTP2_PREFACE: Final = b"PRI "
+_HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n"
 
 
 class RefusedRequest(Exception):
@@ -154,9 +154,12 @@ class RequestParser:
             at = self._skip_empty_lines()
             if at == len(data) or data[at] == 0x0D:
                 return None
-        if _METHOD.match(data, at) is None and not self._may_be_method(data[at : at + _METHOD_LENGTH_MAX + 1]):
+        if not data.startswith(_STARTS, at) and not self._may_be_method(data[at : at + _METHOD_LENGTH_MAX + 1]):
             return None
-        self._begin_head()
+        self._first = self._head_done = self.complete = False
+        self._empty_lines = 0
+        self._headers = []
+        self._target = b""
         end = data.find(_END, at) + 4
         if end == 3:
             self._partial = bytearray()
@@ -212,6 +215,8 @@ class RequestParser:
         """Whether more bytes may make a method of `start`; raises for what is none, or not one of ours."""
         if self._first and start.startswith((_TLS_HANDSHAKE, _HTTP2_PREFACE)):
             raise OtherProtocol
+        if self._first and _HTTP2_PREFACE.startswith(start):
+            return False
         token = _TOKEN.match(start)
         if token is not None and len(token[0]) <= _METHOD_LENGTH_MAX:
             if token.end() == len(start):
@@ -220,19 +225,12 @@ class RequestParser:
                 raise RefusedRequest(501, f"Not Implemented: method {token[0].decode()}")
         raise RefusedRequest(400, "Bad Request: this is not an HTTP request")
 
-    def _begin_head(self) -> None:
-        self._first = False
-        self._empty_lines = 0
-        self._headers = []
-        self._target = b""
-        self._head_done = self.complete = False
-
     def _parse(self, data: bytes) -> None:
         assert self._llhttp is not None
         try:
             self._llhttp.feed_data(data)
         except HttpParserUpgrade:
-            pass  # the head says so
+            self._upgrade = True
         except HttpParserError as error:
             if self._head_done and any(name == b"transfer-encoding" for name, _ in self._headers):
                 raise RefusedRequest(501, "Not Implemented: transfer codings other than chunked") from None
@@ -333,11 +331,9 @@ class RequestParser:
 
     # Called by llhttp
 
-    def on_message_begin(self) -> None:
+    def on_url(self, url: bytes) -> None:
         if self.complete:
             raise AssertionError("llhttp was fed beyond the end of a message")
-
-    def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -345,11 +341,9 @@ class RequestParser:
             self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        llhttp = self._llhttp
-        assert llhttp is not None
+        assert self._llhttp is not None
         self._head_done = True
-        self._keep_alive = llhttp.should_keep_alive()
-        self._upgrade = llhttp.should_upgrade()
+        self._keep_alive = self._llhttp.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         self._pieces.append(data)

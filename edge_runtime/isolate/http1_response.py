@@ -17,14 +17,16 @@ _NOT_THE_SCRIPTS: Final = frozenset(
     }
 )  # fmt: skip
 """Hop by hop (RFC 9110, 7.6.1), and the length, which the caller sets."""
-_NAMES_KEPT: Final = 1024
+_NOT_IN_VALUE: Final = re.compile(rb"[\r\n\0]")
+_LINES_KEPT: Final = 1024
+_KEPT_VALUE_MAX: Final = 128
 
-_names: dict[bytes, bytes] = dict.fromkeys(_NOT_THE_SCRIPTS, b"")
-"""Names that were checked, as they are sent; b"" for those that are not. Scripts use few of them."""
+_lines: dict[tuple[bytes, bytes], bytes] = {}
+"""Header lines that were checked and made before; b"" where nothing is sent. Scripts send few that differ."""
 
 
 def response_head(status: int, headers: RawHeaders, framing: bytes, date: bytes) -> bytes:
-    """The head with the end of its last line but one; nothing is written for `framing` and `date` where empty.
+    """The whole head of a response.
 
     Args:
         headers: the script's; those that are not for it to set are left out.
@@ -34,31 +36,31 @@ def response_head(status: int, headers: RawHeaders, framing: bytes, date: bytes)
         ValueError: a header's name is no token, or its value would break out of its line.
     """
     parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-    lines = 1
     for name, value in headers:
-        sent = _names.get(name)
-        if sent is None:
-            sent = _checked(name)
-        if sent:
-            if sent == b"date":
-                date = b""
-            parts += (sent, b": ", value, b"\r\n")
-            lines += 1
-    head = b"".join(parts)
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-        broken = next(name for name, value in headers if any(byte in value for byte in b"\r\n\0"))
-        raise ValueError(f"the response's header {broken.decode('latin-1')} has a line break or NUL in its value")
-    return b"%b%b%b\r\n" % (head, framing, date)
+        if name == b"content-length":
+            continue
+        line = _lines.get((name, value))
+        if line is None:
+            line = _checked_line(name, value)
+        parts.append(line)
+        if name == b"date":
+            date = b""
+    parts += (framing, date, b"\r\n")
+    return b"".join(parts)
 
 
-def _checked(name: bytes) -> bytes:
+def _checked_line(name: bytes, value: bytes) -> bytes:
     if not _NAME.fullmatch(name):
         raise ValueError(f"the response has a header whose name is not a token: {name.decode('latin-1')!r}")
+    if _NOT_IN_VALUE.search(value):
+        raise ValueError(f"the response's header {name.decode()} has a line break or NUL in its value")
     lower = name.lower()
-    sent = _names.get(lower, lower)
-    if len(_names) < _NAMES_KEPT:
-        _names[name] = sent
-    return sent
+    line = b"" if lower in _NOT_THE_SCRIPTS else b"%b: %b\r\n" % (lower, value)
+    if len(value) <= _KEPT_VALUE_MAX:
+        if len(_lines) >= _LINES_KEPT:
+            _lines.clear()
+        _lines[name, value] = line
+    return line
 
 
 def declared_length(headers: RawHeaders) -> int | None:
