@@ -30,6 +30,8 @@ class MakeTemplate(msgspec.Struct, tag="make_template", frozen=True):
     """Folders with the worker's installed requirements, put on sys.path."""
     preload: bool
     """Import the script in the template; False when an earlier import started threads or opened sockets."""
+    startup_cpu_ms: int
+    """How much CPU time the import may take."""
     variables: tuple[tuple[str, str], ...] = ()
     """Set over the configuration's vars (`edge dev --var`)."""
     pinned: bool = False
@@ -67,6 +69,8 @@ class TemplateFailed(msgspec.Struct, tag="template_failed", frozen=True):
 
     message: str
     detail: str
+    cpu_us: int = 0
+    """What it used before it failed."""
 
 
 class IsolateForked(msgspec.Struct, tag="isolate_forked", frozen=True):

@@ -30,11 +30,12 @@ class ConfigError(UsageError):
 class ScriptError(UsageError):
     """The worker script cannot be loaded or lacks a class that its configuration names.
 
-    `detail` is the script's own traceback, shown in development only.
+    `detail` is the script's own traceback, shown in development only; `cpu_us` what it used before it failed.
     """
 
-    def __init__(self, message: str, detail: str = "") -> None:
+    def __init__(self, message: str, detail: str = "", cpu_us: int = 0) -> None:
         self.detail = detail
+        self.cpu_us = cpu_us
         super().__init__(message)
 
 

@@ -31,6 +31,8 @@ from edge_runtime.limits import (
     MEMORY_MB_DEFAULT,
     MEMORY_MB_MAX,
     MEMORY_MB_MIN,
+    STARTUP_CPU_MS_DEFAULT,
+    STARTUP_CPU_MS_MAX,
     SUBREQUESTS_DEFAULT,
     SUBREQUESTS_MAX,
     WORKER_NAME_MAX,
@@ -59,6 +61,7 @@ class _Edge(msgspec.Struct, frozen=True):
     memory_mb: Annotated[int, msgspec.Meta(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX)] = MEMORY_MB_DEFAULT
     instances: Annotated[int, msgspec.Meta(ge=1, le=INSTANCES_MAX)] = 1
     http1: Literal["llhttp", "hypercorn"] = "llhttp"
+    startup_cpu_ms: Annotated[int, msgspec.Meta(ge=1, le=STARTUP_CPU_MS_MAX)] = STARTUP_CPU_MS_DEFAULT
 
 
 class _Triggers(msgspec.Struct, frozen=True):
@@ -102,7 +105,14 @@ def load_config(path: Path, kinds: Sequence[SectionReader], *, environment: str 
             bindings=bindings,
             crons=_crons(settings),
             routes=decode_routes(settings.values.get("route"), settings.values.get("routes"), settings.where),
-            limits=WorkerLimits(limits.cpu_ms, limits.subrequests, edge.blocked_ms, edge.memory_mb, edge.instances),
+            limits=WorkerLimits(
+                limits.cpu_ms,
+                limits.subrequests,
+                edge.blocked_ms,
+                edge.memory_mb,
+                edge.instances,
+                edge.startup_cpu_ms,
+            ),
             drift=edge.drift,
             workflow_version=edge.workflow_version,
             http1=edge.http1,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from edge_runtime.config.pinned import pinned_name
-from edge_runtime.limits import MEMORY_MB_DEFAULT
+from edge_runtime.limits import MEMORY_MB_DEFAULT, STARTUP_CPU_MS_DEFAULT
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
@@ -99,6 +99,8 @@ class WorkerLimits:
     """Ours (`[edge] memory_mb`): private memory of an isolate; beyond it allocations raise MemoryError."""
     instances: int = 1
     """Ours (`[edge] instances`): isolates that serve the worker side by side; each of its actors lives in one."""
+    startup_cpu_ms: int = STARTUP_CPU_MS_DEFAULT
+    """Ours (`[edge] startup_cpu_ms`): CPU time that the import of the script may take."""
 
 
 @dataclass(frozen=True, slots=True)

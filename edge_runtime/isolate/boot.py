@@ -66,7 +66,7 @@ from edge_runtime.isolate.schedules import cron_address, keep_schedule, register
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import CPU_KILL_SLACK_MS, EXIT_GRACE_S, LEDGER_FLUSH_S, MAP_SIZE, MOVE_PATIENCE_S, THREADS_MAX
 from edge_runtime.metering.ledger import Ledger
-from edge_runtime.metering.meter import ChildTaskMeter
+from edge_runtime.metering.meter import ChildTaskMeter, Meter, measure_inline
 from edge_runtime.metering.panel import Panel
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
 from edge_runtime.socket_paths import isolates_lock
@@ -132,6 +132,8 @@ class _Isolate:
         self._store: Store
         self._ledger: Ledger
         self._account: CpuAccount
+        self._import = Meter()
+        """Charged with the import of the script if that takes place here."""
         self._events: IsolateEvents
         self._host: LocalActorHost
         self._peers: Peers
@@ -147,7 +149,7 @@ class _Isolate:
         async with AsyncExitStack() as stack:
             try:
                 stack.enter_context(_hold_lock(Path(self._task.data_dir)))
-                script = self._script or load_script(self._config)
+                script = self._script or measure_inline(self._import, load_script, self._config)
                 path = Path(self._task.data_dir) / "store"
                 environment = open_environment(path, readonly=False, map_size=MAP_SIZE)
                 self._store = await stack.enter_async_context(store_on(environment, path))
@@ -176,6 +178,8 @@ class _Isolate:
         isolate = f"{self._clock.now_ms()}-{os.getpid()}"
         child_limit_ns = (config.limits.cpu_ms + CPU_KILL_SLACK_MS) * 1_000_000
         self._account = CpuAccount(self._ledger, isolate, child_limit_ns)
+        if self._import.cpu_ns:
+            self._ledger.charge("startup", "import", self._import.cpu_ns, self._import.wall_ms(), "ok")
         async with trio.open_nursery() as background, trio.open_nursery() as work:
             flags = socket_flags(config)
             panel = Panel()

@@ -10,7 +10,8 @@ from types import FunctionType, ModuleType, TracebackType
 
 from edge_runtime.compat.install import install_modules
 from edge_runtime.config.model import WorkerConfig
-from edge_runtime.errors import ScriptError
+from edge_runtime.errors import CpuLimitExceeded, ScriptError
+from edge_runtime.isolate.startup_limit import limited_startup
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.environment import Env, declare_bindings, env, fill_env
 from edge_runtime.workers.exports import Exports, discover, positional_capacity
@@ -44,7 +45,8 @@ def load_script(config: WorkerConfig) -> LoadedScript:
     _uncover(config.main.parent)
     name = config.main.stem
     try:
-        module = importlib.import_module(name)
+        with limited_startup(config.limits.startup_cpu_ms):
+            module = importlib.import_module(name)
         exports = discover(
             module,
             global_handlers_allowed=not config.flag(
@@ -89,6 +91,8 @@ def _script_error(config: WorkerConfig, error: BaseException) -> ScriptError:
         elif not (config.main.parent / top).exists():
             hint = "; name its package under [project] dependencies in the worker's pyproject.toml"
         return ScriptError(f"{what}: no module named {error.name!r}{hint}", detail)
+    if isinstance(error, CpuLimitExceeded):
+        return ScriptError(f"{what}: {error} (edge.startup_cpu_ms = {config.limits.startup_cpu_ms} ms)", detail)
     if isinstance(error, SystemExit):
         return ScriptError(f"{what}: the script called sys.exit({error.code!r}) while it was imported", detail)
     return ScriptError(f"{what}: {type(error).__name__}: {error}", detail)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import trio
 
+from edge_runtime.config.model import WorkerLimits
 from edge_runtime.control import (
     AskedBySomeIsolate,
     ChargeLost,
@@ -36,7 +37,7 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import WireError
 from edge_runtime.event import Outcome
-from edge_runtime.limits import EXIT_GRACE_S
+from edge_runtime.limits import CPU_KILL_SLACK_MS, EXIT_GRACE_S, HEARTBEAT_S
 from edge_runtime.metering.panel import PanelReader, Running
 from edge_runtime.promise import Promise
 from edge_runtime.supervisor.heartbeat import Heartbeat
@@ -101,7 +102,7 @@ class IsolateHandle:
     sets all of them except `ready`.
     """
 
-    def __init__(self, number: int, pid: int, pidfd: int, channel: Channel, *, blocked_ms: int, cpu_ms: int) -> None:
+    def __init__(self, number: int, pid: int, pidfd: int, channel: Channel, limits: WorkerLimits) -> None:
         self.number = number
         self.pid = pid
         self.channel = channel
@@ -118,7 +119,7 @@ class IsolateHandle:
         """Why the supervisor killed it, if it did."""
         self.retiring = False
         self.last_pong: Pong | None = None
-        self._heartbeat = Heartbeat(blocked_ms, cpu_ms)
+        self._heartbeat = Heartbeat(limits.blocked_ms, limits.cpu_ms)
         self._pings = 0
         self._questions: dict[int, Promise[tuple[str, ...]]] = {}
         """Lists of objects that were asked for, by number."""
@@ -128,7 +129,8 @@ class IsolateHandle:
         self._pidfd = pidfd
         self._process = ProcessClock(pid)
         self._panel: PanelReader | None = None
-        self._limit_ns = cpu_ms * 1_000_000
+        self._limit_ns = limits.cpu_ms * 1_000_000
+        self._startup_cpu_ms = limits.startup_cpu_ms
         self._killed_over_cpu = False
         self._running: Running | None = None
         """What ran at the last look."""
@@ -304,7 +306,7 @@ class IsolateHandle:
             self._ping()
 
     async def _watch(self, owner: IsolateOwner) -> None:
-        await self.ready.wait()
+        await self._watch_startup()
         before_s = time.monotonic()
         while not self.retiring:  # then its grace is the limit
             now_s = time.monotonic()
@@ -323,6 +325,15 @@ class IsolateHandle:
                 await trio.sleep(_STACK_S)
                 owner.isolate_blocked(self, beat.blocked_s, self._panel.stack())
             await trio.sleep(beat.next_s)
+
+    async def _watch_startup(self) -> None:
+        """Return when it is ready; it may import its script itself, and that must not take for ever."""
+        allowed_ms = self._startup_cpu_ms + CPU_KILL_SLACK_MS
+        while not self.ready.is_set():
+            if self.cpu_ms() > allowed_ms:
+                self.kill(f"Script startup exceeded CPU time limit. (edge.startup_cpu_ms = {self._startup_cpu_ms} ms)")
+            with trio.move_on_after(HEARTBEAT_S):
+                await self.ready.wait()
 
     def _look(self) -> Running | None:
         self._running = None if self._panel is None else self._panel.running(self._process.loop_ns())

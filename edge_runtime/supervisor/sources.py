@@ -56,6 +56,7 @@ async def read_version(
             development=development,
             site_dirs=() if site is None else (str(site),),
             preload=True,
+            startup_cpu_ms=config.limits.startup_cpu_ms,
             variables=variables,
         ),
         tuple(_offered(config, kinds)),

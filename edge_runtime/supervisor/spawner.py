@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 import trio
 
+from edge_runtime.config.model import WorkerLimits
 from edge_runtime.control import (
     ForkIsolate,
     IsolateExited,
@@ -24,9 +25,10 @@ from edge_runtime.control import (
     TemplateLoaded,
 )
 from edge_runtime.errors import EdgeError, ScriptError, WireError
-from edge_runtime.limits import STARTUP_MS
+from edge_runtime.limits import CPU_KILL_SLACK_MS, STARTUP_MS
 from edge_runtime.supervisor.isolate import FromIsolate, IsolateHandle
 from edge_runtime.supervisor.printed import follow_output
+from edge_runtime.supervisor.process_clock import ProcessClock
 from edge_runtime.supervisor.zygote import ZygoteHandle
 from edge_runtime.wire import Channel
 
@@ -36,6 +38,7 @@ _FromTemplate: Final = TemplateLoaded | TemplateFailed | IsolateForked | Isolate
 _STATUS_WAIT_S: Final = 1.0
 """How long after the end of its channel a template's exit status is waited for."""
 
+_STARTUP_LOOK_S: Final = 0.1
 _FORK_WAIT_S: Final = 5.0
 """A template that does not fork within this is stuck, and killed."""
 
@@ -60,20 +63,22 @@ class TemplateHandle:
         self._pid = 0
         self._pidfd = -1
         self._isolates: dict[int, IsolateHandle] = {}
-        self._answers: deque[tuple[trio.Event, list[IsolateHandle | IsolateFailed], Channel, int, int]] = deque()
+        self._answers: deque[tuple[trio.Event, list[IsolateHandle | IsolateFailed], Channel, WorkerLimits]] = deque()
         self._loaded: TemplateLoaded | None = None
+        self._clock: ProcessClock | None = None
+        self._overran = False
 
     @property
     def startup_cpu_us(self) -> int:
         return 0 if self._loaded is None else self._loaded.startup_cpu_us
 
-    async def fork(self, number: int, *, blocked_ms: int, cpu_ms: int) -> IsolateHandle:
+    async def fork(self, number: int, limits: WorkerLimits) -> IsolateHandle:
         """A new isolate, just forked; the caller runs its handle. Raises ScriptError if no process can be had."""
         ours, theirs = socket.socketpair()
         answered = trio.Event()
         answer: list[IsolateHandle | IsolateFailed] = []
         channel = Channel(ours, FromIsolate)
-        self._answers.append((answered, answer, channel, blocked_ms, cpu_ms))
+        self._answers.append((answered, answer, channel, limits))
         self.users += 1
         try:
             await self._channel.send(ForkIsolate(number), (theirs.fileno(),))
@@ -117,26 +122,45 @@ class TemplateHandle:
 
     def _forked(self, pid: int, pidfd: int) -> None:
         self._pid, self._pidfd = pid, pidfd
+        self._clock = ProcessClock(pid)
         self._loading.deadline = trio.current_time() + STARTUP_MS / 1000
+
+    async def watch_startup(self) -> None:
+        """Kill the process if the import uses too much CPU time and cannot be stopped; returns when it is over."""
+        allowed_ms = self.task.startup_cpu_ms + CPU_KILL_SLACK_MS
+        while self._loaded is None and not self.ended.is_set():
+            if self._clock is not None and self._clock.cpu_ms() > allowed_ms:
+                self._overran = True
+                self.kill()
+                return
+            await trio.sleep(_STARTUP_LOOK_S)
 
     async def _load(self) -> None:
         """Wait until the script is imported. Raises ScriptError."""
         worker = self.task.worker
         with self._loading:
             received = await self._channel.receive()
+        used_us = 0 if self._clock is None else self._clock.cpu_ms() * 1000
         if self._loading.cancelled_caught:
             self.kill()
             raise ScriptError(
                 f"cannot load worker {worker}: importing its script took more than {STARTUP_MS} ms; do slow work and "
-                "waiting in a handler, not at import time"
+                "waiting in a handler, not at import time",
+                cpu_us=used_us,
             )
         if received is None:
             with trio.move_on_after(_STATUS_WAIT_S):
                 await self._exited.wait()
-            raise ScriptError(f"cannot load worker {worker}: its script ended the process while it was imported")
+            how = "its script ended the process while it was imported"
+            if self._overran:
+                how = (
+                    f"Script startup exceeded CPU time limit. (edge.startup_cpu_ms = {self.task.startup_cpu_ms} ms; it "
+                    "was killed)"
+                )
+            raise ScriptError(f"cannot load worker {worker}: {how}", cpu_us=used_us)
         match received[0]:
-            case TemplateFailed(message=message, detail=detail):
-                raise ScriptError(message, detail)
+            case TemplateFailed(message=message, detail=detail, cpu_us=cpu_us):
+                raise ScriptError(message, detail, cpu_us)
             case TemplateLoaded():
                 self._loaded = received[0]
             case other:
@@ -161,6 +185,8 @@ class TemplateHandle:
     def _end(self) -> None:
         self._channel.close()
         self.kill()
+        if self._clock is not None:
+            self._clock.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -173,8 +199,8 @@ class TemplateHandle:
     def _take(self, message: object, descriptors: tuple[int, ...]) -> None:
         match message:
             case IsolateForked(pid=pid, isolate=number) if len(descriptors) == 1 and self._answers:
-                answered, answer, channel, blocked_ms, cpu_ms = self._answers.popleft()
-                handle = IsolateHandle(number, pid, descriptors[0], channel, blocked_ms=blocked_ms, cpu_ms=cpu_ms)
+                answered, answer, channel, limits = self._answers.popleft()
+                handle = IsolateHandle(number, pid, descriptors[0], channel, limits)
                 self._isolates[number] = handle
                 answer.append(handle)
                 answered.set()
@@ -245,6 +271,7 @@ class Spawner:
             finally:
                 theirs.close()
                 os.close(theirs_output)
+            self._nursery.start_soon(template.watch_startup)
             await template._load()
         except BaseException as error:
             if template in waiting:

@@ -87,7 +87,8 @@ class Template:
         try:
             loaded = self._load()
         except EdgeError as error:
-            self._channel.send(TemplateFailed(str(error), getattr(error, "detail", "")[-ERROR_DETAIL_MAX:]))
+            detail = getattr(error, "detail", "")[-ERROR_DETAIL_MAX:]
+            self._channel.send(TemplateFailed(str(error), detail, time.process_time_ns() // 1000))
             return EXIT_NOT_LOADED
         except BaseException as error:
             reason = f"cannot load worker {self._task.worker}: {type(error).__name__}: {error}"

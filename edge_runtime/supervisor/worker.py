@@ -28,6 +28,7 @@ from edge_runtime.control import (
     TimersChanged,
 )
 from edge_runtime.errors import EdgeError, ScriptError, UsageError
+from edge_runtime.event import Outcome
 from edge_runtime.limits import CRASH_BACKOFF_MAX_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
 from edge_runtime.supervisor.backoff import CrashBackoff
 from edge_runtime.supervisor.isolate import IsolateHandle
@@ -189,7 +190,7 @@ class Worker:
         isolates release their actors, keep their open connections for the grace, and end.
         """
         async with self._deploying:
-            template = await self._spawner.load(version.task)
+            template = await self._load(version.task)
             old, self._template = self._template, template
             self.version = version
             self._forget_failure()
@@ -365,11 +366,11 @@ class Worker:
         if self._template is None or self._template.ended.is_set():
             async with self._deploying:
                 if self._template is None or self._template.ended.is_set():
-                    self._template = await self._spawner.load(self.version.task)
+                    self._template = await self._load(self.version.task)
                     self._report.worker_loaded(self.name, self.version.task.version, self._template.startup_cpu_us)
         template, limits = self._template, self.version.config.limits
         self._number += 1
-        isolate = await template.fork(self._number, blocked_ms=limits.blocked_ms, cpu_ms=limits.cpu_ms)
+        isolate = await template.fork(self._number, limits)
         self._isolates.add(isolate)
         isolate.tell(self._routes)
         self._nursery.start_soon(self._follow, isolate, template)
@@ -384,6 +385,20 @@ class Worker:
         await isolate.dead.wait()
         detail = "" if isolate.failure is None else isolate.failure.detail
         raise ScriptError(f"cannot start worker {self.name}: {isolate.how_it_ended()}", detail)
+
+    async def _load(self, task: MakeTemplate) -> TemplateHandle:
+        """A template of a version, whose import is charged to the worker whether it succeeds or not."""
+        outcome, cpu_us = Outcome.OK, 0
+        try:
+            template = await self._spawner.load(task)
+            cpu_us = template.startup_cpu_us
+            return template
+        except ScriptError as error:
+            outcome, cpu_us = Outcome.EXCEPTION, error.cpu_us
+            raise
+        finally:
+            if cpu_us:
+                self._charge(ChargeLost("worker", "startup", "import", cpu_us * 1000, 0.0, outcome))
 
     async def _follow(self, isolate: IsolateHandle, template: TemplateHandle) -> None:
         try:

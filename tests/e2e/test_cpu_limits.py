@@ -1,0 +1,292 @@
+"""Code that uses more CPU time than it may: stopped whatever it does against it, and charged to its worker."""
+
+import json
+import time
+from textwrap import dedent
+
+import httpx2
+import pytest
+import trio
+from edge_process import EdgeProcess, eventually
+
+from edge_runtime.metering.ledger import read_usage
+from edge_runtime.store.lmdb_store import open_store
+
+CPU_MS = 200
+STARTUP_CPU_MS = 300
+
+BURN = """
+def burn():
+    turns = 0
+    while True:
+        turns += 1
+"""
+
+SCRIPT = BURN + dedent("""
+    import _thread, asyncio, os, re, signal, subprocess, sys, threading, time
+    from functools import partial
+
+    import trio
+    from workers import Response, WorkerEntrypoint
+
+    seen = []
+
+
+    def stubborn():
+        while True:
+            try:
+                burn()
+            except BaseException:
+                pass
+
+
+    class Endless:
+        def __del__(self):
+            burn()
+
+
+    def generator():
+        try:
+            yield
+        finally:
+            burn()
+
+
+    async def async_generator():
+        try:
+            yield
+        finally:
+            burn()
+
+
+    async def in_turns():
+        while True:
+            try:
+                await SLEEP(0)
+                time_left = 20_000
+                while time_left:
+                    time_left -= 1
+            except Exception:
+                seen.append("an Exception")
+            except BaseException as error:
+                if type(error).__name__ != "CpuLimitExceeded":
+                    raise
+
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            match request.url.rpartition("/")[2]:
+                case "tidy":
+                    try:
+                        burn()
+                    except Exception:
+                        seen.append("an Exception")
+                    finally:
+                        seen.append("finally")
+                case "later":
+                    self.ctx.waitUntil(self.burn_later())
+                case "del":
+                    Endless()
+                case "generator":
+                    next(left := generator())
+                    del left
+                case "async_generator":
+                    await anext(left := async_generator())
+                    del left
+                    await SLEEP(0)
+                case "thread":
+                    threading.Thread(target=burn, daemon=True).start()
+                case "raw_thread":
+                    _thread.start_new_thread(burn, ())
+                case "worker_thread":
+                    await THREAD(burn)
+                case "stubborn":
+                    stubborn()
+                case "turns":
+                    await in_turns()
+                case "stubborn_thread":
+                    _thread.start_new_thread(stubborn, ())
+                case "native":
+                    sum(range(10**12))
+                case "signals":
+                    signal.signal(signal.SIGPROF, signal.SIG_IGN)
+                    signal.setitimer(signal.ITIMER_PROF, 0)
+                    burn()
+                case "fork":
+                    if not os.fork():
+                        burn()
+                case "process":
+                    subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+            return Response(" ".join(map(str, [os.getpid(), *seen])))
+
+        async def burn_later(self):
+            await SLEEP(0)
+            burn()
+    """)
+
+BOTH = ("trio", "asyncio")
+ANSWERED = {"tidy": BOTH, "worker_thread": BOTH}
+"""Stopped inside of the handler: Cloudflare's page, and the isolate goes on."""
+LATER = {
+    "later": BOTH,
+    "del": ("trio",),
+    "generator": ("trio",),
+    "async_generator": ("trio",),
+    "thread": BOTH,
+    "raw_thread": ("trio",),
+    "fork": ("trio",),
+    "process": ("trio",),
+}
+"""Stopped beside the handler or swallowed by the interpreter: the client has its answer, and the isolate goes on."""
+KILLED = {
+    "stubborn": BOTH,
+    "turns": BOTH,
+    "stubborn_thread": ("trio",),
+    "native": ("trio",),
+    "signals": ("trio",),
+}
+IMPORTS = {
+    "import_loop": BURN + "burn()",
+    "import_stubborn": BURN
+    + dedent("""
+        while True:
+            try:
+                burn()
+            except BaseException:
+                pass
+        """),
+    "import_native": "sum(range(10**12))",
+}
+
+
+def cases(table):
+    return [pytest.param(way, flavour, id=f"{way}-{flavour}") for way in table for flavour in table[way]]
+
+
+def name_of(way, flavour):
+    return f"{way}-{flavour}".replace("_", "-")
+
+
+def write_worker(folder, script, **edge):
+    folder.mkdir()
+    (folder / "entry.py").write_text(script)
+    config = {
+        "name": folder.name,
+        "main": "entry.py",
+        "compatibility_date": "2026-05-01",
+        "limits": {"cpu_ms": CPU_MS},
+        "edge": {"startup_cpu_ms": 5000, "blocked_ms": 60_000, **edge},
+    }
+    (folder / "wrangler.json").write_text(json.dumps(config))
+
+
+class Server:
+    def __init__(self, edge, data):
+        self.edge = edge
+        self._data = data
+
+    def ask(self, way, flavour="trio", path=None):
+        with self.edge.client() as client:
+            return client.get(
+                f"/{way if path is None else path}", headers={"host": f"{name_of(way, flavour)}.localhost"}
+            )
+
+    def pid(self, way, flavour="trio"):
+        answer = self.ask(way, flavour, "pid")
+        assert answer.status_code == 200, answer.text
+        return int(answer.text.split()[0])
+
+    def usage(self, worker):
+        return trio.run(self._read, worker)
+
+    def charged_us(self, worker):
+        return sum(row.cpu_us for row in self.usage(worker) if row.kind != "startup")
+
+    async def _read(self, worker):
+        async with open_store(self._data / "store", readonly=True) as store:
+            with store.snapshot() as snapshot:
+                return read_usage(snapshot, worker=worker)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("workers")
+    for param in cases({**ANSWERED, **LATER, **KILLED}):
+        way, flavour = param.values
+        thread = {"trio": "trio.to_thread.run_sync", "asyncio": "asyncio.to_thread"}[flavour]
+        script = SCRIPT.replace("SLEEP", f"{flavour}.sleep").replace("THREAD", thread)
+        write_worker(root / name_of(way, flavour), script, flavour=flavour)
+    data = tmp_path_factory.mktemp("data")
+    with EdgeProcess("run", root, "--port", 0, "--data", data, "--grace-s", 1) as edge:
+        yield Server(edge.wait_ready(), data)
+        assert edge.interrupt() == 0
+
+
+def assert_charged(server, worker, at_most_ms):
+    """What was used beyond the limit is no more than the stop may take, and nothing of it is missing."""
+    used_us = eventually(lambda: (now := server.charged_us(worker)) >= CPU_MS * 1000 and now)
+    time.sleep(0.05)
+    assert used_us <= (CPU_MS + at_most_ms) * 1000
+
+
+@pytest.mark.parametrize(("way", "flavour"), cases(ANSWERED))
+def test_stopped_handler_gives_cloudflares_page(server, way, flavour):
+    before = server.pid(way, flavour)
+    answer = server.ask(way, flavour)
+    assert (answer.status_code, answer.text) == (500, "error code: 1102")
+    assert server.pid(way, flavour) == before
+    if way == "tidy":
+        assert server.ask(way, flavour, "pid").text.split()[1:] == ["finally"]
+    worker = name_of(way, flavour)
+    assert_charged(server, worker, 50)
+    assert sum(row.errors.get("exceededCpu", 0) for row in server.usage(worker)) == 1
+
+
+@pytest.mark.parametrize(("way", "flavour"), cases(LATER))
+def test_what_runs_beside_the_handler_is_stopped_and_charged(server, way, flavour):
+    before = server.pid(way, flavour)
+    assert server.ask(way, flavour).status_code == 200
+    # Processes are looked at once a second.
+    assert_charged(server, name_of(way, flavour), 1600 if way in ("fork", "process") else 60)
+    assert server.pid(way, flavour) == before
+
+
+@pytest.mark.parametrize(("way", "flavour"), cases(KILLED))
+def test_what_cannot_be_stopped_is_killed_and_charged(server, way, flavour):
+    before = server.pid(way, flavour)
+    try:
+        server.ask(way, flavour)
+    except (httpx2.RemoteProtocolError, httpx2.ReadError):
+        pass
+    eventually(lambda: server.pid(way, flavour) != before)
+    server.edge.wait_for(rf"isolate {before} ended: killed: .*limits.cpu_ms = {CPU_MS} ms")
+    worker = name_of(way, flavour)
+    assert_charged(server, worker, 500)
+    assert sum(row.errors.get("exceededCpu", 0) for row in server.usage(worker)) == 1
+
+
+@pytest.mark.parametrize("way", IMPORTS)
+def test_import_that_never_ends_is_stopped_and_charged_to_its_worker(way, tmp_path):
+    folder = tmp_path / "importing"
+    write_worker(folder, IMPORTS[way], startup_cpu_ms=STARTUP_CPU_MS)
+    data = tmp_path / "data"
+    with EdgeProcess("dev", folder, "--port", 0, "--data", data) as edge:
+        edge.wait_for(r"Script startup exceeded CPU time limit\. .*edge.startup_cpu_ms = 300 ms")
+        (folder / "entry.py").write_text(SCRIPT.replace("SLEEP", "trio.sleep").replace("THREAD", "str"))
+        eventually(lambda: _answers(edge))
+        server = Server(edge, data)
+
+        def failed_import():
+            rows = [row for row in server.usage("importing") if row.errors and row.kind == "startup"]
+            return rows and rows[0].cpu_us
+
+        used_us = eventually(failed_import)
+        assert STARTUP_CPU_MS * 1000 <= used_us <= (STARTUP_CPU_MS + 600) * 1000
+
+
+def _answers(edge):
+    try:
+        with edge.client() as client:
+            return client.get("/pid").status_code == 200
+    except httpx2.HTTPError:
+        return False
