@@ -31,8 +31,8 @@ _FETCH = EventKind.FETCH
 _WORKER = Product.WORKER
 _BACKGROUND = "background"
 """Kind of what is charged to no event."""
-_OUR_REFERENCES = 2
-"""To a meter that nobody else holds, as sys.getrefcount counts: its own argument is one."""
+_OUR_REFERENCES = 3
+"""To a meter that nobody else holds, as sys.getrefcount counts: its argument and a local variable among them."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,6 @@ class _Late:
     """An event that was charged, and whose meter may still be."""
 
     meter: Meter
-    charged_ns: int
     kind: str
     name: str
     product: str
@@ -81,7 +80,7 @@ class IsolateEvents:
         self._subrequests_max = limits.subrequests
         self._limit_ns = limits.cpu_ms * 1_000_000
         self._label = label
-        self._late = [_Late(BACKGROUND, 0, _BACKGROUND, "threads and processes", _WORKER)]
+        self._late = [_Late(BACKGROUND, _BACKGROUND, "threads and processes", _WORKER)]
         self._sockets = WorkerSockets(nursery, self, socket_flags)
         self._lines: list[LogLine] = []
         self._dropped = 0
@@ -146,7 +145,8 @@ class IsolateEvents:
             product=product,
         )
         if meter.shared:
-            self._late.append(_Late(meter, meter.cpu_ns, event.kind, event.name, product))
+            meter.charged_ns = meter.cpu_ns
+            self._late.append(_Late(meter, event.kind, event.name, product))
         self._log_line(event.kind, event.name, detail, outcome, meter.cpu_us, wall_ms, error)
 
     def _log_line(
@@ -165,12 +165,13 @@ class IsolateEvents:
         """Charge what tasks and threads of the script used that have outlived their events. For before each flush."""
         late, self._late = self._late, []
         for ended in late:
-            used_ns = ended.meter.cpu_ns - ended.charged_ns
+            meter = ended.meter
+            used_ns = meter.cpu_ns - meter.charged_ns
             if used_ns:
                 self._ledger.charge(ended.kind, ended.name, used_ns, 0.0, Outcome.OK, product=ended.product, events=0)
-                ended.charged_ns += used_ns
+                meter.charged_ns += used_ns
             # Whoever might charge it still holds it.
-            if sys.getrefcount(ended.meter) > _OUR_REFERENCES:
+            if sys.getrefcount(meter) > _OUR_REFERENCES:
                 self._late.append(ended)
 
     def charge_lost(self, used: ChargeLost) -> None:

@@ -38,7 +38,7 @@ LABEL: Final = 1
 STUCK_LABEL: Final = 2
 """Place on the page: 1 + `Meter.label` of an event that goes on although it was stopped several times; 0: none."""
 STUCK_NS: Final = 3
-"""Place on the page: by how much that one had passed its limit."""
+"""Place on the page: how much of what that one had used was not in the ledger."""
 _PLACES: Final = 4
 PAGE_BYTES: Final = 8 * _PLACES
 _STOP_AGAIN_NS: Final = 10_000_000
@@ -50,10 +50,22 @@ _STUCK_NS: Final = 50_000_000
 class Meter:
     """What one event used. Times are nanoseconds here and microseconds wherever they leave this package."""
 
-    __slots__ = ("cpu_ns", "label", "limit_ns", "quantities", "shared", "started_ns", "stop_ns", "subrequests")
+    __slots__ = (
+        "charged_ns",
+        "cpu_ns",
+        "label",
+        "limit_ns",
+        "quantities",
+        "shared",
+        "started_ns",
+        "stop_ns",
+        "subrequests",
+    )
 
     def __init__(self, limit_ns: int = NO_LIMIT_NS, label: int = 0) -> None:
         self.cpu_ns = 0
+        self.charged_ns = 0
+        """How much of it is in the ledger."""
         self.limit_ns = limit_ns
         self.stop_ns = limit_ns
         """Where the next soft stop is due: the limit at first, and a little more after each."""
@@ -119,7 +131,14 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
     Sets no context: wrap the call that creates tasks in a context where `user_meter` is set.
     """
 
-    __slots__ = ("__weakref__", "_coro", "_meter", "_send", "_throw")
+    __slots__ = (
+        "__weakref__",
+        "_coro",
+        "_meter",
+        "_send",
+        "_throw",
+        "charged_ns",
+    )
 
     def __init__(self, coro: Awaitable[T], meter: Meter) -> None:
         self._coro: Any = coro if isinstance(coro, Coroutine) else _await(coro)
@@ -273,7 +292,7 @@ class ChildTaskMeter(trio.abc.Instrument):
 
 
 class _Owned(ref[Any]):
-    __slots__ = ("meter", "number")
+    __slots__ = ("charged_ns", "meter", "number")
 
     meter: Meter
     number: int
@@ -309,7 +328,7 @@ def stop_of(meter: Meter, used_ns: int) -> CpuLimitExceeded:
     over_ns = used_ns - meter.limit_ns
     if over_ns > _STUCK_NS:
         _page[STUCK_LABEL] = meter.label + 1
-        _page[STUCK_NS] = over_ns
+        _page[STUCK_NS] = used_ns - meter.charged_ns
     meter.stop_ns = used_ns + _STOP_AGAIN_NS
     return CpuLimitExceeded()
 
@@ -320,7 +339,7 @@ def stop_of(meter: Meter, used_ns: int) -> CpuLimitExceeded:
 class _Call:
     """A measured call in a thread. `since_ns`: up to where the thread's CPU clock is charged, while it is innermost."""
 
-    __slots__ = ("meter", "outer", "since_ns")
+    __slots__ = ("charged_ns", "meter", "outer", "since_ns")
 
     def __init__(self, meter: Meter, outer: _Call | None, since_ns: int) -> None:
         self.meter = meter

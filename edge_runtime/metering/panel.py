@@ -71,6 +71,8 @@ class Running:
     """By how much it has passed its limit; negative before that."""
     stuck: bool
     """It was stopped several times and goes on."""
+    uncharged_ns: int | None = None
+    """What it used and is not in the ledger, where that is not its limit and `over_ns`: its event has ended."""
 
 
 class PanelReader:
@@ -93,7 +95,7 @@ class PanelReader:
         if values[DEADLINE]:
             return Running(values[LABEL], loop_ns - values[DEADLINE], bool(values[STUCK_LABEL]))
         if values[STUCK_LABEL]:
-            return Running(values[STUCK_LABEL] - 1, values[STUCK_NS], True)
+            return Running(values[STUCK_LABEL] - 1, 0, True, values[STUCK_NS])
         return None
 
     def label(self, number: int) -> Label:

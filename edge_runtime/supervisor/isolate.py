@@ -353,9 +353,9 @@ class IsolateHandle:
         if running is None:
             return None
         product, kind, name = self._panel.label(running.label)
-        used_ns = max(0, self._limit_ns + running.over_ns)
+        used_ns = self._limit_ns + running.over_ns if running.uncharged_ns is None else running.uncharged_ns
         if self._killed_over_cpu:
             outcome = Outcome.EXCEEDED_CPU
         else:
             outcome = Outcome.INTERNAL_ERROR if self.killed_for is None else Outcome.EXCEEDED_WALL_TIME
-        return ChargeLost(product, kind, name, used_ns, 0.0, outcome)
+        return ChargeLost(product, kind, name, max(0, used_ns), 0.0, outcome)
