@@ -65,6 +65,10 @@ class Delivery:
             self.reply.resolve(other.result())
 
 
+def _ignore(_: ActorBroken) -> None:
+    pass
+
+
 class Activation(ActorWrites):
     """An actor in memory, from its first delivery until it is evicted, released or broken.
 
@@ -109,7 +113,7 @@ class Activation(ActorWrites):
         self.gone = trio.Event()
         """It has ended and the host has forgotten it."""
         self._begin_pending = True
-        self._answers = Answers(self)
+        self._answers: Answers | None = None
         """A worker has the right to begin the next message, or will have it once the body has started."""
         self._parked: trio.lowlevel.Task | None = None
         """A worker without a message. One is kept: to wake it costs a fraction of what a new task does."""
@@ -176,6 +180,8 @@ class Activation(ActorWrites):
         finally:
             self.closing = True
             self._nursery = None
+            # What refers back to this activation would keep it until the cycle collector comes by.
+            self._body, self._broken = None, _ignore
             if self.refusal is None:
                 self.refuse(ActorBroken(CODE_UPDATED))
 
@@ -261,6 +267,7 @@ class Activation(ActorWrites):
             if isinstance(delivery.message, TimerMessage):
                 result = await self._timer(self._body, delivery.message)
             elif delivery.identity is not None:
+                self._answers = self._answers or Answers(self)
                 result = await self._answers.once(delivery.identity, self._body, delivery.message)
             else:
                 result = await self._body.receive(delivery.message)

@@ -106,6 +106,11 @@ class Attempts:
             if attempt.scope is not None:
                 attempt.scope.cancel()
 
+    def let_go(self) -> None:
+        """After `cancel`: put in nothing any more."""
+        self.put_in = _nothing
+        self.calls.clear()
+
     async def wait_ended(self) -> None:
         """After `cancel`: return when no callback runs any more, as far as it can be ended at all."""
         if self._live:
@@ -327,6 +332,10 @@ def _judge_delay(effect: AskDelay, result: Any, error: BaseException | None, *, 
     else:
         return DelayComputed(key, attempt, result), ""
     return DelayComputed(key, attempt, 0, ErrorRecord("NonRetryableDelayError", text)), text
+
+
+def _nothing(_: Input, __: Transaction | None) -> None:
+    pass
 
 
 async def _same(awaitable: Awaitable[Any]) -> Any:

@@ -85,6 +85,14 @@ class Ended:
     relaunch: bool = False
 
 
+def _stopped() -> Promise[None]:
+    return Promise.resolved(None)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
 class SharedTasks:
     """What the instances of a workflow have their attempts run and their held starts written by."""
 
@@ -125,11 +133,11 @@ class Driver:
         self._transactional: set[StepKey] = set()
         self._unsettled: deque[Resolve] = deque()
         self.closed = False
-        self.stop_run: Callable[[], Promise[None]] = lambda: Promise.resolved(None)
+        self.stop_run: Callable[[], Promise[None]] = _stopped
         """Cancels the run; resolves once it has ended."""
-        self.rested: Callable[[], None] = lambda: None
+        self.rested: Callable[[], None] = _nothing
         """Called when it is durable that the instance waits."""
-        self.on_close: Callable[[], None] = lambda: None
+        self.on_close: Callable[[], None] = _nothing
         self._active = True
         self._active_s = 0.0
 
@@ -237,6 +245,17 @@ class Driver:
             self.closed = self._writer.closed = self._pacing.closed = True
             self._attempts.cancel()
             self.on_close()
+
+    def let_go(self) -> None:
+        """The run and the engine are over: refer to nobody any more, so that nothing waits for the cycle collector."""
+        assert self.closed, "a driver is let go after its end"
+        self.stop_run, self.rested, self.on_close = _stopped, _nothing, _nothing
+        self._on_end = _nothing
+        self._writer.let_go()
+        self._pacing.let_go()
+        self._attempts.let_go()
+        self._promises.clear()
+        self._unsettled.clear()
 
     # Inputs and effects
 

@@ -450,6 +450,7 @@ class WorkflowInstance:
         if event is None or driver is None or not driver.closed or not self._run_over.settled:
             return
         self._event = None
+        driver.let_go()
         address = self._context.address
         if ended is not None and not ended.relaunch:
             self._context.when_durable().add_done_callback(lambda _: self._context.rest())

@@ -31,6 +31,10 @@ class Pacing:
         """How many the engine has taken."""
         self.closed = False
 
+    def let_go(self) -> None:
+        """Put in nothing any more."""
+        self._put_in = _nothing
+
     def breathe(self, durable: Promise[None]) -> None:
         """Put in `Delivered` once the script has had the chance to react to what it got when `durable` resolved."""
         if not self._breathing:
@@ -58,3 +62,7 @@ class Pacing:
             if self.inputs == inputs and self._engine.holding:
                 self._put_in(Stalled())
         self._stall_watched = False
+
+
+def _nothing(_: Input) -> None:
+    pass

@@ -55,6 +55,10 @@ class InstanceWriter:
         self._held: list[Entry] = []
         self._held_watched = False
 
+    def let_go(self) -> None:
+        """Tell nobody any more."""
+        self._on_durable = self._on_refused = _nothing
+
     def append(self, entry: Entry) -> None:
         """Have an entry written with the next batch."""
         self._held.append(entry)
@@ -102,3 +106,7 @@ class InstanceWriter:
         if seq > self.durable_seq:
             self.durable_seq = seq
         self._on_durable()
+
+
+def _nothing() -> None:
+    pass
