@@ -21,6 +21,7 @@ from bindings.durable_objects.history import all_recorded
 from bindings.durable_objects.kind import ObjectSpec
 from bindings.kind import load_kinds
 from edge_runtime.actors.ids import IdFactory, unique_key
+from edge_runtime.actors.placement import FACETS
 from edge_runtime.config.load import load_config
 from edge_runtime.errors import ConfigError, UsageError
 from edge_runtime.store.api import Snapshot
@@ -180,7 +181,9 @@ def show(
 
 
 def _id_of(cls: ObjectClass, name_or_id: str) -> str:
-    """An id of the class is meant as such; anything else is a name."""
+    """An id of the class is meant as such; anything else is a name. Facets have the ids that `list` shows."""
+    if cls.namespace.endswith(FACETS):
+        return name_or_id
     ids = IdFactory(unique_key(cls.worker, cls.namespace))
     try:
         return ids.from_string(name_or_id).toString()

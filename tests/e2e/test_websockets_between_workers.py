@@ -1,12 +1,12 @@
 """WebSockets that pass through workers and objects, and those that they open themselves, in real servers."""
 
 import json
-import socket
+import subprocess
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from edge_process import EdgeProcess, eventually
+from edge_process import EDGE, EdgeProcess, eventually
 from websocket_client import Refused, WebSocketClient, connected
 
 UPSTREAM = """
@@ -25,9 +25,6 @@ class Echo(DurableObject):
 
     async def webSocketMessage(self, socket, message):
         socket.send(f"{self.ctx.id.name} {message}")
-
-    async def through(self, stub, request):
-        return await stub.fetch(request)
 
 
 class Default(WorkerEntrypoint):
@@ -48,6 +45,8 @@ CALLER = """
 import js
 from pyodide.ffi import create_proxy
 from workers import DurableObject, Response, WorkerEntrypoint, fetch
+
+server = None
 
 
 class Consumer(DurableObject):
@@ -87,7 +86,7 @@ class Consumer(DurableObject):
         return [await self.ctx.exports.Side.double(number), await inner.count(), await inner.count()]
 
     async def fetch(self, request):
-        return await fetch(self.env.UP + "/upstream/deep", headers={"Upgrade": "websocket"})
+        return await fetch(server + "/upstream/deep", headers={"Upgrade": "websocket"})
 
 
 class Inner(DurableObject):
@@ -106,16 +105,20 @@ class Side(WorkerEntrypoint):
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
+        global server
         how, _, rest = request.url.split("/", 3)[3].partition("/")
+        if how == "server":
+            server = await request.text()
+            return Response.json(None)
         stub = self.env.CONSUMER.getByName("a")
         if how == "elsewhere":
             return await self.env.ECHO.getByName(rest).fetch(request)
         if how == "object":
             return await stub.fetch(request)
         if how == "proxy":
-            return await fetch(f"{self.env.UP}/upstream/{rest}", headers=request.headers)
+            return await fetch(f"{server}/upstream/{rest}", headers=request.headers)
         if how == "pump":
-            there = (await fetch(self.env.UP + "/upstream/plain", headers={"upgrade": "websocket"})).web_socket
+            there = (await fetch(server + "/upstream/plain", headers={"upgrade": "websocket"})).web_socket
             client, here = js.WebSocketPair.new()
             there.accept()
             here.accept()
@@ -152,7 +155,6 @@ def edge(tmp_path_factory):
         routes=["/upstream/*"],
         edge={"instances": 2},
     )
-    port = free_port()
     write(
         root / "caller",
         "caller",
@@ -164,20 +166,15 @@ def edge(tmp_path_factory):
             ]
         },
         migrations=[{"tag": "v1", "new_sqlite_classes": ["Consumer"]}],
-        vars={"UP": f"http://127.0.0.1:{port}"},
         compatibility_flags=["python_workers"],
     )
-    with EdgeProcess("run", root, "--port", port, "--data", tmp_path_factory.mktemp("data")) as edge:
+    with EdgeProcess("run", root, "--port", 0, "--data", tmp_path_factory.mktemp("data")) as edge:
         edge.wait_ready()
         with edge.client() as client:
             # Objects move as the isolates start, and sockets do not move with them.
             eventually(lambda: len({client.get(f"/upstream/{name}").text.split()[-1] for name in "abcdefgh"}) == 2)
+        ask(edge, "/server", f"http://127.0.0.1:{edge.port}")
         yield edge
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 def ask(edge, path, text=""):
@@ -224,6 +221,14 @@ async def test_an_object_passes_on_a_socket_that_it_opened(edge, by):
 
 def test_own_classes_are_reached_without_a_binding(edge):
     assert ask(edge, "/exports") == [["Consumer", "Default", "Inner", "Side"], [42, 1, 2]]
+    (facet,) = json.loads(objects(edge, "list", "Consumer/facets"))
+    assert facet["id"].endswith("/inner")
+    assert json.loads(objects(edge, "show", "Consumer/facets", facet["id"]))["storage"][0]["value"] == 2
+
+
+def objects(edge, *arguments):
+    command = [*EDGE, "objects", *arguments, "--json", "--data", edge.arguments[-1]]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_an_object_keeps_a_socket_to_a_server_over_its_events(edge):
