@@ -45,6 +45,8 @@ class Client(Protocol):
 class ClientSocket(socket.socket):
     """A handed-over connection; `ClientSocket(fileno=...)` takes the descriptor over."""
 
+    __slots__ = ()
+
     def __init__(self, *, fileno: int) -> None:
         super().__init__(fileno=fileno)
         self.setblocking(False)

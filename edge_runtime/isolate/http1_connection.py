@@ -48,7 +48,8 @@ class Http1Connections:
             self._departures.add(client.fileno(), connection)
         unserved: bytes | None = None
         try:
-            unserved = await connection.run()
+            with connection.scope:
+                unserved = await connection.run()
         except Exception:
             _log.exception("a connection was closed because its protocol handler failed")
         finally:

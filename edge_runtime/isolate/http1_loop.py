@@ -7,7 +7,6 @@ whoever ends it; the handler is cancelled with it, its `waitUntil` is not.
 from __future__ import annotations
 
 import socket
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -56,7 +55,7 @@ class Http1Connection:
         self.relayed = client.family == socket.AF_UNIX
         self._fresh = True
         self._in_head = False
-        self._unsent: deque[memoryview] = deque()
+        self._unsent: list[memoryview] = []
         self._lock: trio.Lock | None = None
         self._broken = False
         self._gone = False
@@ -74,12 +73,7 @@ class Http1Connection:
 
     async def run(self) -> bytes | None:
         """Serve until the connection is to be closed (None), or to be served by another protocol from the bytes on that
-        are returned."""
-        with self.scope:
-            return await self._serve()
-        return None
-
-    async def _serve(self) -> bytes | None:
+        are returned. Call within `scope`."""
         parser = self.parser
         served = 0
         while True:
@@ -260,7 +254,7 @@ class Http1Connection:
                     await self._lose()
                     return
                 if sent == len(self._unsent[0]):
-                    self._unsent.popleft()
+                    del self._unsent[0]
                 else:
                     self._unsent[0] = self._unsent[0][sent:]
 

@@ -149,6 +149,7 @@ class RequestParser:
         if self._partial is not None:
             return self._continue_head(self._partial)
         if at == len(data):
+            self._data, self._at = b"", 0  # a connection may be idle for long
             return None
         if data[at] in b"\r\n":
             at = self._skip_empty_lines()
