@@ -39,7 +39,7 @@ class WorkflowAccess:
         self.random = random
         self.version = version
         self._actors = actors
-        self._starts = Starts(actors)
+        self._starts = Starts(actors, store, clock)
 
     def address(self, id: str) -> ActorAddress:
         return instances.address_of(self.worker, self.workflow, id)

@@ -237,6 +237,8 @@ class Activation(ActorWrites):
                     await trio.lowlevel.checkpoint()
             if has_right:
                 self._begin_pending = False
+                if self._resting:
+                    self.rest()
             if self._parked is not None:
                 return
             self._parked = trio.lowlevel.current_task()

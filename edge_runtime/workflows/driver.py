@@ -322,6 +322,9 @@ class Driver:
                 writer.last_commit.add_done_callback(partial(_tell_others, writes))
         elif appended:
             writer.hold()
+        elif status is Status.WAITING:
+            # A replay has come to where it was: no commit tells that it waits.
+            self.rested()
         for effect in later:
             self._perform_later(effect)
         if fault:
