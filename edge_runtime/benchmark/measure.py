@@ -128,6 +128,8 @@ class Measured:
         try:
             latencies = await self._plan.load.send(self.server, self._store, count)
         except UsageError as error:
+            # What it has to say of the failure may come after the answer that failed.
+            await trio.to_thread.run_sync(self.server.stop)
             raise UsageError(f"{error}\n{self.server.complaints()}".rstrip()) from None
         self._sent += count
         await trio.to_thread.run_sync(self.server.wait_events, self._plan.load.last, self._sent)

@@ -85,6 +85,7 @@ class BenchServer:
             )
 
     def stop(self) -> None:
+        """End the server and hear it out. Blocking; may be called again."""
         for number, wait_s in ((signal.SIGINT, _STOP_S), (signal.SIGKILL, None)):
             if self._process.poll() is None:
                 os.killpg(self._process.pid, number)
