@@ -22,6 +22,8 @@ from edge_runtime.errors import UsageError
 
 _SAMPLES_PER_S: Final = 500
 _LARGEST: Final = 10
+_ATTEMPTS: Final = 3
+"""It reads the memory of a process that goes on, which fails at unlucky moments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,11 @@ async def _record(
                 await load()
 
         nursery.start_soon(keep_busy)
-        complaint = await trio.to_thread.run_sync(_run, command, output)
+        complaint: str | None = None
+        for _ in range(_ATTEMPTS):
+            complaint = await trio.to_thread.run_sync(_run, command, output)
+            if complaint is None:
+                break
         nursery.cancel_scope.cancel()
     if complaint is not None:
         raise UsageError(
@@ -81,7 +87,9 @@ async def _record(
 def _run(command: list[str], output: Path) -> str | None:
     """None if the profiler has written its output, otherwise what it said."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return None if done.returncode == 0 and output.exists() else (done.stderr or done.stdout).strip()
+    if done.returncode == 0 and output.exists() and output.stat().st_size:
+        return None
+    return (done.stderr or done.stdout).strip() or "nothing"
 
 
 def largest_costs(stacks: list[str]) -> tuple[Cost, ...]:
