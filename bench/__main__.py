@@ -22,6 +22,8 @@ from bench.results import circumstances, document, keep
 
 QUESTIONS = (
     "hello",
+    "meter_overhead",
+    "cpu_split",
     "flavour",
     "http1",
     "fastapi",

@@ -76,9 +76,21 @@ def server(command: Sequence[object], data: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def edge_dev(folder: Path) -> Iterator[Server]:
+def edge_dev(folder: Path, *options: object) -> Iterator[Server]:
     """`edge dev` on a fresh data directory, its log lines thrown away."""
     with tempfile.TemporaryDirectory() as data:
-        command = [sys.executable, "-m", "edge_runtime", "dev", folder, "--port", 0, "--data", data, "--quiet"]
+        command = [
+            sys.executable,
+            "-m",
+            "edge_runtime",
+            "dev",
+            folder,
+            "--port",
+            0,
+            "--data",
+            data,
+            "--quiet",
+            *options,
+        ]
         with server(command, Path(data)) as started:
             yield started

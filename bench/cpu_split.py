@@ -1,0 +1,104 @@
+"""Where does the CPU time of a request and of a durable step go: user code, runtime, kernel; and what costs most?
+
+User code is what the ledger was charged, kernel what the isolate spent in system calls, runtime the rest. The largest
+costs are a sampling profiler's (py-spy), each function by itself; without it the split alone is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import trio
+
+from bench.figure import Figure
+from bench.instructions import isolate_of
+from bench.load import send_requests
+from bench.meter_overhead import INSTANCES, STEPS, WORKER, cpu_us_per_step
+from bench.processes import TICKS_PER_S, Server, edge_dev
+from edge_runtime.benchmark.profile import find_profiler, largest_costs
+from edge_runtime.errors import UsageError
+from edge_runtime.limits import LEDGER_FLUSH_S
+from edge_runtime.metering.ledger import read_usage
+from edge_runtime.store.lmdb_store import open_store
+
+REQUESTS = 8000
+ROUNDS = 8
+SECONDS = 5
+
+
+def run() -> Iterator[Figure]:
+    with edge_dev(WORKER) as worker:
+        yield from _split("request", worker, lambda: send_requests(worker.port, "/", REQUESTS, 8), REQUESTS)
+        yield from _split("durable step", worker, lambda: _steps(worker), ROUNDS * INSTANCES * STEPS)
+
+
+def _steps(worker: Server) -> None:
+    for _ in range(ROUNDS):
+        cpu_us_per_step(worker)
+
+
+def _split(what: str, worker: Server, load: Callable[[], object], operations: int) -> Iterator[Figure]:
+    load()
+    pid = isolate_of(worker)
+    before, before_us = _times_us(pid), _charged_us(worker)
+    load()
+    after, after_us = _times_us(pid), _charged_us(worker)
+    total, kernel = (after[i] - before[i] for i in range(2))
+    user = after_us - before_us
+    for part, us in (("user code", user), ("runtime", total - kernel - user), ("kernel", kernel), ("all", total)):
+        note = f"{us / total:.0%}" if part != "all" else ""
+        yield Figure(f"{what}, CPU of the isolate: {part}", us / operations, "us", note=note)
+    for rank, (function, share) in enumerate(_largest(pid, load), 1):
+        note = f"{share:.1%} {function}"
+        yield Figure(f"{what}, cost {rank}", share * total / operations, "us", note=note)
+
+
+def _times_us(pid: int) -> tuple[float, float]:
+    """CPU time of the process, all of it and the kernel's part; resolution 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, kernel = (int(fields[place]) / TICKS_PER_S * 1e6 for place in (11, 12))
+    return user + kernel, kernel
+
+
+def _charged_us(worker: Server) -> int:
+    time.sleep(2 * LEDGER_FLUSH_S)
+    return trio.run(_read_charged, worker.data)
+
+
+async def _read_charged(data: Path) -> int:
+    async with open_store(data / "store", readonly=True) as store:
+        with store.snapshot() as snapshot:
+            return sum(row.cpu_us for row in read_usage(snapshot) if row.kind != "startup")
+
+
+def _largest(pid: int, load: Callable[[], object]) -> list[tuple[str, float]]:
+    try:
+        profiler = find_profiler()
+    except UsageError as missing:
+        print(f"  {missing}", file=sys.stderr)
+        return []
+    over = threading.Event()
+
+    def keep_busy() -> None:
+        while not over.is_set():
+            load()
+
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            stacks = os.path.join(folder, "stacks")
+            command = [profiler, "record", "--pid", str(pid), "--duration", str(SECONDS), "--rate", "500", "--gil"]
+            command += ["--format", "raw", "--function", "--output", stacks]
+            subprocess.run(command, check=True, capture_output=True)
+            return [(cost.function, cost.own) for cost in largest_costs(Path(stacks).read_text().splitlines())]
+    finally:
+        over.set()
+        busy.join()
