@@ -10,8 +10,8 @@ from pathlib import Path
 import trio
 
 from bindings.kind import load_kinds
+from edge_runtime.config.model import WorkerLimits
 from edge_runtime.control import LogLine, Pong
-from edge_runtime.limits import BLOCKED_MS_DEFAULT, CPU_MS_DEFAULT
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.sources import read_version
@@ -33,14 +33,15 @@ class Nobody:
 
 
 class Isolates:
-    def __init__(self, template: TemplateHandle, nursery: trio.Nursery) -> None:
+    def __init__(self, template: TemplateHandle, limits: WorkerLimits, nursery: trio.Nursery) -> None:
         self._template = template
+        self._limits = limits
         self._nursery = nursery
         self._count = 0
 
     async def fork(self) -> IsolateHandle:
         self._count += 1
-        isolate = await self._template.fork(self._count, blocked_ms=BLOCKED_MS_DEFAULT, cpu_ms=CPU_MS_DEFAULT)
+        isolate = await self._template.fork(self._count, self._limits)
         self._nursery.start_soon(isolate.run, Nobody())
         return isolate
 
@@ -58,7 +59,7 @@ async def isolates_of(folder: Path, zygote: ZygoteHandle) -> AsyncIterator[Isola
                     folder, directory, load_kinds(), Nobody(), environment=None, development=False
                 )
                 template = await spawner.load(version.task)
-                yield Isolates(template, nursery)
+                yield Isolates(template, version.config.limits, nursery)
                 nursery.cancel_scope.cancel()
             spawner.close()
 
