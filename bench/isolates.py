@@ -10,8 +10,8 @@ from pathlib import Path
 import trio
 
 from bindings.kind import load_kinds
-from edge_runtime.config.model import WorkerLimits
-from edge_runtime.control import LogLine, Pong
+from edge_runtime.config.model import WorkerConfig
+from edge_runtime.control import AskedBySomeIsolate, LogLine, Members, Pong
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.sources import read_version
@@ -24,6 +24,7 @@ class Nobody:
 
     def isolate_logged(self, lines: tuple[LogLine, ...]) -> None: ...
     def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None: ...
+    def isolate_asked(self, isolate: IsolateHandle, message: AskedBySomeIsolate) -> None: ...
     def ready(self, url: str) -> None: ...
     def log(self, worker: str, line: LogLine) -> None: ...
     def worker_loaded(self, worker: str, version: str, startup_cpu_us: int) -> None: ...
@@ -33,16 +34,18 @@ class Nobody:
 
 
 class Isolates:
-    def __init__(self, template: TemplateHandle, limits: WorkerLimits, nursery: trio.Nursery) -> None:
+    def __init__(self, template: TemplateHandle, config: WorkerConfig, nursery: trio.Nursery) -> None:
         self._template = template
-        self._limits = limits
+        self._config = config
         self._nursery = nursery
         self._count = 0
 
     async def fork(self) -> IsolateHandle:
-        self._count += 1
-        isolate = await self._template.fork(self._count, self._limits)
+        """An isolate in which the worker's actors live, as if it were the only one."""
+        number = self._count = self._count + 1
+        isolate = await self._template.fork(number, self._config.limits)
         self._nursery.start_soon(isolate.run, Nobody())
+        isolate.tell(Members(self._config.name, number, 1, (number,), (number,), releasing=False))
         return isolate
 
 
@@ -59,7 +62,7 @@ async def isolates_of(folder: Path, zygote: ZygoteHandle) -> AsyncIterator[Isola
                     folder, directory, load_kinds(), Nobody(), environment=None, development=False
                 )
                 template = await spawner.load(version.task)
-                yield Isolates(template, version.config.limits, nursery)
+                yield Isolates(template, version.config, nursery)
                 nursery.cancel_scope.cancel()
             spawner.close()
 
