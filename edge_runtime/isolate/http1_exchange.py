@@ -52,7 +52,7 @@ class Http1Exchange:
         self._connection = connection
         self.method: str = head.method
         self.target: bytes = head.target
-        self.headers: RawHeaders = head.headers
+        self.headers: RawHeaders = head.headers.copy()
         self.http_version: str = head.version
         self.relayed = connection.relayed
         self._keep_alive = head.keep_alive and not last

@@ -30,6 +30,8 @@ _METHOD_LENGTH_MAX: Final = 32
 _LINE_MAX: Final = _METHOD_LENGTH_MAX + REQUEST_URL_MAX + len(b"  HTTP/1.1\r\n")
 _EMPTY_LINES_MAX: Final = 2
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
+_HEADS_KEPT: Final = 256
+_KEPT_HEAD_MAX: Final = 1024
 _TLS_HANDSHAKE: Final = b"\x16"
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n"
 
@@ -47,7 +49,7 @@ class OtherProtocol(Exception):
 
 
 class RequestHead:
-    """One request without its body."""
+    """One request without its body. Not to be changed: the next request with the same bytes gets the same object."""
 
     __slots__ = ("chunked", "expects_continue", "headers", "keep_alive", "length", "method", "target", "version")
 
@@ -73,6 +75,10 @@ class RequestHead:
         """Bytes of the body; 0 also for a chunked one."""
         self.chunked = chunked
         self.expects_continue = expects_continue
+
+
+_heads: dict[bytes, RequestHead] = {}
+"""Heads of requests without a body that were parsed before: clients that ask again often ask with the same bytes."""
 
 
 def _ascii_line(raw: bytes) -> bytes:
@@ -155,18 +161,25 @@ class RequestParser:
             at = self._skip_empty_lines()
             if at == len(data) or data[at] == 0x0D:
                 return None
+        end = data.find(_END, at) + 4
+        if end != 3:
+            raw = data if at == 0 and end == len(data) else data[at:end]
+            head = _heads.get(raw)
+            if head is not None:
+                self._first = False
+                self._empty_lines = 0
+                self._at = end
+                return head
         if not data.startswith(_STARTS, at) and not self._may_be_method(data[at : at + _METHOD_LENGTH_MAX + 1]):
             return None
         self._first = self._head_done = self.complete = False
         self._empty_lines = 0
         self._headers = []
         self._target = b""
-        end = data.find(_END, at) + 4
         if end == 3:
             self._partial = bytearray()
             self._line_done = False
             return self._continue_head(self._partial)
-        raw = data if at == 0 and end == len(data) else data[at:end]
         self._at = end
         if not raw.isascii():
             raw = _ascii_line(raw)
@@ -287,9 +300,14 @@ class RequestParser:
         if chunked:
             self._tail = b""
             self._body_bytes = self._overhead = 0
-        return RequestHead(
+        head = RequestHead(
             _METHODS[method], self._target, headers, version, self._keep_alive, length, chunked, expects_continue
         )
+        if self.complete and len(raw) <= _KEPT_HEAD_MAX:
+            if len(_heads) >= _HEADS_KEPT:
+                _heads.clear()
+            _heads[raw] = head
+        return head
 
     # Bodies
 

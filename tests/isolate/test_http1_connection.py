@@ -307,6 +307,18 @@ async def test_background_task_that_reads_the_body_learns_that_the_client_left()
             await server.connections.wait_empty()
 
 
+async def test_request_with_the_same_bytes_as_one_before_is_a_request_of_its_own():
+    seen = []
+
+    async def app(exchange):
+        seen.append(list(exchange.headers))
+        exchange.headers.append((b"x-mine", b"1"))
+        await exchange.respond(200, [], b"")
+
+    await answered(app, GET, GET + GET, GET)
+    assert seen == [[(b"host", b"a")]] * 4
+
+
 # Clients that are slow, half-closed or gone
 
 
