@@ -41,6 +41,7 @@ QUESTIONS = (
     "workflow_steps",
     "workflow_sleepers",
     "workflow_kill",
+    "workflow_big_runs",
     "beside_peers",
 )
 

@@ -284,15 +284,19 @@ class _Pieces(AsyncIterator[Any]):
         return piece
 
 
+class WrongPiece(TypeError):
+    """A stream that is used as a body gives something else than bytes and text."""
+
+
 def piece_bytes(piece: object) -> bytes:
-    """The bytes of one piece of a body; text is encoded as UTF-8."""
+    """The bytes of one piece of a body; text is encoded as UTF-8. Raises WrongPiece."""
     if type(piece) is bytes:
         return piece
     if isinstance(piece, str):
         return piece.encode()
     data = as_bytes(piece)
     if data is None:
-        raise TypeError(f"a stream used as a body must give bytes or text, not {type(piece).__name__}")
+        raise WrongPiece(f"a stream used as a body must give bytes or text, not {type(piece).__name__}")
     return bytes(data)
 
 

@@ -20,7 +20,7 @@ from edge_runtime.limits import INSTANCE_STREAMS_MAX, STEP_STREAM_CHUNK_MAX, STE
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workers.streams import ReadableStream
+from edge_runtime.workers.streams import ReadableStream, WrongPiece
 from edge_runtime.workflows import journal
 from edge_runtime.workflows.journal import Entry, StepKey, StepSucceeded
 
@@ -55,8 +55,10 @@ async def keep(context: ActorContext, home: ActorAddress, key: StepKey, stream: 
     try:
         await stream.write_to(keeper.write)
         return await keeper.end()
-    except BaseException:
+    except BaseException as error:
         keeper.drop()
+        if isinstance(error, WrongPiece):
+            raise StreamRefused(str(error)) from error
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 from workflow_world import WORKER, WORKFLOW, World, open_world
 
 from edge_runtime.store.api import Table
@@ -129,6 +130,7 @@ async def test_restart_from_a_step_keeps_the_streams_of_those_before(autojump_cl
     ("make", "text"),
     [
         (lambda: locked(), "locked"),
+        (lambda: of_numbers(), "must give bytes or text, not int"),
         (lambda: chunks(4, 5000), "a chunk of the stream has 5000 bytes; allowed are 4000"),
         (lambda: chunks(*[4000] * 200), "The instance has exceeded the 1GiB storage limit"),
     ],
@@ -154,6 +156,31 @@ async def test_stream_that_cannot_be_kept_ends_the_instance(
         assert stored(world) == 0
         with world.store.snapshot() as snapshot:
             assert instances.read(snapshot, instances.address_of(WORKER, WORKFLOW, "one")) is not None
+
+
+async def test_stream_that_takes_longer_than_the_step_may_is_cut_off(autojump_clock: object) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        async def fetch() -> ReadableStream:
+            async def give() -> Any:
+                yield b"x" * PIECE
+                await trio.sleep(100)
+                yield b"late"
+
+            return ReadableStream(give())
+
+        return await step.do("fetch", {"retries": {"limit": 0, "delay": 1}, "timeout": 5000}, fetch)
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        assert (await world.settled())["error"]["name"] == "WorkflowTimeoutError"
+        assert stored(world) == 0
+
+
+def of_numbers() -> ReadableStream:
+    async def give() -> Any:
+        yield 1
+
+    return ReadableStream(give())
 
 
 def locked() -> ReadableStream:
