@@ -20,11 +20,13 @@ from hypercorn.protocol import ProtocolWrapper
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from edge_runtime.isolate.connection import App, BodyTooLarge, Connections, RawHeaders
+from edge_runtime.isolate.connection import App, BodyTimeout, BodyTooLarge, Connections, RawHeaders
 from edge_runtime.isolate.websocket_connection import WebSocketConnection, switching_protocols
 from edge_runtime.limits import (
     KEEP_ALIVE_TIMEOUT_S,
     REQUEST_BODY_MAX,
+    REQUEST_BODY_WINDOW_MIN,
+    REQUEST_BODY_WINDOW_S,
     REQUEST_HEADERS_MAX,
     REQUEST_URL_MAX,
     UNREAD_BODY_MAX,
@@ -264,6 +266,8 @@ class _Exchange:
         self._reader: trio.lowlevel.Task | None = None
         self._writer: trio.lowlevel.Task | None = None
         self._received = 0
+        self._window_s = 0.0
+        self._window_bytes = 0
         self._dropped = 0
         self._complete = False
         self._rest: trio.Event | None = None
@@ -322,8 +326,7 @@ class _Exchange:
 
     async def receive(self) -> bytes | None:
         while not self._pieces:
-            self._reader = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
+            await self._wait_for_piece()
         piece = self._pieces[0]
         if piece is None:
             if self._dropped:
@@ -332,9 +335,23 @@ class _Exchange:
         self._pieces.popleft()
         self._wake_writer()
         self._received += len(piece)
+        self._window_bytes += len(piece)
         if self._received > REQUEST_BODY_MAX:
             raise BodyTooLarge
         return piece
+
+    async def _wait_for_piece(self) -> None:
+        """BodyTimeout if too little of the body has come in REQUEST_BODY_WINDOW_S of waiting."""
+        began_s = trio.current_time()
+        with trio.move_on_after(REQUEST_BODY_WINDOW_S - self._window_s) as limit:
+            self._reader = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
+        if limit.cancelled_caught:
+            raise BodyTimeout
+        if self._window_bytes >= REQUEST_BODY_WINDOW_MIN:
+            self._window_s, self._window_bytes = 0.0, 0
+        else:
+            self._window_s += trio.current_time() - began_s
 
     def _abort_reader(self, _: object) -> trio.lowlevel.Abort:
         self._reader = None

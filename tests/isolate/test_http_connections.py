@@ -1,81 +1,15 @@
 """The HTTP connection seam on real sockets: framing, back-pressure, clients that leave or do not read, draining."""
 
 import socket
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 
 import pytest
 import trio
 import trio.testing
+from http_server import read_all, read_until
 
-from edge_runtime.isolate import http1_exchange, http1_loop, hypercorn_connection
-from edge_runtime.isolate.client_socket import ClientSocket
-from edge_runtime.isolate.connection import BodyTooLarge, Connections
-from edge_runtime.isolate.http1_connection import Http1Connections
-from edge_runtime.isolate.hypercorn_connection import HypercornConnections
-from edge_runtime.seams import SystemClock
+from edge_runtime.isolate.connection import BodyTooLarge
 
 PLAIN = [(b"content-type", b"text/plain")]
-
-
-@pytest.fixture(params=["llhttp", "hypercorn"])
-def serving(request):
-    """A function: serves an app on a loopback port, by each implementation in turn."""
-    return partial(_serving, request.param)
-
-
-@pytest.fixture
-def set_limit(monkeypatch):
-    """Changes a limit of the HTTP connections."""
-
-    def set_limit(name, value):
-        for module in (http1_loop, http1_exchange, hypercorn_connection):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, value)
-
-    return set_limit
-
-
-@asynccontextmanager
-async def _serving(implementation, app):
-    """Gives a function that connects, and the server."""
-    connections = Connections()
-    server = hypercorn = HypercornConnections(app, connections)
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    async with AsyncExitStack() as clients, listener, trio.open_nursery() as nursery:
-        if implementation == "llhttp":
-            server = Http1Connections(app, connections, hypercorn, SystemClock())
-            await nursery.start(server.watch)
-
-        async def accept():
-            while True:
-                stream = await listener.accept()
-                client = ClientSocket(fileno=stream.socket.detach())
-                nursery.start_soon(server.serve, client if implementation == "llhttp" else client.stream())
-
-        async def connect():
-            return await clients.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
-
-        nursery.start_soon(accept)
-        yield connect, server
-        nursery.cancel_scope.cancel()
-
-
-async def read_all(stream):
-    data = b""
-    while piece := await stream.receive_some(65536):
-        data += piece
-    return data
-
-
-async def read_until(stream, end):
-    data = b""
-    while end not in data:
-        piece = await stream.receive_some(65536)
-        assert piece, data
-        data += piece
-    return data
 
 
 def respond_with(body, status=200):
