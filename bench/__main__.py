@@ -27,6 +27,8 @@ QUESTIONS = (
     "flavour",
     "http1",
     "fastapi",
+    "http1_bodies",
+    "http1_idle",
     "kv_get",
     "kv_put",
     "isolate_start",

@@ -254,6 +254,9 @@ def _address(read: Any) -> tuple[str, int] | None:
     return (name[0], name[1]) if isinstance(name, tuple) else None
 
 
+_NO_BODY: RawHeaders = ((b"content-length", b"0"),)
+
+
 class _Exchange:
     """`connection.Exchange` on hypercorn's stream of ASGI-shaped messages."""
 
@@ -291,7 +294,11 @@ class _Exchange:
     async def run(self, app: App) -> None:
         try:
             with self._scope:
-                await app(self)
+                if sum(len(name) + len(value) + 4 for name, value in self.headers) > REQUEST_HEADERS_MAX:
+                    # h11 limits a head only as long as it is incomplete.
+                    await self.respond(431, _NO_BODY, b"", close=True)
+                else:
+                    await app(self)
         finally:
             self._over = True
             self._wake_writer()

@@ -1,0 +1,69 @@
+"""What do 10,000 idle keep-alive connections take of an isolate, and what do they cost the active ones?"""
+
+from __future__ import annotations
+
+import re
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.figure import Figure
+from bench.load import alternating, cpu_us_per_request
+from bench.processes import HERE, Server, edge_dev, private_mb
+
+IDLE = 10_000
+BATCH = 100
+REQUESTS = 6400
+CONNECTIONS = 32
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def run() -> Iterator[Figure]:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with (
+        edge_dev(HERE / "workers/hello_trio") as quiet,
+        edge_dev(HERE / "workers/hello_trio") as crowded,
+        ExitStack() as stack,
+    ):
+        for server in (quiet, crowded):
+            cpu_us_per_request(server, "/", REQUESTS, CONNECTIONS)
+        isolate = _isolate(crowded)
+        before_mb, kernel_mb = private_mb(isolate), _sockets_mb()
+        for start in range(0, IDLE, BATCH):
+            clients = [stack.enter_context(_connected(crowded)) for _ in range(start, start + BATCH)]
+            for client in clients:
+                client.sendall(REQUEST)
+            for client in clients:
+                assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        idle_kb = (private_mb(isolate) - before_mb) * 1024 / IDLE
+        kernel_kb = (_sockets_mb() - kernel_mb) * 1024 / IDLE / 2
+        quiet_us, crowded_us = alternating(
+            5,
+            lambda: cpu_us_per_request(quiet, "/", REQUESTS, CONNECTIONS),
+            lambda: cpu_us_per_request(crowded, "/", REQUESTS, CONNECTIONS),
+        )
+    yield Figure("an idle keep-alive connection among 10,000, memory of the isolate", idle_kb, "kB", bound=8)
+    yield Figure("the same, memory of the kernel's TCP", kernel_kb, "kB")
+    yield Figure("hello beside 10,000 idle connections against none", crowded_us / quiet_us, "x", bound=1.2)
+
+
+def _connected(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
+
+
+def _isolate(server: Server) -> int:
+    """The process of the server that used most CPU time in the load before."""
+    return max(server.pids(), key=_used)
+
+
+def _used(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _sockets_mb() -> float:
+    found = re.search(r"^TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
+    return int(found[1]) * resource.getpagesize() / 2**20 if found else 0.0
