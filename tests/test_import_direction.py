@@ -19,6 +19,7 @@ ORDER = [
     "edge_runtime.metering.bill",
     "edge_runtime.metering.tariff",
     "edge_runtime.metering.grouping",
+    "edge_runtime.metering.compaction",
     "edge_runtime.metering.ledger",
     "edge_runtime.store",
 ]

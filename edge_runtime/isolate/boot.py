@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -45,7 +45,7 @@ from edge_runtime.control import (
     TimersChanged,
     WorkerMissing,
 )
-from edge_runtime.errors import EdgeError, ScriptError, StoreFailed
+from edge_runtime.errors import Conflict, EdgeError, ScriptError, StoreError, StoreFailed
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
 from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import Connections
@@ -64,8 +64,17 @@ from edge_runtime.isolate.peers import Peers
 from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.limits import CPU_KILL_SLACK_MS, EXIT_GRACE_S, LEDGER_FLUSH_S, MAP_SIZE, MOVE_PATIENCE_S, THREADS_MAX
-from edge_runtime.metering.ledger import Ledger
+from edge_runtime.limits import (
+    CPU_KILL_SLACK_MS,
+    EXIT_GRACE_S,
+    LEDGER_COMPACT_S,
+    LEDGER_FLUSH_S,
+    MAP_SIZE,
+    MOVE_PATIENCE_S,
+    THREADS_MAX,
+)
+from edge_runtime.metering.compaction import compact
+from edge_runtime.metering.ledger import HOUR_MS, Ledger
 from edge_runtime.metering.meter import ChildTaskMeter, Meter, measure_inline
 from edge_runtime.metering.panel import Panel
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
@@ -225,6 +234,7 @@ class _Isolate:
                 await background.start(self._http.watch)
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
             background.start_soon(self._flush_ledger)
+            background.start_soon(self._compact_ledger)
             background.start_soon(events.ship_logs, channel)
             await background.start(self._peers.run, self._host)
             await background.start(self._host.run)
@@ -385,6 +395,18 @@ class _Isolate:
             idle = self._charge_all()
             if not idle:
                 await self._ledger.flush()
+
+    async def _compact_ledger(self) -> None:
+        """Now and then bring old usage into its final form; another isolate that does so at the same time wins."""
+        pause_s = LEDGER_COMPACT_S
+        while True:
+            await trio.sleep(pause_s)
+            with self._store.snapshot() as snapshot:
+                batch = compact(snapshot, self._config.name, self._clock.now_ms())
+            pause_s = LEDGER_COMPACT_S if batch else HOUR_MS / 1000
+            if batch:
+                with suppress(Conflict, StoreError):
+                    await self._store.commit(batch)
 
     async def _watch_store(self, *scopes: trio.CancelScope) -> None:
         try:

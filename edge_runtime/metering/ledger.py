@@ -26,7 +26,7 @@ from edge_runtime.store.operations import decode_counters
 HOUR_MS: Final = 3_600_000
 NO_QUANTITIES: Final[Mapping[str, int]] = {}
 _OUTCOME: Final = "outcome:"
-_PROCESS: Final = "process"
+PROCESS: Final = "process"
 """In the place of a row's product and kind: the row is the account of an isolate, named by it."""
 _OWN: Final = frozenset(("events", "cpu_ns", "wall_us"))
 """Counters of a row that are fields of `UsageRow`."""
@@ -197,7 +197,7 @@ class Ledger:
             key = keys.encode(self._worker, hour_ms, self._version, product, kind, _storable(name))
             batch.add_counters(Table.LEDGER, key, totals.counters(outcome))
         for isolate, used in processes.items():
-            key = keys.encode(self._worker, hour_ms, self._version, _PROCESS, _PROCESS, isolate)
+            key = keys.encode(self._worker, hour_ms, self._version, PROCESS, PROCESS, isolate)
             counters = {name: getattr(used, name) for name in _PROCESS_COUNTERS}
             batch.add_counters(Table.LEDGER, key, {name: amount for name, amount in counters.items() if amount})
         written = self._store.commit(batch)
@@ -298,7 +298,7 @@ def _decode(key: bytes, value: bytes) -> UsageRow | ProcessRow:
         case _:
             raise StoreCorrupt(f"a ledger row has the key {parts!r}")
     counters = decode_counters(value)
-    if product == _PROCESS:
+    if product == PROCESS:
         used = ProcessCpu(*(counters.get(counter, 0) for counter in _PROCESS_COUNTERS))
         return ProcessRow(worker, version, name, hour_ms, used)
     return UsageRow(
