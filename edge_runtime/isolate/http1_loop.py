@@ -330,7 +330,7 @@ class Http1Connection:
     def client_half_closed(self) -> None:
         if not self.relayed:  # a Unix socket tells when the client is gone
             self._half_closed_s = self._server.now_s
-            self._probe_s = self._half_closed_s + CONNECTION_TICK_S
+            self._probe_s = self._half_closed_s + 2 * CONNECTION_TICK_S  # most requests are over by then
             self._server.half_closed.add(self)
 
     def probe(self) -> None:

@@ -333,7 +333,9 @@ async def test_head_that_does_not_come_to_an_end_is_answered_408(monkeypatch):
 
 
 @pytest.mark.parametrize("framing", [[], [(b"content-length", b"4")]])
-async def test_half_closed_client_gets_its_whole_answer(framing):
+async def test_half_closed_client_gets_its_whole_answer(monkeypatch, framing):
+    for module in (http1_connection, http1_loop):
+        monkeypatch.setattr(module, "CONNECTION_TICK_S", 60)  # it is not probed meanwhile
     go_on = trio.Event()
 
     async def app(exchange):
