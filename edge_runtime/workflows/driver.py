@@ -208,7 +208,7 @@ class Driver:
 
     def read_inbox(self, *, commands_only: bool = False) -> None:
         with self._context.store.snapshot() as snapshot:
-            arrived = inbox.read(snapshot, self._address)
+            arrived = inbox.read_new(snapshot, self._address, self._engine.known)
         for item in arrived:
             if not commands_only or not isinstance(item, EventArrived):
                 self.take(item)

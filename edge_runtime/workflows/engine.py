@@ -8,7 +8,7 @@ order results are given is `replay`'s matter, what a step does next `progress`'s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import assert_never
 
 from edge_runtime.limits import STEPS_DEFAULT
@@ -121,6 +121,11 @@ class Engine:
     def unread(self) -> Iterable[bytes]:
         """Where the events that nobody has waited for are stored."""
         return self._history.timetable.unread
+
+    @property
+    def known(self) -> Container[bytes]:
+        """Where the events that it has been given are stored, or were."""
+        return self._history.timetable.known
 
     @property
     def holding(self) -> bool:

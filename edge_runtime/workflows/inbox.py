@@ -7,6 +7,7 @@ whether the instance is in memory or not and whether its worker runs or not.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 import msgspec
@@ -95,6 +96,13 @@ def _key(address: ActorAddress, ordered_id: str) -> bytes:
 def read(snapshot: Snapshot, address: ActorAddress) -> list[Item]:
     """What waits, in the order of sending."""
     return [_decode(key, stored, address) for key, stored in snapshot.scan(Table.INBOX, *key_range(address))]
+
+
+def read_new(snapshot: Snapshot, address: ActorAddress, known: Container[bytes]) -> list[Item]:
+    """As `read`, without what is stored under the keys in `known`: an inbox may be long, and is looked into often."""
+    new = [key for key in snapshot.keys(Table.INBOX, *key_range(address)) if key not in known]
+    found = [(key, snapshot.get(Table.INBOX, key)) for key in new]
+    return [_decode(key, stored, address) for key, stored in found if stored is not None]
 
 
 def _decode(key: bytes, stored: bytes, address: ActorAddress) -> Item:

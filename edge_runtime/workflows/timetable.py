@@ -17,14 +17,15 @@ _AT_REST: Final = frozenset({Phase.SLEEPING, Phase.WAITING, Phase.RETRYING})
 class Timetable:
     """Invariant: `timed` holds those open steps that wait for a time or an event; `file` tells of each change."""
 
-    __slots__ = ("_dues", "_events", "_known", "_waits", "timed")
+    __slots__ = ("_dues", "_events", "_waits", "known", "timed")
 
     def __init__(self, events: Iterable[EventArrived]) -> None:
         self.timed: dict[StepKey, Operation] = {}
         self._dues: list[tuple[int, int, StepKey]] = []  # a heap; also of what is due then no more
         self._waits: dict[str, dict[StepKey, Operation]] = {}  # those that wait for an event, by its type
         self._events: dict[str, deque[EventArrived]] = {}
-        self._known: set[bytes] = set()
+        self.known: set[bytes] = set()
+        """Where the events that were ever taken in are stored, or were."""
         for event in events:
             self.buffer(event)
 
@@ -82,9 +83,9 @@ class Timetable:
 
     def buffer(self, event: EventArrived) -> bool:
         """Keep an event for the first wait of its type; False if it is known already."""
-        if event.inbox_key in self._known:
+        if event.inbox_key in self.known:
             return False
-        self._known.add(event.inbox_key)
+        self.known.add(event.inbox_key)
         self._events.setdefault(event.event_type, deque()).append(event)
         return True
 
