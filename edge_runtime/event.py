@@ -16,7 +16,7 @@ import trio
 from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.limits import WAIT_UNTIL_MS
 from edge_runtime.metering.meter import Meter, metered_call, user_meter
-from edge_runtime.promise import Cancellable, Promise, settle
+from edge_runtime.promise import Cancellable, OwnedPromise, Promise, settle
 
 if TYPE_CHECKING:
     from edge_runtime.seams import Flavour
@@ -127,7 +127,7 @@ class EventContext:
         Cancelling the only waiter of the promise cancels the work. The work is the runtime's, so not metered.
         """
         scope = trio.CancelScope()
-        promise: Promise[T] = Promise(owned_by=scope)
+        promise: Promise[T] = OwnedPromise(scope)
         if self._works is None:
             self._works = set()
         self._works.add(scope)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 import sniffio
 import trio
@@ -28,21 +28,20 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
 
     It passes for a coroutine object, so `nursery.start_soon(kv.put, "k", "v")` and `asyncio.create_task(kv.get("k"))`
     work. Cancelling a waiter abandons the wait; the work goes on, except where it was begun with a cancel scope
-    (`owned_by`) and nobody else waits: then the work is cancelled too, so that a timeout around `fetch` ends it.
+    (`OwnedPromise`) and nobody else waits: then the work is cancelled too, so that a timeout around `fetch` ends it.
 
     `resolve` and `reject` must be called on the event loop's thread, once.
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_driver", "_error", "_owned", "_settled", "_value", "_waiting")
+    __slots__ = ("__weakref__", "_callbacks", "_driver", "_error", "_settled", "_value")
 
-    def __init__(self, owned_by: Cancellable | None = None) -> None:
+    def __init__(self) -> None:
         self._settled = False
-        self._value: Any = None
         self._error: BaseException | None = None
-        self._callbacks: list[Callable[[Promise[T]], object]] | None = None
-        self._driver: Generator[Any, Any, T] | None = None
-        self._owned = owned_by
-        self._waiting = 0
+        self._callbacks: Callable[[Promise[T]], object] | list[Callable[[Promise[T]], object]] | None = None
+        """One is kept as it is: few promises ever have more."""
+        self._value: Any
+        self._driver: Generator[Any, Any, T]
 
     @classmethod
     def resolved(cls, value: T) -> Promise[T]:
@@ -50,14 +49,15 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
         promise = cls.__new__(cls)
         promise._settled = True
         promise._value = value
-        promise._error = promise._driver = promise._callbacks = promise._owned = None
+        promise._error = promise._callbacks = None
         return promise
 
     @classmethod
     def rejected(cls, error: BaseException) -> Promise[T]:
-        promise = cls()
+        promise = cls.__new__(cls)
         promise._settled = True
         promise._error = error
+        promise._callbacks = None
         return promise
 
     @property
@@ -72,51 +72,67 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
     @property
     def owned_by(self) -> Cancellable | None:
         """The scope of the work behind this promise, if the promise may end it."""
-        return self._owned
+        return None
 
     def resolve(self, value: T) -> None:
         assert not self._settled, "a promise settles once"
         self._value = value
-        self._settle()
+        self._settled = True
+        if self._callbacks is not None:
+            self._call_back()
 
     def reject(self, error: BaseException) -> None:
         assert not self._settled, "a promise settles once"
         self._error = error
-        self._settle()
-
-    def _settle(self) -> None:
         self._settled = True
+        if self._callbacks is not None:
+            self._call_back()
+
+    def _call_back(self) -> None:
         callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
-            callback(self)
+        if type(callbacks) is list:
+            for callback in callbacks:
+                callback(self)
+        elif callbacks is not None:
+            callbacks(self)  # type: ignore[operator]  # `type() is` narrows one way only
 
     def add_done_callback(self, callback: Callable[[Promise[T]], object]) -> None:
         """Call `callback(self)` once settled; at once if it is. Callbacks run in the order they were added."""
         if self._settled:
             callback(self)
         elif self._callbacks is None:
-            self._callbacks = [callback]
-        else:
+            self._callbacks = callback
+        elif type(self._callbacks) is list:
             self._callbacks.append(callback)
+        else:
+            self._callbacks = [self._callbacks, callback]  # type: ignore[list-item]
 
     def result(self) -> T:
         """The value of a settled promise, or its error raised."""
         assert self._settled, "the promise is pending"
         if self._error is not None:
             raise self._error
-        return cast(T, self._value)
+        value: T = self._value
+        return value
 
     def __await__(self) -> Generator[Any, Any, T]:
+        if not self._settled:
+            self._hasten()
         if not self._settled:
             if sniffio.thread_local.name == "asyncio":
                 yield from self._wait_asyncio()
             else:
                 yield from self._wait_trio().__await__()
-        return self.result()
+        if self._error is not None:
+            raise self._error
+        value: T = self._value
+        return value
+
+    def _hasten(self) -> None:
+        """Somebody is about to give up control for this: a chance to settle it before."""
 
     async def _wait_trio(self) -> None:
         task = trio.lowlevel.current_task()
-        self._waiting += 1
 
         def wake(_: Promise[T]) -> None:
             trio.lowlevel.reschedule(task)
@@ -132,7 +148,6 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
         import asyncio
 
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting += 1
 
         def wake(_: Promise[T]) -> None:
             if not future.done():
@@ -146,18 +161,18 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
             raise
 
     def _leave(self, wake: Callable[[Promise[T]], object]) -> None:
-        self._waiting -= 1
-        if self._callbacks is not None and wake in self._callbacks:
-            self._callbacks.remove(wake)
-        if self._owned is not None and not self._waiting and not self._settled:
-            self._owned.cancel()
+        """A wait was abandoned."""
+        callbacks = self._callbacks
+        if type(callbacks) is list:
+            if wake in callbacks:
+                callbacks.remove(wake)
+        elif callbacks is wake:
+            self._callbacks = None
 
     # The coroutine protocol, for trio.Nursery.start_soon and asyncio.create_task.
 
     def send(self, value: Any) -> Any:
-        if self._driver is None:
-            self._driver = self.__await__()
-        return self._driver.send(value)
+        return self._driving().send(value)
 
     def throw(
         self,
@@ -165,18 +180,46 @@ class Promise(Coroutine[Any, Any, T], Generic[T]):
         val: BaseException | object | None = None,
         tb: TracebackType | None = None,
     ) -> Any:
-        if self._driver is None:
-            self._driver = self.__await__()
         error = typ if isinstance(typ, BaseException) else typ(*(() if val is None else (val,)))
-        return self._driver.throw(error)
+        return self._driving().throw(error)
 
     def close(self) -> None:
-        if self._driver is not None:
-            self._driver.close()
+        self._driving().close()
+
+    def _driving(self) -> Generator[Any, Any, T]:
+        try:
+            return self._driver
+        except AttributeError:
+            self._driver = self.__await__()
+            return self._driver
 
     def __repr__(self) -> str:
         state = "pending" if not self._settled else "resolved" if self._error is None else "rejected"
         return f"<Promise {state}>"
+
+
+class OwnedPromise(Promise[T]):
+    """A promise of work that its only waiter may end by being cancelled."""
+
+    __slots__ = ("_owned", "_waiting")
+
+    def __init__(self, owned_by: Cancellable | None) -> None:
+        super().__init__()
+        self._owned = owned_by
+        self._waiting = 0
+
+    @property
+    def owned_by(self) -> Cancellable | None:
+        return self._owned
+
+    def _hasten(self) -> None:
+        self._waiting += 1
+
+    def _leave(self, wake: Callable[[Promise[T]], object]) -> None:
+        super()._leave(wake)
+        self._waiting -= 1
+        if self._owned is not None and not self._waiting and not self._settled:
+            self._owned.cancel()
 
 
 class PromiseCancelled(Exception):

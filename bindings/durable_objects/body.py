@@ -28,7 +28,7 @@ from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
 from edge_runtime.tracebacks import script_traceback
-from edge_runtime.workers.conversion import from_wire, to_wire
+from edge_runtime.workers.conversion import SAME, from_wire, to_wire
 from edge_runtime.workers.entrypoints import DurableObjectAbort
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods, sync_methods
 from edge_runtime.workers.js_object import JsException
@@ -84,6 +84,7 @@ class ObjectBody:
         self._facet = facet
         self._facets: Facets | None = None
         self._class = of
+        self._name = of.name
         self._sockets = sockets
         self._recipients = ObjectRecipients(self, context, sockets.host, of.socket_flags)
         self._stopped = False
@@ -153,13 +154,18 @@ class ObjectBody:
         return call_gated(self._gate, fn, *args)
 
     async def receive(self, message: object) -> object:
-        if isinstance(message, RpcCall):
-            if message.method not in self._methods:
-                raise remote_error(TypeError(f"Method {message.method} does not exist"))
-            method = getattr(self._instance, message.method)
-            call = _call_suspending if message.method in self._sync_methods else _call_plain
-            plain = await self._run(EventKind.RPC, message.method, call, method, message.args)
-            return plain if message.caller is None else received(message.caller, plain)
+        if type(message) is RpcCall:
+            name, plain_args, caller = message.method, message.args, message.caller
+            if name not in self._methods:
+                raise remote_error(TypeError(f"Method {name} does not exist"))
+            method = getattr(self._instance, name)
+            if name in self._sync_methods:
+                plain = await self._run(EventKind.RPC, name, _call_suspending, method, plain_args)
+            elif plain_args:
+                plain = await self._run(EventKind.RPC, name, _call_plain, method, plain_args)
+            else:
+                plain = await self._run(EventKind.RPC, name, method)
+            return plain if caller is None or type(plain) in SAME else received(caller, plain)
         if isinstance(message, SocketEvent):
             await self._socket_event(message)
             return None
@@ -242,7 +248,7 @@ class ObjectBody:
     async def _run(self, kind: EventKind, name: str, fn: Callable[..., Any], *args: object) -> Any:
         """Run code of the script as an event; returns what arrives at the caller, raises what the caller sees."""
         events = self._context.events
-        event = events.begin(kind, f"{self._class.name}.{name}", actor=self._context)
+        event = events.begin(kind, f"{self._name}.{name}", actor=self._context)
         event.sockets = self._recipients
         event.guard = self
         self._running += 1
@@ -257,8 +263,9 @@ class ObjectBody:
 
         try:
             result = await event.run(call_gated, self._gate, fn, *args)
-            if kind is EventKind.RPC and name != "constructor":
-                result = _plain_result(event, result)
+            if kind is EventKind.RPC:
+                if type(result) not in SAME and name != "constructor":
+                    result = _plain_result(event, result)
             elif kind is EventKind.FETCH:
                 result = self._response(result)
                 held = hold_body(result, self._context, self._scopes, end)

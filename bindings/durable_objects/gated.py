@@ -37,7 +37,7 @@ class GatedCoroutine(Coroutine[Any, Any, T]):
     __slots__ = ("__weakref__", "_coro", "_gate", "_held", "_wait")
 
     def __init__(self, work: Awaitable[T], gate: InputGate) -> None:
-        self._coro: Any = work if isinstance(work, Coroutine) else _await(work)
+        self._coro: Any = work if type(work) is CoroutineType or isinstance(work, Coroutine) else _await(work)
         self._gate = gate
         self._wait: Generator[Any, Any, None] | None = None
         self._held: Any = None

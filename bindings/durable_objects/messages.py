@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from edge_runtime.event import EventContext
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.websocket import WebSocket
 
 
-@dataclass(frozen=True, slots=True)
-class RpcCall:
+class RpcCall(msgspec.Struct, frozen=True):
     method: str
     args: list[Any]
     caller: EventContext | None = None

@@ -10,7 +10,7 @@ from bindings.durable_objects.messages import FetchCall, RpcCall
 from edge_runtime.actors.api import ActorAddress, ActorHost
 from edge_runtime.actors.ids import DurableObjectId
 from edge_runtime.errors import ActorBroken, ConnectionLost
-from edge_runtime.event import EventContext, require_event
+from edge_runtime.event import EventContext, current_event, require_event
 from edge_runtime.promise import Promise
 from edge_runtime.workers.conversion import to_wire_args
 from edge_runtime.workers.js_object import JsException
@@ -64,36 +64,36 @@ class DurableObjectStub(GatedSends):
             request = resource if isinstance(resource, Request) and not options else Request(resource, **options)
         except (TypeError, ValueError) as error:
             return Promise.rejected(error)
-        return self._send("stub.fetch()", FetchCall(request))
+        return self._send(require_event("stub.fetch()"), FetchCall(request))
 
     def _call(self, method: str, *args: Any, **options: Any) -> Promise[Any]:
         if method in RESERVED:
             return Promise.rejected(reserved(method))
+        event = current_event.get() or require_event(f"stub.{method}()")
+        # A reply that is stored and given again is in plain form.
+        caller = event if event.transaction is None else None
         try:
-            event = require_event(f"stub.{method}()")
-            # A reply that is stored and given again is in plain form.
-            caller = event if event.transaction is None else None
-            call = RpcCall(method, to_wire_args(args, options), caller)
+            call = RpcCall(method, to_wire_args(args, options) if args or options else [], caller)
         except (TypeError, ValueError, JsException) as error:
             return Promise.rejected(error)
-        return self._send(f"stub.{method}()", call)
+        return self._send(event, call)
 
-    def _send(self, what: str, message: object) -> Promise[Any]:
-        event = require_event(what)
+    def _send(self, event: EventContext, message: object) -> Promise[Any]:
         if self._broken is not None:
             return Promise.rejected(self._broken.again())
         if refusal := count_subrequest(event):
             return Promise.rejected(refusal)
         if event.transaction is not None:
-            return self._send_once(what, message, event)
+            return self._send_once(event, message)
         if event.actor is None or (not self._held and event.actor.durable):
             return self._deliver(message, None)
         return self._send_out(event, lambda: self._deliver(message, None))
 
-    def _send_once(self, what: str, message: object, event: EventContext) -> Promise[Any]:
+    def _send_once(self, event: EventContext, message: object) -> Promise[Any]:
         """A call that belongs to a transaction: the object answers it once."""
         if not isinstance(message, RpcCall):
-            return Promise.rejected(TypeError(f"{what} cannot be part of a transaction; call a method of the object"))
+            text = "stub.fetch() cannot be part of a transaction; call a method of the object"
+            return Promise.rejected(TypeError(text))
         address = self._address
         identity = event.transaction.call(address.worker, address.namespace, address.id, message.method)
         promise: Promise[Any] = Promise()

@@ -1,4 +1,4 @@
-"""One activation of an actor: its mailbox and its tasks. With its writes it is what a body sees as ActorContext."""
+"""One activation of an actor: its mailbox and what runs of it. With its writes it is a body's ActorContext."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio
 
 from edge_runtime.actors.answers import Answers
 from edge_runtime.actors.api import ActorAddress, ActorBody, BodyFactory
-from edge_runtime.actors.driving import drive
+from edge_runtime.actors.carriers import Carrier, Carriers
 from edge_runtime.actors.turns import TurnEnd
 from edge_runtime.actors.writes import ActorWrites
 from edge_runtime.errors import ActorBroken, StoreFailed
@@ -43,26 +43,32 @@ class TimerMessage:
         """Somebody asked for the call, whether or not the actor's own timer is due."""
 
 
-class Delivery:
-    """A message and the promise of its reply. `identity`: the call may be repeated and is to be answered once; see
+class Delivery(Promise[object]):
+    """A message, and the promise of its reply. `identity`: the call may be repeated and is to be answered once; see
     `actors.answers`."""
 
-    __slots__ = ("identity", "message", "reply")
+    __slots__ = ("_turn_end", "identity", "message")
 
-    def __init__(self, message: object, identity: bytes | None = None) -> None:
+    def __init__(self, message: object, identity: bytes | None, turn_end: TurnEnd) -> None:
+        # As Promise has it: one call less for each message.
+        self._settled = False
+        self._error = self._callbacks = None
         self.message = message
         self.identity = identity
-        self.reply: Promise[object] = Promise()
+        self._turn_end = turn_end
 
     def fail(self, error: BaseException) -> None:
-        if not self.reply.settled:
-            self.reply.reject(error)
+        if not self.settled:
+            self.reject(error)
 
     def settle_as(self, other: Promise[object]) -> None:
         if other.error is not None:
             self.fail(other.error)
-        elif not self.reply.settled:
-            self.reply.resolve(other.result())
+        elif not self.settled:
+            self.resolve(other.result())
+
+    def _hasten(self) -> None:
+        self._turn_end.now()
 
 
 def _ignore(_: ActorBroken) -> None:
@@ -74,6 +80,8 @@ class Activation(ActorWrites):
 
     Invariants: messages begin in the order of delivery, each after the one before it has given up control; nothing is
     committed after the activation was broken or released; a reply leaves only once all earlier writes are durable.
+
+    An actor at rest has no task: what is to run begins in the pass of `turn_end`, as a carrier's task.
     """
 
     def __init__(
@@ -88,10 +96,15 @@ class Activation(ActorWrites):
         offload: Offload,
         events: Events,
         turn_end: TurnEnd,
+        carriers: Carriers,
         tasks: contextvars.Context,
         timer_written: Callable[[int], None],
+        before: Promise[None] | None,
+        ended: Callable[[Activation], None],
         evict: Callable[[Activation], None],
     ) -> None:
+        """`before`: what an earlier activation of this actor had queued. `ended(self)` is called when nothing of this
+        activation runs any more."""
         super().__init__(address, name, store, clock, turn_end, timer_written, self.abort)
         self.random = random
         self.offload = offload
@@ -101,24 +114,29 @@ class Activation(ActorWrites):
         """No delivery begins any more; those that arrive wait for the next activation."""
         self.waiting: deque[Delivery] = deque()
         self.touched_s = clock.monotonic_s()
+        self.gone: Promise[None] = Promise()
+        """Resolves when it has ended and the host has forgotten it."""
         self._factory = factory
         self._evict = evict
         self._resting = False
         """The body wants to be evicted as soon as it is idle."""
+        self._carriers = carriers
         self._tasks = tasks
+        self._before = before
+        self._ended = ended
         self._body: ActorBody | None = None
-        self._nursery: trio.Nursery | None = None
-        self._scope = trio.CancelScope()
-        self._ended = trio.Event()
-        self.gone = trio.Event()
-        """It has ended and the host has forgotten it."""
-        self._begin_pending = True
+        self._started = False
         self._answers: Answers | None = None
-        """A worker has the right to begin the next message, or will have it once the body has started."""
-        self._parked: trio.lowlevel.Task | None = None
-        """A worker without a message. One is kept: to wake it costs a fraction of what a new task does."""
-        self._open: set[Delivery] = set()
-        """Begun and not answered."""
+        self._held = True
+        """The next message begins without a further call: `_begin` runs, or will because of what runs now."""
+        self._within_begin = False
+        self._at_gate = False
+        self.open: set[Delivery] = set()
+        """Deliveries that have begun and are not answered."""
+        self._running = 0
+        self._suspended: set[Carrier] = set()
+        self._ending = False
+        turn_end.soon(self._begin)
 
     def abort(self, error: BaseException) -> None:
         if self.refusal is not None:
@@ -127,19 +145,19 @@ class Activation(ActorWrites):
         self.output.break_with(error)
         self._fail_all(error)
         self.refuse(error if isinstance(error, ActorBroken) else ActorBroken(str(error), retryable=False))
-        self._scope.cancel()
+        self._end()
 
     def _fail_all(self, error: BaseException) -> None:
-        for delivery in (*self._open, *self.waiting):
+        for delivery in (*self.open, *self.waiting):
             delivery.fail(error)
-        self._open.clear()
+        self.open.clear()
         self.waiting.clear()
 
     @property
     def idle(self) -> bool:
         return (
-            not self._begin_pending
-            and not self._open
+            not self._held
+            and not self.open
             and not self.waiting
             and not self.unwritten
             and self._body is not None
@@ -152,127 +170,129 @@ class Activation(ActorWrites):
         else:
             self._resting = True
 
-    @property
-    def undone(self) -> int:
-        """Messages delivered and not answered."""
-        return len(self.waiting) + len(self._open)
-
     def deliver(self, delivery: Delivery, name: str | None) -> None:
-        self.meet(name)
+        if name is not None:
+            self.meet(name)
         self._resting = False
         self.waiting.append(delivery)
-        if not self._begin_pending:
-            self._begin_next()
+        if not self._held:
+            self._held = True
+            self._turn_end.soon(self._begin)
 
-    async def live(self, before: Promise[None] | None) -> None:
-        """Be active: start the body, process messages, return when stopped or broken. `before`: what an earlier
-        activation of this actor had queued."""
+    def _begin(self) -> None:
+        """Start the body, if that is to be done, and let messages begin, until one waits at the input gate."""
+        self._within_begin = True
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    if before is not None:
-                        await before
-                    if await self._start():
-                        self._nursery = nursery
-                        self._begin_next()
-                        await self._ended.wait()
-                    nursery.cancel_scope.cancel()
+            self._held = self._begin_all()
         finally:
-            self.closing = True
-            self._nursery = None
-            # What refers back to this activation would keep it until the cycle collector comes by.
-            self._body, self._broken = None, _ignore
-            if self.refusal is None:
-                self.refuse(ActorBroken(CODE_UPDATED))
+            self._within_begin = False
+        if self._resting and not self._held:
+            self.rest()
 
-    async def _start(self) -> bool:
+    def _begin_all(self) -> bool:
+        """Whether something will call `_begin` again."""
+        begun = 0
+        while not self.closing and (self.waiting or not self._started):
+            carrier = None if begun == _MESSAGES_PER_STEP else self._carriers.take()
+            if carrier is None:
+                if not self._carriers.closed:
+                    self._turn_end.soon(self._begin)
+                return True
+            work = self._process(self.waiting.popleft()) if self._started else self._start()
+            self._running += 1
+            if carrier.begin(work, self._tasks.copy(), self._carried):
+                self._suspended.add(carrier)
+                if self._ending:
+                    carrier.cancel()
+                if self._at_gate or not self._started:
+                    return True
+            else:
+                self._one_over()
+            begun += 1
+        return False
+
+    def _carried(self, carrier: Carrier) -> None:
+        self._suspended.discard(carrier)
+        self._one_over()
+
+    def _one_over(self) -> None:
+        self._running -= 1
+        if self._ending and not self._running:
+            self._go()
+
+    def _go_on(self) -> None:
+        """What held up the messages is over."""
+        if not self._within_begin:
+            self._turn_end.soon(self._begin)
+
+    def _end(self) -> None:
+        """Cancel what runs; when it has ended, the activation has."""
+        if self._ending:
+            return
+        self.closing = self._ending = True
+        for carrier in tuple(self._suspended):
+            carrier.cancel()
+        if not self._running:
+            self._go()
+
+    def _go(self) -> None:
+        if self.refusal is None:
+            self.refuse(ActorBroken(CODE_UPDATED))
+        # What refers back to this activation would keep it until the cycle collector comes by.
+        self._body, self._broken = None, _ignore
+        if not self.gone.settled:
+            self._ended(self)
+            self.gone.resolve(None)
+
+    def cut_off(self) -> None:
+        """The host's tasks have ended, and with them what ran here."""
+        self.closing = self._ending = True
+        self._fail_all(self.refusal or ActorBroken(CODE_UPDATED))
+        self._go()
+
+    async def _start(self) -> None:
         """Make and start the body; whoever waits gets the error if that fails."""
         try:
+            before, self._before = self._before, None
+            if before is not None:
+                await before
             self.read_record()
             self._body = self._factory(self)
             await self._body.start()
         except trio.Cancelled:
+            self._end()
             raise
         except BaseException as error:
             self._fail_all(error)
             if self.refusal is None:
                 self.refuse(ActorBroken(f"the actor did not start: {error}"))
-            return False
-        return True
-
-    def _begin_next(self) -> None:
-        """Give a worker the right to begin messages, if any wait: it runs once the running code yields."""
-        if not self.waiting or self.closing or self._nursery is None:
-            self._begin_pending = False
-            return
-        self._begin_pending = True
-        parked, self._parked = self._parked, None
-        if parked is not None:
-            trio.lowlevel.reschedule(parked)
+            self._end()
         else:
-            self._tasks.run(self._nursery.start_soon, self._work)
-
-    async def _work(self) -> None:
-        """Process messages one after the other, each in a context of its own.
-
-        When one gives up control before it has ended, the right to begin the next goes to another worker.
-        """
-        has_right = True
-
-        def pass_right_on() -> None:
-            nonlocal has_right
-            has_right = False
-            self._begin_next()
-
-        while True:
-            begun = 0
-            while has_right and self.waiting and not self.closing:
-                delivery = self.waiting.popleft()
-                self._open.add(delivery)
-                if await self._admitted(delivery):
-                    await drive(self._process(delivery), self._tasks.copy(), pass_right_on)
-                del delivery  # its reply may hold a stream that ends when nobody refers to it
-                begun += 1
-                if begun % _MESSAGES_PER_STEP == 0:
-                    await trio.lowlevel.checkpoint()
-            if has_right:
-                self._begin_pending = False
-                if self._resting:
-                    self.rest()
-            if self._parked is not None:
-                return
-            self._parked = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._unpark)
-            has_right = True
-
-    def _unpark(self, _: object) -> trio.lowlevel.Abort:
-        self._parked = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    async def _admitted(self, delivery: Delivery) -> bool:
-        """Wait at the body's input gate, ahead of all later messages."""
-        assert self._body is not None
-        try:
-            await self._body.input_open()
-        except trio.Cancelled:
-            self._cut(delivery)
-            raise
-        except Exception as error:
-            self._answer(delivery, None, error)
-            return False
-        return True
+            self._started = True
+            self._go_on()
 
     async def _process(self, delivery: Delivery) -> None:
-        assert self._body is not None
+        """Let a message pass the input gate, ahead of all later ones, and process it."""
+        body = self._body
+        assert body is not None
+        self.open.add(delivery)
+        message, delivery.message = delivery.message, None  # it may hold a stream that ends when nobody refers to it
         try:
             result: object
-            if isinstance(delivery.message, TimerMessage):
-                result = await self._timer(self._body, delivery.message)
-            elif delivery.identity is not None:
-                self._answers = self._answers or Answers(self)
-                result = await self._answers.once(delivery.identity, self._body, delivery.message)
+            self._at_gate = True
+            try:
+                await body.input_open()
+            finally:
+                self._at_gate = False
+                self._go_on()
+            if delivery.identity is not None:
+                if self._answers is None:
+                    self._answers = Answers(self)
+                result = await self._answers.once(delivery.identity, body, message)
+            elif isinstance(message, TimerMessage):
+                result = await self._timer(body, message)
             else:
-                result = await self._body.receive(delivery.message)
+                result = await body.receive(message)
         except trio.Cancelled:
             self._cut(delivery)
             raise
@@ -292,7 +312,7 @@ class Activation(ActorWrites):
     def _cut(self, delivery: Delivery) -> None:
         """Whoever cancelled the tasks has answered, unless the whole host is cancelled."""
         delivery.fail(self.refusal or ActorBroken(CODE_UPDATED))
-        self._open.discard(delivery)
+        self.open.discard(delivery)
 
     async def _timer(self, body: ActorBody, message: TimerMessage) -> bool:
         """Call the body unless its timer was moved meanwhile; returns whether it was called.
@@ -318,31 +338,28 @@ class Activation(ActorWrites):
 
     def _answer(self, delivery: Delivery, result: object, error: BaseException | None) -> None:
         """Let the reply out once the output gate opens."""
-        reply = delivery.reply
+        self.call_when_over(lambda gate: self._send(delivery, result, gate or error))
 
-        def send(gate: Promise[None]) -> None:
-            self._open.discard(delivery)
-            if reply.settled:
-                return
-            failure = gate.error or error
-            if failure is not None:
-                reply.reject(failure)
-            else:
-                reply.resolve(result)
-            if self._resting:
-                self.rest()
-
-        self.when_over().add_done_callback(send)
+    def _send(self, delivery: Delivery, result: object, error: BaseException | None) -> None:
+        self.open.discard(delivery)
+        if delivery.settled:
+            return
+        if error is not None:
+            delivery.reject(error)
+        else:
+            delivery.resolve(result)
+        if self._resting:
+            self.rest()
 
     async def leave(self, refusal: ActorBroken, patience_s: float) -> None:
         """As `stop`, once what has begun is answered or `patience_s` is over; returns when the activation is gone."""
         if not self.closing:
             self.closing = True
             with trio.move_on_after(patience_s):
-                while self._open or (self._body is not None and self._body.answering):
+                while self.open or (self._body is not None and self._body.answering):
                     await trio.sleep(_LEAVE_LOOK_S)
             await self.stop(refusal)
-        await self.gone.wait()
+        await self.gone
 
     async def stop(self, refusal: ActorBroken) -> None:
         """End the activation in an orderly way; returns when the body has stopped and its writes are durable.
@@ -351,7 +368,7 @@ class Activation(ActorWrites):
         """
         self.closing = True
         body = self._body
-        if body is not None and self._nursery is not None:
+        if body is not None and self._started and not self._ending:
             try:
                 await body.stop()
             except Exception:
@@ -362,11 +379,9 @@ class Activation(ActorWrites):
         except StoreFailed:
             # The isolate ends for it; nothing that waits here is acknowledged.
             _log.error("%s %s stopped without its last writes", self.address.namespace, self.address.id)
-        for delivery in self._open:
+        for delivery in self.open:
             delivery.fail(refusal)
-        self._open.clear()
+        self.open.clear()
         if self.refusal is None:
             self.refuse(refusal)
-        self._ended.set()
-        if self._nursery is None:
-            self._scope.cancel()
+        self._end()

@@ -8,9 +8,8 @@ the output gate, eviction and crash recovery are the host's (`actors.host`) and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from edge_runtime.actors.turns import Turn
 from edge_runtime.errors import ActorBroken
@@ -30,8 +29,7 @@ class ActorKind(StrEnum):
     __hash__ = str.__hash__
 
 
-@dataclass(frozen=True, slots=True)
-class ActorAddress:
+class ActorAddress(NamedTuple):
     """Permanent name of an actor within a data directory.
 
     `worker` is the worker whose script holds the class. `namespace` is the class name of a Durable Object, the

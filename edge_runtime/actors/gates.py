@@ -7,6 +7,7 @@ Source of the semantics: workerd io-gate.h.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from edge_runtime.promise import Promise
@@ -124,21 +125,26 @@ class OutputGate:
 
     def wait(self) -> Promise[None]:
         """Resolves once every write held so far is durable, later ones not included; rejects when the gate breaks."""
-        if self._broken is not None:
-            return Promise.rejected(self._broken)
-        last = self._last
-        if last is None or last.settled:
+        if self.open:
             return Promise.resolved(None)
         promise: Promise[None] = Promise()
 
-        def pass_or_fail(_: Promise[None]) -> None:
-            if self._broken is not None:
-                promise.reject(self._broken)
+        def pass_or_fail(error: BaseException | None) -> None:
+            if error is not None:
+                promise.reject(error)
             else:
                 promise.resolve(None)
 
-        last.add_done_callback(pass_or_fail)
+        self.call_when_open(pass_or_fail)
         return promise
+
+    def call_when_open(self, fn: Callable[[BaseException | None], None]) -> None:
+        """As `wait`, for a function that gets None or what broke the gate; at once if there is nothing to wait for."""
+        last = self._last
+        if self._broken is not None or last is None or last.settled:
+            fn(self._broken)
+        else:
+            last.add_done_callback(lambda _: fn(self._broken))
 
     def break_with(self, error: BaseException) -> None:
         """Let nothing out any more. Those who wait learn of it when the write they wait for has settled."""

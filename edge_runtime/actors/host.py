@@ -22,6 +22,7 @@ from edge_runtime.actors.activation import (
 )
 from edge_runtime.actors.alarms import retry_delay_ms
 from edge_runtime.actors.api import ActorAddress, ActorKind, BodyFactory, Elsewhere
+from edge_runtime.actors.carriers import Carriers
 from edge_runtime.actors.placement import NOBODY, View, owner_of, route
 from edge_runtime.actors.timers import DueTimer, pending
 from edge_runtime.actors.turns import TurnEnd
@@ -73,6 +74,7 @@ class LocalActorHost:
         self._activations: dict[ActorAddress, Activation] = {}
         self._settling: dict[ActorAddress, Promise[None]] = {}
         self._turn_end = TurnEnd()
+        self._carriers = Carriers()
         self._nursery: trio.Nursery | None = None
         self._tasks = contextvars.Context()
         self._released: ActorBroken | None = None
@@ -92,12 +94,15 @@ class LocalActorHost:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._tasks = contextvars.copy_context()
+                self._carriers.open(nursery)
                 nursery.start_soon(self._turn_end.run)
                 nursery.start_soon(self._watch_timers)
                 nursery.start_soon(self._sweep)
                 task_status.started()
         finally:
             self._nursery = None
+            for activation in tuple(self._activations.values()):
+                activation.cut_off()
 
     async def release(self) -> None:
         """Give all actors up: accept nothing more, stop the bodies, make their writes durable, cancel what still runs.
@@ -121,6 +126,12 @@ class LocalActorHost:
         self, address: ActorAddress, message: object, *, name: str | None = None, identity: bytes | None = None
     ) -> Promise[object]:
         activation = self._activations.get(address)
+        if activation is not None and self._released is None:
+            if len(activation.waiting) + len(activation.open) >= ACTOR_QUEUE_MAX:
+                return Promise.rejected(ActorBroken(OVERLOADED, retryable=False, overloaded=True, reset=False))
+            delivery = Delivery(message, identity, self._turn_end)
+            activation.deliver(delivery, name)
+            return delivery
         if activation is None:
             if self._elsewhere is not None and (address.worker != self._worker or not self.owns(address)):
                 return self._elsewhere.forward(address, message, name, identity)
@@ -128,9 +139,7 @@ class LocalActorHost:
                 return Promise.rejected(
                     UsageError(f"worker {address.worker} has no {address.kind} namespace {address.namespace!r}")
                 )
-        elif activation.undone >= ACTOR_QUEUE_MAX:
-            return Promise.rejected(ActorBroken(OVERLOADED, retryable=False, overloaded=True, reset=False))
-        return self._deliver(address, Delivery(message, identity), name)
+        return self._deliver(address, Delivery(message, identity, self._turn_end), name)
 
     # Placement
 
@@ -173,13 +182,13 @@ class LocalActorHost:
         if activation is None:
             if self._released is not None or self._nursery is None:
                 return Promise.rejected(self._released or ActorBroken("the actors of this worker are not running"))
-            activation = self._activate(self._nursery, address, name)
+            activation = self._activate(address, name)
         elif self._released is not None:
             return Promise.rejected(self._released)
         activation.deliver(delivery, name)
-        return delivery.reply
+        return delivery
 
-    def _activate(self, nursery: trio.Nursery, address: ActorAddress, name: str | None) -> Activation:
+    def _activate(self, address: ActorAddress, name: str | None) -> Activation:
         activation = Activation(
             address,
             name,
@@ -190,27 +199,25 @@ class LocalActorHost:
             offload=self._offload,
             events=self._events,
             turn_end=self._turn_end,
+            carriers=self._carriers,
             tasks=self._tasks,
             timer_written=self._timer_written,
+            before=self._settling.pop(address, None),
+            ended=self._ended,
             evict=self._evict,
         )
         self._activations[address] = activation
         self._populated.set()
-        self._tasks.run(nursery.start_soon, self._live, activation)
         return activation
 
-    async def _live(self, activation: Activation) -> None:
+    def _ended(self, activation: Activation) -> None:
         address = activation.address
-        try:
-            await activation.live(self._settling.pop(address, None))
-        finally:
-            del self._activations[address]
-            activation.gone.set()
-            if activation.settling:
-                # The next activation must read what this one has queued, and nothing older.
-                self._settling[address] = self._store.commit(Batch())
-                self._settling[address].add_done_callback(partial(self._settled, address))
-            self._succeed(activation)
+        del self._activations[address]
+        if activation.settling:
+            # The next activation must read what this one has queued, and nothing older.
+            self._settling[address] = self._store.commit(Batch())
+            self._settling[address].add_done_callback(partial(self._settled, address))
+        self._succeed(activation)
 
     def _settled(self, address: ActorAddress, promise: Promise[None]) -> None:
         if self._settling.get(address) is promise:
@@ -226,7 +233,7 @@ class LocalActorHost:
         if self._elsewhere is not None and not self.owns(ended.address):
             self._forward_waiting(ended, self._elsewhere)
             return
-        successor = self._activate(self._nursery, ended.address, ended.name)
+        successor = self._activate(ended.address, ended.name)
         for delivery in ended.waiting:
             successor.deliver(delivery, None)
 
@@ -304,7 +311,7 @@ class LocalActorHost:
         address = timer.address
         self._firing.add(address)
         if (address.worker, address.kind, address.namespace) in self._factories:
-            reply = self._deliver(address, Delivery(TimerMessage(woken=not timer.own)), None)
+            reply = self._deliver(address, Delivery(TimerMessage(woken=not timer.own), None, self._turn_end), None)
         else:
             reply = Promise.rejected(UsageError(f"no {address.kind} namespace {address.namespace!r} is configured"))
         reply.add_done_callback(partial(self._fired, timer))

@@ -57,7 +57,8 @@ class Overlay:
     transaction that is open."""
 
     def __init__(self, context: ActorContext) -> None:
-        self._context = context
+        self.context = context
+        self._store = context.store
         address = context.address
         self._address = (address.worker, address.namespace, address.id)
         self._head = keys.encode(*self._address)
@@ -68,6 +69,7 @@ class Overlay:
         self._turn: Turn | None = None
         self._turns = 0
         self._layers: list[Layer] = []
+        """Transactions that are open, the outermost first."""
         self.cache = ReadCache()
         """Of what `read` gives outside of transactions, decoded by the caller."""
         self.alarm_written = False
@@ -76,7 +78,7 @@ class Overlay:
     @property
     def refusal(self) -> ActorBroken | None:
         """Why there is nothing more to read and write here: the object was reset, its code may still be running."""
-        return self._context.refusal
+        return self.context.refusal
 
     @property
     def in_transaction(self) -> bool:
@@ -111,14 +113,15 @@ class Overlay:
             self.write_alarm(layer.alarm_ms, confirmed=True)
 
     def read(self, key: str) -> bytes | None:
-        for layer in reversed(self._layers):
-            if key in layer.entries:
-                return layer.entries[key]
+        if self._layers:
+            for layer in reversed(self._layers):
+                if key in layer.entries:
+                    return layer.entries[key]
         if key in self._unwritten:
             return self._unwritten[key][1]
         if self._cleared_in:
             return None
-        return self._context.store.get(Table.OBJECTS, self.stored_key(key))
+        return self._store.get(Table.OBJECTS, self._head + keys.encode_str(key))
 
     def write(self, key: str, data: bytes | None, *, confirmed: bool) -> None:
         """Put, or with None delete. Without `confirmed` replies do not wait for it."""
@@ -131,10 +134,11 @@ class Overlay:
         turn = self.turn(confirmed=confirmed)
         self.cache.forget(key)
         self._unwritten[key] = (self._turns, data)
+        stored_key = self._head + keys.encode_str(key)
         if data is None:
-            turn.batch.delete(Table.OBJECTS, self.stored_key(key))
+            turn.batch.delete(Table.OBJECTS, stored_key)
         else:
-            turn.batch.put(Table.OBJECTS, self.stored_key(key), data)
+            turn.batch.put(Table.OBJECTS, stored_key, data)
 
     def write_alarm(self, due_ms: int | None, *, confirmed: bool) -> None:
         if self._layers:
@@ -142,7 +146,7 @@ class Overlay:
             self._layers[-1].alarm_ms = due_ms
         else:
             self.alarm_written = True
-            self._context.set_timer(self.turn(confirmed=confirmed).batch, due_ms)
+            self.context.set_timer(self.turn(confirmed=confirmed).batch, due_ms)
 
     def clear(self, *, confirmed: bool, forget: bool) -> None:
         """Delete every entry, and with `forget` also the actor's record and alarm."""
@@ -154,7 +158,7 @@ class Overlay:
         self._cleared_in = self._turns
         if forget:
             self.alarm_written = True
-            self._context.forget(turn.batch)
+            self.context.forget(turn.batch)
 
     def scan(self, keys_in: KeyRange, *, reverse: bool = False) -> Iterator[tuple[str, bytes]]:
         """Entries in order; to be used up without awaiting in between."""
@@ -191,7 +195,7 @@ class Overlay:
         if start >= end:
             return
         skip = len(self._head)
-        with self._context.store.snapshot() as snapshot:
+        with self.context.store.snapshot() as snapshot:
             for stored, data in snapshot.scan(Table.OBJECTS, start, end, reverse=reverse):
                 (key,) = keys.decode(stored[skip:])
                 if not isinstance(key, str):
@@ -199,10 +203,10 @@ class Overlay:
                 yield key, data
 
     def stored_key(self, key: str) -> bytes:
-        return self._head + keys.encode(key)
+        return self._head + keys.encode_str(key)
 
     def turn(self, *, confirmed: bool) -> Turn:
-        turn = self._context.turn()
+        turn = self.context.turn()
         if turn is not self._turn:
             self._turn = turn
             self._turns += 1
@@ -225,5 +229,5 @@ class Overlay:
 
     def when_durable(self) -> Promise[None]:
         """Resolves when everything written so far is durable."""
-        self._context.flush()
+        self.context.flush()
         return Promise.resolved(None) if self._turn is None else self._turn.durable

@@ -24,7 +24,7 @@ from edge_runtime.metering.quantities import BYTES_PERSISTED, ROWS_READ, ROWS_WR
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.store import values
-from edge_runtime.workers.conversion import from_wire, to_wire
+from edge_runtime.workers.conversion import SAME, from_wire, to_wire
 from edge_runtime.workers.js_values import JsDict
 
 P = ParamSpec("P")
@@ -157,7 +157,7 @@ class StorageOperations(ABC):
 
     def _begin(self, operation: str, counted: str, rows: int = 1) -> None:
         """Refuse an operation or count it: its rows read or written, or those beyond the first if more come up."""
-        if (refusal := self._overlay.refusal) is not None:
+        if (refusal := self._overlay.context.refusal) is not None:
             raise refusal.again()
         event = current_event.get()
         if event is not None:
@@ -165,17 +165,17 @@ class StorageOperations(ABC):
 
     def read(self, key: str) -> Any:
         overlay = self._overlay
-        if not overlay.in_transaction:
-            value = overlay.cache.get(key, MISSING)
-            if value is not MISSING:
-                return from_wire(value)
-        data = overlay.read(self._key(key))
-        if data is None:
-            return None
-        value = values.decode(data)
-        if not overlay.in_transaction:
+        if overlay.in_transaction:
+            data = overlay.read(self._key(key))
+            return None if data is None else from_wire(values.decode(data))
+        value = overlay.cache.get(key, MISSING)
+        if value is MISSING:
+            data = overlay.read(self._key(key))
+            if data is None:
+                return None
+            value = values.decode(data)
             overlay.cache.keep(key, value, len(data))
-        return from_wire(value)
+        return value if type(value) in SAME else from_wire(value)
 
     def write(self, key: str, value: Any, *, confirmed: bool = True) -> None:
         self._key(key)

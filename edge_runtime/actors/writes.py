@@ -176,13 +176,16 @@ class ActorWrites:
             return self.output.wait()
         return self._turn_durable(turn)
 
-    def when_over(self) -> Promise[None]:
-        """As `when_durable`, once the present turn has ended by itself, if it is joined, or now."""
+    def call_when_over(self, fn: Callable[[BaseException | None], None]) -> None:
+        """Call `fn` once everything written so far is durable, the present turn too, which ends by itself if it is
+        joined with others, or else now; with what prevented it, if anything did."""
         turn = self._turn
-        if self._joined and turn is not None and turn.confirmed:
-            return self._turn_durable(turn)
-        self._turn_over()
-        return self.output.wait()
+        if turn is not None:
+            if self._joined and turn.confirmed:
+                self._turn_durable(turn).add_done_callback(lambda durable: fn(durable.error))
+                return
+            self._turn_over()
+        self.output.call_when_open(fn)
 
     def _turn_durable(self, turn: Turn) -> Promise[None]:
         promise: Promise[None] = Promise()

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import trio
 
 from edge_runtime.event import EventContext, require_event
-from edge_runtime.promise import Promise
+from edge_runtime.promise import OwnedPromise, Promise
 from edge_runtime.workers import outgoing
 from edge_runtime.workers.buffers import ArrayBuffer, JsBytes, TypedArray, as_bytes
 from edge_runtime.workers.conversion import from_wire, to_wire
@@ -172,7 +172,7 @@ def queue_microtask(callback: Callable[[], Any]) -> None:
 def fetch(resource: Any, options: Mapping[str, Any] | None = None, **more: Any) -> Promise[JsResponse]:
     """JavaScript's fetch: as `workers.fetch`, with the options in an object, resolving with a `js.Response`."""
     sent = outgoing.fetch(resource, **{**(options or {}), **more})
-    view: Promise[JsResponse] = Promise(owned_by=sent.owned_by)
+    view: Promise[JsResponse] = OwnedPromise(sent.owned_by)
 
     def settled(promise: Promise[Response]) -> None:
         if promise.error is not None:

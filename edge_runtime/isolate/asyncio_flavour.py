@@ -29,7 +29,7 @@ from edge_runtime.isolate.first_step import FirstStep
 from edge_runtime.isolate.loop_callbacks import Crossing
 from edge_runtime.isolate.script_loop import ScriptLoop
 from edge_runtime.limits import ASYNCIO_CLOSE_S, ASYNCIO_THREADS_MAX
-from edge_runtime.promise import Promise, PromiseCancelled
+from edge_runtime.promise import OwnedPromise, Promise, PromiseCancelled
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class AsyncioFlavour:
             first = FirstStep(work, loop, context)
             task = first.take()
         else:
-            # The trio task runs several messages, each in a context of its own (`actors.driving`).
+            # The trio task runs several messages, each in a context of its own (`actors.carriers`).
             own = contextvars.copy_context()
             first = FirstStep(work, loop, own)
             task = own.run(first.take)
@@ -120,7 +120,7 @@ class AsyncioFlavour:
             return Promise.rejected(error)
         if task is None:
             return Promise.resolved(first.value)
-        promise: Promise[T] = Promise(owned_by=task)
+        promise: Promise[T] = OwnedPromise(task)
         task.add_done_callback(functools.partial(_settle, promise))
         return promise
 

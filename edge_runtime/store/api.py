@@ -33,6 +33,9 @@ class Table(StrEnum):
     TIMERS = "timers"  # actors.timers: by worker and due time
     LEDGER = "ledger"  # metering.ledger: usage by hour
 
+    # Tables are looked up at every operation; an Enum's own hash is a function in Python.
+    __hash__ = str.__hash__
+
 
 class Put(msgspec.Struct, frozen=True):
     table: Table

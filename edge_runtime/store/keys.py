@@ -40,7 +40,7 @@ def encode(*parts: Part) -> bytes:
     for part in parts:
         kind = type(part)
         if kind is str:
-            out += _STR + part.encode().replace(_END, _ZERO) + _END  # type: ignore[union-attr]
+            out += encode_str(part)  # type: ignore[arg-type]
         elif kind is int:
             out += _encode_int(part)  # type: ignore[arg-type]
         else:
@@ -52,6 +52,11 @@ def encode(*parts: Part) -> bytes:
 def head(*parts: Part) -> bytes:
     """As `encode`, for parts that many keys begin with, or that are needed again soon: the last ones are remembered."""
     return encode(*parts)
+
+
+def encode_str(part: str) -> bytes:
+    """`encode` of one string."""
+    return _STR + part.encode().replace(_END, _ZERO) + _END
 
 
 def decode(key: bytes) -> tuple[Part, ...]:

@@ -1,13 +1,15 @@
-"""The value codec: Python values as CBOR, of an allow-list of types, with a version and a checksum.
+"""The value codec: Python values as MessagePack or CBOR, of an allow-list of types, with a version and a checksum.
 
 Accepted: None, bool, int of any size, float, str, bytes, list, dict, set, datetime (aware or naive), date, UUID,
 Decimal, ErrorRecord. Written as one of these: tuple and list subclasses (list), dict subclasses (dict), frozenset
 (set), bytearray, memoryview and array (bytes), subclasses of the scalars, exceptions (ErrorRecord). A tuple stays one
 where it must be hashable: as a dict key and in a set. The name of a time zone is reduced to its offset.
 
-Layout: one byte version (1), four bytes CRC-32 of the rest big-endian, one CBOR item. Tags of ours: 60001 datetime in
-ISO 8601 for what tag 0 cannot hold, 60002 error record as [name, message, traceback], 60003 Decimal as text for
-what tag 4 cannot hold, 60004 text with lone surrogates.
+Layout: one byte version, four bytes CRC-32 of the rest big-endian, then with version 3 one MessagePack object, with
+version 1 one CBOR item. MessagePack, which takes a fifth of the time, is written for what JSON and bytes are made of:
+None, bool, int of 64 bits, float, str, bytes, list and dict with keys of str; CBOR for everything else. CBOR tags of
+ours: 60001 datetime in ISO 8601 for what tag 0 cannot hold, 60002 error record as [name, message, traceback], 60003
+Decimal as text for what tag 4 cannot hold, 60004 text with lone surrogates.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from uuid import UUID
 from zlib import crc32
 
 import cbor2
+import msgspec
 
 from edge_runtime.errors import StoreCorrupt
 from edge_runtime.limits import VALUE_DEPTH_MAX
@@ -43,6 +46,7 @@ class ErrorRecord:
 
 
 _VERSION: Final = b"\x01"
+_COMMON_VERSION: Final = b"\x03"
 _HEADER: Final = 5
 
 _DATETIME: Final = 60001
@@ -50,6 +54,7 @@ _ERROR: Final = 60002
 _DECIMAL: Final = 60003
 _SURROGATES: Final = 60004
 
+_COMMON: Final = frozenset({type(None), bool, int, float, str, bytes})
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes, date, UUID})
 _LISTED: Final = _SCALARS | {datetime, Decimal, ErrorRecord}
 _COLLECTIONS: Final = frozenset({list, tuple, set, frozenset})
@@ -73,6 +78,13 @@ def encode(value: Any) -> bytes:
     Raises TypeError naming the type and the place ("at ['a'][3]") of what is not on the allow-list, ValueError for
     nesting beyond VALUE_DEPTH_MAX, cycles included.
     """
+    if type(value) in _COMMON or _is_common(value, VALUE_DEPTH_MAX):
+        try:
+            body = _encode_common(value)
+        except (OverflowError, UnicodeEncodeError):
+            pass  # an int that is too large, a lone surrogate
+        else:
+            return _COMMON_VERSION + crc32(body).to_bytes(4, "big") + body
     # cbor2 recurses without bound in native code, so the depth is known before it sees the value.
     if not _is_plain(value, VALUE_DEPTH_MAX):
         value = _convert(value, ())
@@ -86,11 +98,25 @@ def encode(value: Any) -> bytes:
 def decode(data: bytes) -> Any:
     """The value that `encode` made `data` from. Raises StoreCorrupt, and nothing else, for any other bytes."""
     body = data[_HEADER:]
-    if data[:1] != _VERSION:
-        raise StoreCorrupt(f"a value of {len(data)} bytes has format {data[:1].hex() or 'none'}, known is 01")
+    version = data[:1]
+    if version != _COMMON_VERSION and version != _VERSION:
+        raise StoreCorrupt(f"a value of {len(data)} bytes has format {version.hex() or 'none'}, known are 01 and 03")
     if crc32(body) != int.from_bytes(data[1:_HEADER], "big"):
         raise StoreCorrupt(f"a value of {len(data)} bytes does not match its checksum")
+    if version == _COMMON_VERSION:
+        try:
+            return _decode_common(body)
+        except Exception as error:
+            raise StoreCorrupt(f"a value of {len(data)} bytes cannot be decoded: {error}") from error
     return _decode_body(body)
+
+
+def _refuse_extension(code: int, data: memoryview) -> NoReturn:
+    raise StoreCorrupt(f"a value holds the MessagePack extension {code}, which values are not written with")
+
+
+_encode_common: Final = msgspec.msgpack.Encoder().encode
+_decode_common: Final = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
 
 
 def _decode_body(body: bytes) -> Any:
@@ -135,6 +161,21 @@ def _decode_alone(body: bytes) -> Any:
     if stream.tell() != len(body):
         raise StoreCorrupt("bytes follow the end of a value")
     return value
+
+
+def _is_common(value: Any, depth: int) -> bool:
+    """Whether the value, a list or dict at most, is made of what MessagePack is written for, within the depth."""
+    if depth <= 0:
+        return False
+    kind = type(value)
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or (type(item) not in _COMMON and not _is_common(item, depth - 1)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(item) in _COMMON or _is_common(item, depth - 1) for item in value)
+    return False
 
 
 def _is_plain(value: Any, depth: int) -> bool:

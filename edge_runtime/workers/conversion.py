@@ -22,6 +22,8 @@ from edge_runtime.workers.js_object import JsException, JsNull, JsObject, data_c
 from edge_runtime.workers.js_values import JsDict
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, UUID, Decimal, date})
+SAME = frozenset({type(None), bool, int, str})
+"""Types of values that scripts get as they are."""
 _SAFE_INTEGER = 2**53 - 1
 
 
@@ -149,9 +151,13 @@ def from_wire(value: Any) -> Any:
     if kind is str or kind is int or value is None or kind is bool:
         return value
     if kind is dict or kind is JsDict:
-        return JsDict({key: from_wire(item) for key, item in value.items()})
+        copy = JsDict(value)
+        for key, item in value.items():
+            if type(item) not in SAME:
+                copy[key] = from_wire(item)
+        return copy
     if kind is list:
-        return [from_wire(item) for item in value]
+        return [item if type(item) in SAME else from_wire(item) for item in value]
     if kind is float:
         return int(value) if value.is_integer() and abs(value) <= _SAFE_INTEGER else value
     if isinstance(value, bytes):

@@ -15,7 +15,7 @@ import trio
 
 from edge_runtime.event import EventContext, require_event
 from edge_runtime.limits import OPEN_CONNECTIONS_MAX, REDIRECTS_MAX
-from edge_runtime.promise import Promise
+from edge_runtime.promise import OwnedPromise, Promise
 from edge_runtime.workers.abort import AbortSignal
 from edge_runtime.workers.body import Payload
 from edge_runtime.workers.headers import RawHeaders, header
@@ -233,7 +233,7 @@ class _Held:
 
 def _until_aborted(sent: Promise[Response], signal: AbortSignal) -> Promise[Response]:
     """The promise, rejected when the signal fires first; the request is cancelled then."""
-    outcome: Promise[Response] = Promise(owned_by=sent.owned_by)
+    outcome: Promise[Response] = OwnedPromise(sent.owned_by)
 
     def settled(promise: Promise[Response]) -> None:
         if outcome.settled:

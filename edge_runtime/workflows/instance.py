@@ -227,6 +227,7 @@ class WorkflowInstance:
                 record = instances.read(snapshot, address)
                 items = inbox.read(snapshot, address)
                 if record is None:
+                    await self._drop(items)
                     break
                 pinned = self._pinned(record)
                 if instances.actor_of(address, pinned) != context.address:
