@@ -156,7 +156,8 @@ class Activation(ActorWrites):
     @property
     def idle(self) -> bool:
         return (
-            not self._held
+            self._started
+            and not self._running
             and not self.open
             and not self.waiting
             and not self.unwritten
@@ -186,8 +187,6 @@ class Activation(ActorWrites):
             self._held = self._begin_all()
         finally:
             self._within_begin = False
-        if self._resting and not self._held:
-            self.rest()
 
     def _begin_all(self) -> bool:
         """Whether something will call `_begin` again."""
@@ -195,7 +194,7 @@ class Activation(ActorWrites):
         while not self.closing and (self.waiting or not self._started):
             carrier = None if begun == _MESSAGES_PER_STEP else self._carriers.take()
             if carrier is None:
-                if not self._carriers.closed:
+                if not self._turn_end.over:
                     self._turn_end.soon(self._begin)
                 return True
             work = self._process(self.waiting.popleft()) if self._started else self._start()
@@ -219,6 +218,8 @@ class Activation(ActorWrites):
         self._running -= 1
         if self._ending and not self._running:
             self._go()
+        elif self._resting:
+            self.rest()
 
     def _go_on(self) -> None:
         """What held up the messages is over."""

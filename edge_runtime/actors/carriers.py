@@ -41,7 +41,7 @@ def cancelled_here() -> bool:
 
 
 class Carriers:
-    """The carriers of one host; `open` and the end of that nursery frame their life."""
+    """The carriers of one host; `open` and `close` frame their life."""
 
     def __init__(self) -> None:
         self._idle: list[Carrier] = []
@@ -55,15 +55,14 @@ class Carriers:
         self._context = contextvars.copy_context()
         self._start(_SPARE)
 
-    @property
-    def closed(self) -> bool:
-        """Nothing can begin any more."""
-        return self._nursery is None or self._nursery.cancel_scope.cancel_called
+    def close(self) -> None:
+        """The nursery has ended."""
+        self._nursery = None
 
     def take(self) -> Carrier | None:
         """A carrier to begin work on at once; None: try again in the next pass of the scheduler."""
         idle = self._idle
-        if len(idle) + self._starting < _SPARE and not self.closed:
+        if len(idle) + self._starting < _SPARE and self._nursery is not None:
             self._start(_SPARE)
         return idle.pop() if idle else None
 

@@ -101,6 +101,7 @@ class LocalActorHost:
                 task_status.started()
         finally:
             self._nursery = None
+            self._carriers.close()
             for activation in tuple(self._activations.values()):
                 activation.cut_off()
 

@@ -46,6 +46,8 @@ class TurnEnd:
     def __init__(self) -> None:
         self._calls: list[Callable[[], None]] = []
         self._parked: trio.lowlevel.Task | None = None
+        self.over = False
+        """No more passes come, only the calls that wait now are made."""
         self._depth = 0
         self._early = 0
         """Times that `now` has made calls since the scheduler's last pass."""
@@ -74,11 +76,12 @@ class TurnEnd:
                 self._early = 0
                 self._make_calls()
                 if self._calls:
-                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    await trio.lowlevel.checkpoint()
                 else:
                     self._parked = trio.lowlevel.current_task()
                     await trio.lowlevel.wait_task_rescheduled(self._unpark)
         finally:
+            self.over = True
             while self._calls:
                 self._make_calls()
 

@@ -404,3 +404,56 @@ async def test_an_actor_that_does_not_keep_up_refuses_further_calls_and_lives_on
         for call in calls:
             await call
         assert await host.deliver(address(), 1) == 1
+
+
+async def test_calls_that_have_not_begun_fail_when_the_host_is_cancelled():
+    bodies = Bodies()
+    async with running_host(MemoryStore(), bodies) as host:
+        replies = [host.deliver(address(str(number)), number) for number in range(100)]
+    assert all(isinstance(reply.error, ActorBroken) for reply in replies)
+
+
+async def test_a_call_that_ends_at_once_is_over_when_it_is_awaited_and_others_have_their_turn_all_the_same():
+    class Quick(FakeBody):
+        async def input_open(self):
+            return
+
+    async def nothing(body):
+        return None
+
+    async with (
+        running_host(MemoryStore(), lambda context: Quick(context, [])) as host,
+        trio.open_nursery() as nursery,
+    ):
+        await host.deliver(address(), nothing)
+        passes = 0
+
+        async def count():
+            nonlocal passes
+            while True:
+                await trio.lowlevel.checkpoint()
+                passes += 1
+
+        nursery.start_soon(count)
+        await trio.lowlevel.checkpoint()
+        before = passes
+        for _ in range(10):
+            await host.deliver(address(), nothing)
+        assert passes - before <= 1
+        for _ in range(1000):
+            await host.deliver(address(), nothing)
+        assert passes - before > 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_message_that_suspends_in_a_scope_of_its_own_goes_on_in_it(autojump_clock):
+    async def waits(body):
+        with trio.move_on_after(5) as limit:
+            await trio.sleep_forever()
+        return limit.cancelled_caught
+
+    async with running_host(MemoryStore(), Bodies()) as host:
+        await host.deliver(address(), waits)  # the carriers are there
+        started = trio.current_time()
+        assert [await reply for reply in [host.deliver(address(str(n)), waits) for n in range(5)]] == [True] * 5
+        assert trio.current_time() - started < 6
