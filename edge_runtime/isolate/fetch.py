@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPMethod
 from urllib.parse import quote
 
 import trio
 
 from bindings.front_door import FrontDoor
-from edge_runtime.event import EventContext, EventKind, Outcome, outcome_of
+from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of
 from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge, Exchange, RawHeaders
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.handlers import EventHandler
 from edge_runtime.isolate.relay import Relay
 from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_URL_MAX
+from edge_runtime.metering.quantities import BYTES_IN, BYTES_OUT
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.request import Request
@@ -147,7 +148,20 @@ def incoming_request(exchange: Exchange) -> Request:
         if not usual or _UNUSUAL_TARGET.search(target):
             url = _normalized(url.encode("latin-1"))
     has_body = chunked or (length is not None and length != b"0")
-    return Request._incoming(method, url, headers, exchange.receive if has_body else None)
+    return Request._incoming(method, url, headers, partial(_receive_counted, exchange) if has_body else None)
+
+
+async def _receive_counted(exchange: Exchange) -> bytes | None:
+    piece = await exchange.receive()
+    event = current_event.get()
+    if piece and event is not None:
+        event.meter.quantities[BYTES_IN] += len(piece)
+    return piece
+
+
+async def _send_counted(exchange: Exchange, event: EventContext, piece: bytes) -> None:
+    event.meter.quantities[BYTES_OUT] += len(piece)
+    await exchange.send(piece)
 
 
 @lru_cache(maxsize=_HOSTS_REMEMBERED)
@@ -186,12 +200,16 @@ async def send_response(
         headers: RawHeaders = outgoing.headers
         if outgoing.stated_length and (body or (exchange.method != "HEAD" and outgoing.status != 304)):
             headers = _with_true_length(headers, len(body))
+        if event is not None and body:
+            event.meter.quantities[BYTES_OUT] += len(body)
         await exchange.respond(outgoing.status, headers, body)
         return outgoing.status
     await exchange.start(outgoing.status, outgoing.headers)
     if events is not None and event is not None:
         events.answered(event)
-    await body.write_to(exchange.send)
+        await body.write_to(partial(_send_counted, exchange, event))
+    else:
+        await body.write_to(exchange.send)
     await exchange.end()
     return outgoing.status
 

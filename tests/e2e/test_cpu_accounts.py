@@ -191,4 +191,6 @@ def test_ledger_is_exported_as_lines_of_json_and_as_csv(load):
     assert len(lines) == len(records) + 1
     assert lines[0].split(",") == list(records[0])
     (added,) = (record for record in records if record["handler"] == "Counter.add")
+    fetches = [record for record in records if record["handler"] == "Default.fetch"]
+    assert sum(record["bytes_out"] for record in fetches) == len("ok") * sum(record["events"] for record in fetches)
     assert (added["product"], added["owner"], added["events"], added["rows_read"]) == ("object", "Counter", 3, 3)
