@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import socket
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ def run() -> Iterator[Figure]:
         for server in (quiet, crowded):
             cpu_us_per_request(server, "/", REQUESTS, CONNECTIONS)
         isolate = _isolate(crowded)
-        before_mb, kernel_mb = private_mb(isolate), _sockets_mb()
+        before_mb = private_mb(isolate)
         for start in range(0, IDLE, BATCH):
             clients = [stack.enter_context(_connected(crowded)) for _ in range(start, start + BATCH)]
             for client in clients:
@@ -39,14 +38,12 @@ def run() -> Iterator[Figure]:
             for client in clients:
                 assert client.recv(4096).startswith(b"HTTP/1.1 200")
         idle_kb = (private_mb(isolate) - before_mb) * 1024 / IDLE
-        kernel_kb = (_sockets_mb() - kernel_mb) * 1024 / IDLE / 2
         quiet_us, crowded_us = alternating(
             5,
             lambda: cpu_us_per_request(quiet, "/", REQUESTS, CONNECTIONS),
             lambda: cpu_us_per_request(crowded, "/", REQUESTS, CONNECTIONS),
         )
     yield Figure("an idle keep-alive connection among 10,000, memory of the isolate", idle_kb, "kB", bound=8)
-    yield Figure("the same, memory of the kernel's TCP", kernel_kb, "kB")
     yield Figure("hello beside 10,000 idle connections against none", crowded_us / quiet_us, "x", bound=1.2)
 
 
@@ -62,8 +59,3 @@ def _isolate(server: Server) -> int:
 def _used(pid: int) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
-
-
-def _sockets_mb() -> float:
-    found = re.search(r"^TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
-    return int(found[1]) * resource.getpagesize() / 2**20 if found else 0.0
