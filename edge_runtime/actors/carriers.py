@@ -26,7 +26,7 @@ _CHECKPOINT: Final = _traps.CancelShieldedCheckpoint
 _OF_TASK: Final = ("_abort_func", "_attempt_delivery_of_any_pending_cancel", "_cancel_points", "_schedule_points")
 
 _SPARE: Final = 2  # ours: carriers made ahead of need
-_KEPT: Final = 64  # ours: parked carriers; a parked task takes about 4 kB
+_KEPT: Final = 12  # ours: parked carriers; a parked task takes about 4 kB
 
 if missing := [name for name in _OF_TASK if not hasattr(trio.lowlevel.Task, name)]:
     raise RuntimeError(f"trio {trio.__version__} lacks Task.{missing[0]}, which actors need; allowed: 0.34, 0.35")
