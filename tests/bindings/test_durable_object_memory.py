@@ -31,7 +31,7 @@ async def test_ten_thousand_idle_objects_leave_nothing_in_memory(autojump_clock)
             gc.collect()
             return len(gc.get_objects())
 
-        await w.run(touch, 0, 10)
+        await w.run(touch, OBJECTS, 1500)  # what remembers a bounded number of names and keys is full
         await trio.sleep(10)
         before = python_objects()
         for first in range(0, OBJECTS, 500):
