@@ -39,9 +39,12 @@ class LedgerClients:
         self._series += 1
         series, edge = self._series, self.server.edge
         killed = threading.Event()
+        # A busy machine takes longer to make a client than the server lives.
+        made = threading.Barrier(CLIENTS + 1)
 
         def write(name: int) -> None:
             with edge.client() as client:
+                made.wait(60)
                 for number in count():
                     if killed.is_set():
                         return
@@ -57,6 +60,7 @@ class LedgerClients:
         threads = [threading.Thread(target=write, args=(name,)) for name in range(CLIENTS)]
         for thread in threads:
             thread.start()
+        made.wait(60)
         try:
             kill()
         finally:

@@ -21,8 +21,9 @@ class Default(WorkerEntrypoint):
 
 
 def written(rows):
-    """The rows once all three requests are in them; the ledger is written about once a second."""
-    return rows if sum(row["events"] for row in rows) >= 3 else None
+    """The rows of requests, once all three requests are in them; the ledger is written about once a second."""
+    fetched = [row for row in rows if row["handler"] == "Default.fetch"]
+    return fetched if sum(row["events"] for row in fetched) >= 3 else None
 
 
 def test_worker_reads_what_it_used_and_what_that_costs(tmp_path):
@@ -37,7 +38,7 @@ def test_worker_reads_what_it_used_and_what_that_costs(tmp_path):
                 for _ in range(3):
                     assert client.get("/").text == "ok"
                 (row,) = eventually(lambda client=client: written(client.get("/usage").json()))
-                assert (row["worker"], row["handler"]) == (f"meter-{flavour}", "Default.fetch")
+                assert row["worker"] == f"meter-{flavour}"
                 assert row["cpu_us"] > 0
                 bill = client.get("/bill").json()
                 assert (bill["tariff"], bill["currency"], bill["cost"]) == ("cloudflow", "USD", "0")
