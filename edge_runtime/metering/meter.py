@@ -25,6 +25,7 @@ from weakref import ref
 import trio
 from trio._core._asyncgens import AsyncGenerators
 
+from edge_runtime import forked
 from edge_runtime.errors import CpuLimitExceeded
 
 T = TypeVar("T")
@@ -243,6 +244,8 @@ def _begin(meter: Meter) -> tuple[Meter | None, int, int]:
 
 
 def _end(meter: Meter, begun: tuple[Meter | None, int, int]) -> None:
+    if forked.is_stray:
+        forked.end_stray()
     outer, outer_deadline, before = begun
     used = thread_time_ns() - before
     meter.cpu_ns += used

@@ -14,13 +14,8 @@ import traceback
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-EXIT_CRASHED: Final = 70
-"""Our own code in the child failed; its traceback went to stderr. (EX_SOFTWARE of sysexits.h)"""
+from edge_runtime.forked import EXIT_CRASHED, STRAYED, be_at_home, flush_output
 
-_RETURNED: Final = (
-    "a process that the script forked returned to its handler's caller, which it has no event loop for, and was ended; "
-    "end such a process with os._exit(), or use subprocess\n"
-)
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -31,7 +26,7 @@ def fork(child: Callable[[], int], name: str) -> int:
 
     Call it from a single-threaded process. `name` is what ps shows, at most 15 bytes. Returns the child's pid.
     """
-    _flush_output()
+    flush_output()
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -42,6 +37,7 @@ def fork(child: Callable[[], int], name: str) -> int:
 def _run_and_exit(child: Callable[[], int], name: str, parent: int) -> NoReturn:
     code = EXIT_CRASHED
     own = os.getpid()
+    be_at_home()
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
@@ -53,9 +49,9 @@ def _run_and_exit(child: Callable[[], int], name: str, parent: int) -> NoReturn:
         if os.getpid() == own:
             traceback.print_exc()
         else:
-            sys.stderr.write(_RETURNED)
+            sys.stderr.write(STRAYED)
     finally:
-        _flush_output()
+        flush_output()
         os._exit(code)
 
 
@@ -88,15 +84,6 @@ def print_to(descriptor: int) -> None:
 
 def _do_nothing(*_: object) -> None:
     pass
-
-
-def _flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            # Closed or broken, by a script perhaps; there is nowhere left to say so.
-            continue
 
 
 class Children:

@@ -1,6 +1,6 @@
 """A coverage-guided fuzzer of the HTTP/1.1 loop under applications that read, answer early and stream. Needs atheris:
 
-    python -m pip install atheris
+    python -m pip install --group fuzz
     python tests/fuzz/http1_loop.py [--seconds 600] [FILE ...]
 
 An input is a few bytes that choose how the application behaves and where the client's bytes are cut, and those bytes.

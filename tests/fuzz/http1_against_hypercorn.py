@@ -1,4 +1,7 @@
-"""Coverage-guided fuzzing of the HTTP/1.1 loop: `python tests/isolate/fuzz_http1.py -max_total_time=600`.
+"""Coverage-guided fuzzing of the HTTP/1.1 loop beside hypercorn. Needs atheris:
+
+    python -m pip install --group fuzz
+    python tests/fuzz/http1_against_hypercorn.py -max_total_time=600
 
 Whatever a client sends, in whatever pieces: the loop raises nothing, the worker sees the same requests, the client gets
 the same well-framed answers, and hypercorn would have given the worker every one of those requests, too. The corpus of
@@ -10,7 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import atheris
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent / "isolate"), str(HERE.parent), str(HERE.parent.parent)]
+
+import atheris  # noqa: E402
 
 with atheris.instrument_imports(include=["edge_runtime.isolate"]):
     import trio
