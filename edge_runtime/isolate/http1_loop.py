@@ -7,6 +7,7 @@ whoever ends it; the handler is cancelled with it, its `waitUntil` is not.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -312,7 +313,10 @@ class Http1Connection:
                 if self.client.recv(1, socket.MSG_PEEK):
                     return
             except BlockingIOError:
-                pass
+                # A request that arrives from now on resets the connection when it is closed; the client is to find
+                # the end before that.
+                with suppress(OSError):
+                    self.client.shutdown(socket.SHUT_WR)
             except OSError:
                 return
         self.scope.cancel()
