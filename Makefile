@@ -20,8 +20,8 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check # two at a time, as on a machine of two cores
-	$(BIN)/pytest -n 2
+test: check # two at a time, as on a machine of two cores, each in order so that a file's servers start once
+	$(BIN)/pytest -n 2 --dist worksteal
 
 bench: $(READY)
 	$(BIN)/python -m bench
