@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.read_cache import ReadCache
@@ -36,9 +35,6 @@ class KeyRange:
             and (self.end is None or key < self.end)
             and key.startswith(self.prefix)
         )
-
-
-EVERYTHING: Final = KeyRange()
 
 
 class Layer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Final
 from edge_runtime.errors import UsageError
 
 _CPUCLOCK_SCHED: Final = 2
-_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_ns(pid: int) -> int:

@@ -83,10 +83,6 @@ class Meter:
     def cpu_us(self) -> int:
         return self.cpu_ns // 1000
 
-    @property
-    def over_limit(self) -> bool:
-        return self.cpu_ns > self.limit_ns
-
     def wall_ms(self) -> float:
         return (monotonic_ns() - self.started_ns) / 1e6
 
