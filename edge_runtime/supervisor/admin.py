@@ -25,7 +25,7 @@ from edge_runtime.errors import ConfigError, EdgeError, LimitExceeded, ScriptErr
 from edge_runtime.limits import BUNDLE_MAX
 from edge_runtime.supervisor.admin_errors import NoSuchWorker, NotHere
 from edge_runtime.supervisor.bundle import BadBundle
-from edge_runtime.supervisor.worker import WorkerStatus, WorkerUnavailable
+from edge_runtime.supervisor.worker_records import WorkerStatus, WorkerUnavailable
 
 _DEPLOY_TIMEOUT_S: Final = 600
 

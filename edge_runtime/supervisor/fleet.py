@@ -21,7 +21,8 @@ from edge_runtime.supervisor.pinned import PinnedVersions
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.sources import read_version
 from edge_runtime.supervisor.spawner import Spawner
-from edge_runtime.supervisor.worker import Worker, WorkerStatus, WorkerUnavailable, WorkerVersion
+from edge_runtime.supervisor.worker import Worker
+from edge_runtime.supervisor.worker_records import WorkerStatus, WorkerUnavailable, WorkerVersion
 
 
 class Fleet:

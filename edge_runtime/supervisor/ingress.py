@@ -20,7 +20,8 @@ from edge_runtime.supervisor.peek import Head, Peeked, look
 from edge_runtime.supervisor.refusal import plain_answer, refuse
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.untouched import is_untouched
-from edge_runtime.supervisor.worker import Worker, WorkerUnavailable
+from edge_runtime.supervisor.worker import Worker
+from edge_runtime.supervisor.worker_records import WorkerUnavailable
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _EXHAUSTED_WAIT_S: Final = 0.1

@@ -21,7 +21,8 @@ from edge_runtime.control import (
     WorkerMissing,
 )
 from edge_runtime.supervisor.isolate import IsolateHandle
-from edge_runtime.supervisor.worker import Worker, WorkerUnavailable
+from edge_runtime.supervisor.worker import Worker
+from edge_runtime.supervisor.worker_records import WorkerUnavailable
 
 
 class Introductions:

@@ -20,7 +20,8 @@ from edge_runtime.limits import PINNED_LOOK_S
 from edge_runtime.store.api import Store
 from edge_runtime.supervisor.deployments import Deployment, Deployments
 from edge_runtime.supervisor.report import Report
-from edge_runtime.supervisor.worker import Worker, WorkerVersion
+from edge_runtime.supervisor.worker import Worker
+from edge_runtime.supervisor.worker_records import WorkerVersion
 from edge_runtime.workflows.instances import pinned_versions
 
 

@@ -25,7 +25,8 @@ from edge_runtime.supervisor.reload import watch
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.spawner import Spawner, ZygoteDied
 from edge_runtime.supervisor.wakeups import Wakeups
-from edge_runtime.supervisor.worker import Worker, WorkerUnavailable
+from edge_runtime.supervisor.worker import Worker
+from edge_runtime.supervisor.worker_records import WorkerUnavailable
 from edge_runtime.supervisor.zygote import ZygoteHandle
 
 EXIT_OK: Final = 0

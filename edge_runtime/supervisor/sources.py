@@ -14,7 +14,7 @@ from edge_runtime.control import MakeTemplate
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.packages import install_requirements, site_folder
 from edge_runtime.supervisor.report import Report
-from edge_runtime.supervisor.worker import WorkerVersion
+from edge_runtime.supervisor.worker_records import WorkerVersion
 
 IGNORED_FOLDERS: Final = frozenset(
     {".edge", ".git", ".hg", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv", ".wrangler", "__pycache__"}

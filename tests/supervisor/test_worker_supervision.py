@@ -15,7 +15,8 @@ from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.sources import read_version
 from edge_runtime.supervisor.spawner import Spawner
 from edge_runtime.supervisor.wakeups import Wakeups
-from edge_runtime.supervisor.worker import Worker, WorkerState
+from edge_runtime.supervisor.worker import Worker
+from edge_runtime.supervisor.worker_records import WorkerState
 
 
 @pytest.fixture
