@@ -18,7 +18,7 @@ from bench.processes import HERE, server
 from bench.workflow_steps import ask
 from edge_runtime.store.api import Snapshot
 from edge_runtime.store.lmdb_store import open_store
-from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows import blocks, instances
 from edge_runtime.workflows.instances import FINAL
 from edge_runtime.workflows.journal import StepSucceeded
 
@@ -55,7 +55,7 @@ def run() -> Iterator[Figure]:
 def _recorded(snapshot: Snapshot) -> list[int]:
     """How many steps each run has recorded."""
     return [
-        sum(isinstance(entry, StepSucceeded) for entry in journal.load(snapshot, WORKER, WORKFLOW, id, 0).entries)
+        sum(isinstance(entry, StepSucceeded) for entry in blocks.load(snapshot, WORKER, WORKFLOW, id, 0).entries)
         for id in instances.ids(snapshot, WORKER, WORKFLOW)
     ]
 

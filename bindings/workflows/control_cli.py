@@ -16,7 +16,7 @@ from edge_runtime.errors import UsageError
 from edge_runtime.limits import DELETE_BATCH_MAX
 from edge_runtime.seams import SystemClock, SystemRandomness
 from edge_runtime.store.api import Batch, Snapshot, Store
-from edge_runtime.workflows import control, instances, journal, payloads
+from edge_runtime.workflows import blocks, control, instances, payloads
 from edge_runtime.workflows.errors import WorkflowError
 from edge_runtime.workflows.inbox import Command, Delete, Pause, Restart, Resume, Terminate
 from edge_runtime.workflows.instances import FINAL, Status
@@ -111,7 +111,7 @@ def restart(
 
 def _shown_step(snapshot: Snapshot, address: ActorAddress, step: str) -> Origin:
     record = control.find(snapshot, address)
-    entries = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
+    entries = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
     origin = origin_of(entries, step)
     if origin is None:
         raise WorkflowError("instance.cannot_restart", f'Step "{step}" not found in execution history')

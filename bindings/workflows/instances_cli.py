@@ -17,7 +17,7 @@ from bindings.workflows.printing import print_json, print_labels, print_table
 from edge_runtime.limits import INSTANCES_PER_PAGE
 from edge_runtime.seams import SystemClock
 from edge_runtime.store.api import Store
-from edge_runtime.workflows import control, instances, journal
+from edge_runtime.workflows import blocks, control, instances
 from edge_runtime.workflows.describe import describe as describe_instance
 from edge_runtime.workflows.instances import InstanceRecord, Status
 
@@ -150,7 +150,7 @@ def export(name: str, id: str, raw: bool, as_json: bool, **where: Any) -> None:
             workflow = place.find(name, snapshot)
             address = instances.address_of(workflow.worker, workflow.name, chosen(snapshot, workflow, id))
             record = control.find(snapshot, address)
-            loaded = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq)
+            loaded = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq)
             return exported.lines(address.namespace, address.id, loaded.entries, record, raw=raw)
 
     for line in run(place, read, readonly=True):

@@ -19,7 +19,7 @@ from edge_runtime.testing.scheduling import run
 from edge_runtime.testing.subject import Script
 from edge_runtime.testing.surroundings import Fetch, JumpingClock, SeededRandomness
 from edge_runtime.testing.witness import AttemptLog, Began, Witness
-from edge_runtime.workflows import instances, journal, payloads
+from edge_runtime.workflows import blocks, instances, payloads
 from edge_runtime.workflows.journal import (
     Drifted,
     Entry,
@@ -271,7 +271,7 @@ class CrashRun:
             record = instances.read(snapshot, address)
             if record is None:
                 return []
-            return journal.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
+            return blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
 
     def _recorded(self) -> set[str]:
         """The steps that are recorded as done."""

@@ -23,7 +23,7 @@ from edge_runtime.testing.process import NEVER, Process, open_process
 from edge_runtime.testing.scheduling import run
 from edge_runtime.testing.subject import Script, Subject, open_script
 from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock
-from edge_runtime.workflows import instances, journal, payloads
+from edge_runtime.workflows import blocks, instances, payloads
 from edge_runtime.workflows.effects import StartAttempt
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.journal import (
@@ -154,8 +154,8 @@ def _before_the_end(entries: Sequence[Entry]) -> list[Entry]:
 
 def _stored(address: ActorAddress, entries: list[Entry]) -> Batch:
     batch = Batch()
-    stored, _ = journal.encode(entries, journal.FIRST_DIGEST)
-    batch.put(Table.JOURNAL, journal.key(address.worker, address.namespace, address.id, 1), stored)
+    stored, _ = blocks.encode(entries, blocks.FIRST_DIGEST)
+    batch.put(Table.JOURNAL, blocks.key(address.worker, address.namespace, address.id, 1), stored)
     created = entries[0]
     assert isinstance(created, Created), "what is read back begins with it"
     record = InstanceRecord(

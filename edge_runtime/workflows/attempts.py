@@ -21,7 +21,7 @@ from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.streams import ReadableStream
-from edge_runtime.workflows import journal, payloads, step_streams
+from edge_runtime.workflows import instance_keys, payloads, step_streams
 from edge_runtime.workflows.attempt_workers import AttemptWorkers
 from edge_runtime.workflows.blocking import run_interruptible
 from edge_runtime.workflows.branches import current_branch
@@ -235,7 +235,7 @@ class _Callback(_Attempt):
         call, effect, context = self._call, self._effect, self._attempts.context
         ctx = partial(_ctx, call, effect, context)
         if call.transactional:
-            event.transaction = Transaction(journal.answers_key(home_of(context.address), effect.key))
+            event.transaction = Transaction(instance_keys.answers_key(home_of(context.address), effect.key))
         if not call.blocking:
             return await event.run(call.run, ctx)
         outer = current_event.set(event)

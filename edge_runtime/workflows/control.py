@@ -16,11 +16,12 @@ from edge_runtime.actors.api import ActorAddress
 from edge_runtime.limits import EVENT_PAYLOAD_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_RESUME_MS
 from edge_runtime.seams import Clock, Randomness
 from edge_runtime.store.api import Batch, Snapshot, Table
-from edge_runtime.workflows import inbox, instances, journal, restart
+from edge_runtime.workflows import blocks, inbox, instances, restart
+from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.errors import WorkflowError
 from edge_runtime.workflows.inbox import Command, Delete, Restart, Terminate
 from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.journal import Created, JournalBroken
+from edge_runtime.workflows.journal import Created
 from edge_runtime.workflows.restart import Origin
 from edge_runtime.workflows.step_config import read_duration_ms, read_event_type
 
@@ -103,7 +104,7 @@ def create(
     if len(new.params) > EVENT_PAYLOAD_MAX:
         raise WorkflowError("instance.invalid_params", _too_large("params", len(new.params)))
     now_ms = clock.now_ms()
-    stored, _ = journal.encode(
+    stored, _ = blocks.encode(
         [
             Created(
                 seq=1,
@@ -114,7 +115,7 @@ def create(
                 scheduled_ms=new.scheduled_ms,
             )
         ],
-        journal.FIRST_DIGEST,
+        blocks.FIRST_DIGEST,
     )
     start_ms = now_ms + new.delay_ms
     record = InstanceRecord(
@@ -129,7 +130,7 @@ def create(
         not_before_ms=start_ms if new.delay_ms else 0,
     )
     batch.expect(Table.INSTANCES, instances.record_key(address), None)
-    batch.put(Table.JOURNAL, journal.key(worker, workflow, new.id, 1), stored)
+    batch.put(Table.JOURNAL, blocks.key(worker, workflow, new.id, 1), stored)
     instances.write(batch, address, None, record)
     actor = instances.actor_of(address, record)
     if told:
@@ -201,7 +202,7 @@ def command(
 
 def _require_origin(snapshot: Snapshot, address: ActorAddress, record: InstanceRecord, origin: Origin) -> None:
     try:
-        entries = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
+        entries = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
     except JournalBroken as error:
         raise WorkflowError("instance.cannot_restart", f"The journal of the instance is damaged: {error}") from None
     if restart.find(entries, origin) is None:

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.store.api import Snapshot
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import inbox, journal, payloads
+from edge_runtime.workflows import blocks, inbox, payloads
+from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.effects import EventArrived
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.journal import (
@@ -20,7 +21,6 @@ from edge_runtime.workflows.journal import (
     Entry,
     EventReceived,
     Finished,
-    JournalBroken,
     Paused,
     PauseRequested,
     Restarted,
@@ -122,7 +122,7 @@ def describe(snapshot: Snapshot, address: ActorAddress, record: InstanceRecord) 
     """Read everything there is to show of an instance; a damaged journal is told in `notes`."""
     notes: list[str] = []
     try:
-        entries = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
+        entries = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
     except JournalBroken as error:
         entries = []
         notes.append(f"journal: {error}")

@@ -16,7 +16,7 @@ from edge_runtime.actors.api import ActorAddress
 from edge_runtime.errors import StoreCorrupt
 from edge_runtime.store import keys, values
 from edge_runtime.store.api import Batch, Snapshot, Table
-from edge_runtime.workflows import journal
+from edge_runtime.workflows import instance_keys
 from edge_runtime.workflows.effects import EventArrived, PauseAsked, ResumeAsked, TerminateAsked
 from edge_runtime.workflows.restart import Origin
 
@@ -64,7 +64,7 @@ Item = EventArrived | Asked
 
 
 def key_range(address: ActorAddress) -> tuple[bytes, bytes]:
-    start = journal.key_prefix(address)
+    start = instance_keys.key_prefix(address)
     return start, start + b"\xff"
 
 
@@ -90,7 +90,7 @@ def put_command(batch: Batch, address: ActorAddress, ordered_id: str, command: C
 
 
 def _key(address: ActorAddress, ordered_id: str) -> bytes:
-    return journal.key_prefix(address) + keys.encode(keys.short(ordered_id))
+    return instance_keys.key_prefix(address) + keys.encode(keys.short(ordered_id))
 
 
 def read(snapshot: Snapshot, address: ActorAddress) -> list[Item]:

@@ -28,7 +28,8 @@ from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.context import ExecutionContext
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.exports import relaxed_call_args
-from edge_runtime.workflows import inbox, instances, journal, payloads, step_streams
+from edge_runtime.workflows import blocks, inbox, instances, payloads, step_streams
+from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.branches import Branch, current_branch, observe_tasks
 from edge_runtime.workflows.driver import Driver, Ended, SharedTasks
 from edge_runtime.workflows.durable_operations import count_start
@@ -38,7 +39,7 @@ from edge_runtime.workflows.errors import DRIFT, fatal, record_of
 from edge_runtime.workflows.inbox import DeleteAsked, Item, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record, retained_until_ms
 from edge_runtime.workflows.interception import Interceptor
-from edge_runtime.workflows.journal import Created, Entry, JournalBroken
+from edge_runtime.workflows.journal import Created, Entry
 from edge_runtime.workflows.restart import restarted
 from edge_runtime.workflows.slots import Slots
 from edge_runtime.workflows.steps import WorkflowStep
@@ -238,7 +239,7 @@ class WorkflowInstance:
                     await self._drop(items)
                     break
                 try:
-                    entries, digest = journal.load(snapshot, address.worker, address.namespace, address.id, record.seq)
+                    entries, digest = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq)
                 except JournalBroken as error:
                     if not any(isinstance(item, DeleteAsked) for item in items):
                         self._end_broken(record, error)
@@ -346,11 +347,11 @@ class WorkflowInstance:
             if isinstance(item, RestartAsked):
                 entries = restarted(entries, item.origin, now_ms)
                 from_the_top = from_the_top or item.origin is None
-        batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
+        batch.delete_range(Table.JOURNAL, *blocks.key_range(address.worker, address.namespace, address.id))
         instances.forget_answers(batch, address)
         step_streams.forget_dropped(batch, address, before, entries)
-        stored, _ = journal.encode(entries, journal.FIRST_DIGEST)
-        batch.put(Table.JOURNAL, journal.key(address.worker, address.namespace, address.id, 1), stored)
+        stored, _ = blocks.encode(entries, blocks.FIRST_DIGEST)
+        batch.put(Table.JOURNAL, blocks.key(address.worker, address.namespace, address.id, 1), stored)
         anew = msgspec.structs.replace(
             record,
             status=Status.QUEUED,

@@ -28,7 +28,7 @@ from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.store.keys import Part
 from edge_runtime.store.records import RecordCodec
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import inbox, journal
+from edge_runtime.workflows import blocks, inbox, instance_keys
 from edge_runtime.workflows.journal import StepKey
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9-_]*")
@@ -159,7 +159,7 @@ def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
     batch.delete(Table.INSTANCES, _status_key(address, record))
     if record.pinned:
         batch.delete(Table.INSTANCES, _pinned_key(address, record))
-    batch.delete_range(Table.JOURNAL, *journal.key_range(address.worker, address.namespace, address.id))
+    batch.delete_range(Table.JOURNAL, *blocks.key_range(address.worker, address.namespace, address.id))
     batch.delete_range(Table.INBOX, *inbox.key_range(address))
     batch.delete_range(Table.STREAMS, *keys.prefix_range(address.worker, address.namespace, address.id))
     forget_answers(batch, address)
@@ -167,7 +167,7 @@ def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
 
 def forget_answers(batch: Batch, address: ActorAddress, key: StepKey | None = None) -> None:
     """Delete the recorded replies to calls of a step that is over, or of all steps."""
-    start = journal.answers_key(address, key)
+    start = instance_keys.answers_key(address, key)
     batch.delete_range(Table.ANSWERS, start, start + b"\xff")
 
 

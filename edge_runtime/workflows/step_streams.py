@@ -21,7 +21,7 @@ from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.streams import ReadableStream, WrongPiece
-from edge_runtime.workflows import journal
+from edge_runtime.workflows import instance_keys
 from edge_runtime.workflows.journal import Entry, StepKey, StepSucceeded
 
 MARK: Final = b"\xff"
@@ -65,7 +65,7 @@ async def keep(context: ActorContext, home: ActorAddress, key: StepKey, stream: 
 class _Keeper:
     def __init__(self, context: ActorContext, home: ActorAddress, key: StepKey) -> None:
         self._context = context
-        self._prefix = journal.key_prefix(home) + keys.encode(str(key))
+        self._prefix = instance_keys.key_prefix(home) + keys.encode(str(key))
         self._buffer = bytearray()
         self._kept = 0
         self._size = 0
@@ -115,7 +115,7 @@ def _bytes_of(context: ActorContext, home: ActorAddress, without: bytes) -> int:
 
 def open_kept(context: ActorContext, home: ActorAddress, key: StepKey, value: bytes) -> ReadableStream:
     """A stream from its beginning. Reading it fails once the instance has been deleted or the step dropped."""
-    kept, prefix = KeptStream.decode(value), journal.key_prefix(home) + keys.encode(str(key))
+    kept, prefix = KeptStream.decode(value), instance_keys.key_prefix(home) + keys.encode(str(key))
     numbers = iter(range(kept.pieces))
 
     async def receive() -> bytes | None:
@@ -136,5 +136,5 @@ def forget_dropped(batch: Batch, home: ActorAddress, before: Iterable[Entry], af
     stay = {entry.key for entry in after if isinstance(entry, StepSucceeded)}
     for entry in before:
         if isinstance(entry, StepSucceeded) and entry.value[:1] == MARK and entry.key not in stay:
-            prefix = journal.key_prefix(home) + keys.encode(str(entry.key))
+            prefix = instance_keys.key_prefix(home) + keys.encode(str(entry.key))
             batch.delete_range(Table.STREAMS, prefix, prefix + b"\xff")

@@ -17,7 +17,7 @@ from edge_runtime.event import EventContext
 from edge_runtime.promise import Promise
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
-from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows import blocks, instance_keys, instances
 from edge_runtime.workflows.held_starts import HeldStarts
 from edge_runtime.workflows.instances import InstanceRecord
 from edge_runtime.workflows.journal import Entry
@@ -51,7 +51,7 @@ class InstanceWriter:
         self._seq = seq
         self._digest = digest
         self._home = instances.home_of(context.address)
-        self._journal_key = journal.key_prefix(self._home)
+        self._journal_key = instance_keys.key_prefix(self._home)
         self._held: list[Entry] = []
         self._held_watched = False
 
@@ -88,7 +88,7 @@ class InstanceWriter:
         """Queue the batch with the entries that wait; False if this actor may not write any more."""
         entries, self._held = self._held, []
         if entries:
-            stored, self._digest = journal.encode(entries, self._digest)
+            stored, self._digest = blocks.encode(entries, self._digest)
             batch.put(Table.JOURNAL, self._journal_key + keys.encode(entries[0].seq), stored)
         committed = self.last_commit = self._context.commit(batch)
         if committed.settled and committed.error is not None:

@@ -16,7 +16,7 @@ from edge_runtime.actors import timers
 from edge_runtime.store import keys
 from edge_runtime.store.api import Snapshot, Table
 from edge_runtime.store.lmdb_store import open_store
-from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows import blocks, instances
 from edge_runtime.workflows.journal import Entry, StepStarted, StepSucceeded
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def read_instances(data: Path) -> dict[str, Instance]:
 
     def load(snapshot: Snapshot) -> dict[str, Instance]:
         return {
-            id: Instance(record.status.value, journal.load(snapshot, worker, workflow, id, record.seq).entries)
+            id: Instance(record.status.value, blocks.load(snapshot, worker, workflow, id, record.seq).entries)
             for worker, workflow in instances.workflows(snapshot)
             for id, record in instances.scan(snapshot, worker, workflow)
         }

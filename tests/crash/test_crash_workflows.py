@@ -17,7 +17,7 @@ from crash_server import WORKERS, read_lines
 from crash_store import assert_sound, read, read_instances
 from edge_process import eventually
 
-from edge_runtime.workflows import instances, journal, payloads
+from edge_runtime.workflows import blocks, instances, payloads
 from edge_runtime.workflows.instances import Status
 from edge_runtime.workflows.journal import StepSucceeded
 
@@ -82,7 +82,7 @@ def kill_under_way(server, workflow, ids, wanted, random):
 
 def steps_recorded(server, workflow, ids):
     def counted(snapshot):
-        entries = (entry for id in ids for entry in journal.load(snapshot, WORKER, workflow, id, 0).entries)
+        entries = (entry for id in ids for entry in blocks.load(snapshot, WORKER, workflow, id, 0).entries)
         return sum(isinstance(entry, StepSucceeded) for entry in entries)
 
     return read(server.data, counted)

@@ -12,7 +12,7 @@ from edge_runtime.cli.main import edge
 from edge_runtime.errors import UsageError
 from edge_runtime.testing import ReplayDifference, introspect_workflow_instance, replay, run, run_worker
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import control, instances, journal
+from edge_runtime.workflows import blocks, control, instances
 
 SCRIPT = """
 from workers import Response, WorkerEntrypoint, WorkflowEntrypoint
@@ -66,7 +66,7 @@ def recorded(worker, until, *, paid=True):
             address = instances.address_of("shop", "order", "o1")
             with tested.store.snapshot() as snapshot:
                 record = control.find(snapshot, address)
-                entries = journal.load(snapshot, "shop", "order", "o1", record.seq).entries
+                entries = blocks.load(snapshot, "shop", "order", "o1", record.seq).entries
             return "\n".join(json.dumps(line) for line in export.lines("order", "o1", entries, record, raw=True))
 
     return run(live)
@@ -153,7 +153,7 @@ def test_classes_of_the_test_are_replayed_too():
             with tested.store.snapshot() as snapshot:
                 address = instances.address_of(tested.name, "order", "o1")
                 record = control.find(snapshot, address)
-                entries = journal.load(snapshot, tested.name, "order", "o1", record.seq).entries
+                entries = blocks.load(snapshot, tested.name, "order", "o1", record.seq).entries
             return "\n".join(json.dumps(line) for line in export.lines("order", "o1", entries, record, raw=True))
 
     assert replay(Order, run(live)).steps == 1

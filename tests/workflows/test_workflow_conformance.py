@@ -24,7 +24,7 @@ from workflow_world import WORKER, WORKFLOW, CountingRandomness, TrioClock, Worl
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.workflows import NonRetryableError
-from edge_runtime.workflows import journal
+from edge_runtime.workflows import blocks
 from edge_runtime.workflows.instances import FINAL
 from edge_runtime.workflows.journal import (
     AttemptFailed,
@@ -331,7 +331,7 @@ def flow_of(run: Any, ran: Counter[str]) -> type[WorkflowEntrypoint]:
 
 def entries_of(world: World) -> list[Entry]:
     with world.store.snapshot() as snapshot:
-        return journal.load(snapshot, WORKER, WORKFLOW, "one", 1).entries
+        return blocks.load(snapshot, WORKER, WORKFLOW, "one", 1).entries
 
 
 async def lived(case: Case, *, killed_at_rests: bool) -> tuple[list[Entry], Any, Counter[str]]:

@@ -15,7 +15,7 @@ from workflow_world import WORKER, WORKFLOW, CountingRandomness, World, open_wor
 from edge_runtime.errors import ActorBroken, StoreFailed
 from edge_runtime.store.api import Table
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows import blocks, instances, journal
 from edge_runtime.workflows.errors import WorkflowError
 
 RETRY = {"retries": {"limit": 30, "delay": 1000, "backoff": "constant"}}
@@ -194,7 +194,7 @@ def recorded(store: KilledStore) -> list[str]:
         record = instances.read(snapshot, address)
         if record is None:
             return []
-        entries = journal.load(snapshot, WORKER, WORKFLOW, "one", record.seq).entries
+        entries = blocks.load(snapshot, WORKER, WORKFLOW, "one", record.seq).entries
     return [
         f"undo {entry.key.name}" if entry.key.path else entry.key.name
         for entry in entries

@@ -19,7 +19,7 @@ from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import instances, journal
+from edge_runtime.workflows import blocks, instances, journal
 from edge_runtime.workflows.errors import WorkflowError
 
 RETRY = {"retries": {"limit": 30, "delay": 1000, "backoff": "constant"}}
@@ -133,7 +133,7 @@ def recorded(store: MemoryStore) -> set[str]:
         record = instances.read(snapshot, address)
         if record is None:
             return set()
-        entries = journal.load(snapshot, WORKER, WORKFLOW, "one", record.seq).entries
+        entries = blocks.load(snapshot, WORKER, WORKFLOW, "one", record.seq).entries
     return {str(entry.key) for entry in entries if isinstance(entry, journal.StepSucceeded)}
 
 
@@ -284,7 +284,7 @@ async def test_damaged_journal_ends_the_instance_with_the_reason(autojump_clock:
     async with open_world(Flow) as world:
         await world.create()
         await world.settled("one", "waiting")
-        key = journal.key(WORKER, WORKFLOW, "one", 3)
+        key = blocks.key(WORKER, WORKFLOW, "one", 3)
         batch = Batch()
         if damage == "changed":
             stored = world.store.get(Table.JOURNAL, key) or b""
@@ -292,7 +292,7 @@ async def test_damaged_journal_ends_the_instance_with_the_reason(autojump_clock:
         elif damage == "missing":
             batch.delete(Table.JOURNAL, key)
         else:
-            batch.put(Table.JOURNAL, journal.key(WORKER, WORKFLOW, "one", 99), b"x" * 40)
+            batch.put(Table.JOURNAL, blocks.key(WORKER, WORKFLOW, "one", 99), b"x" * 40)
         await world.store.commit(batch)
     async with open_world(Flow, world.store.crash(), clock=TrioClock(86_400_000)) as world:
         status = await world.settled()

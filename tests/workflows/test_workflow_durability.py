@@ -11,7 +11,7 @@ from workflow_world import WORKER, WORKFLOW, World, open_world
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.workflows import NonRetryableError
-from edge_runtime.workflows import control, instances, journal
+from edge_runtime.workflows import blocks, control, instances, journal
 from edge_runtime.workflows.errors import WorkflowError
 from edge_runtime.workflows.journal import EventReceived, StepFailed, StepSucceeded
 
@@ -68,7 +68,7 @@ def durable(world: World) -> tuple[set[str], set[str], str]:
             record = control.find(snapshot, address)
         except WorkflowError:
             return set(), set(), ""
-        entries = journal.load(snapshot, WORKER, WORKFLOW, "one", record.seq).entries
+        entries = blocks.load(snapshot, WORKER, WORKFLOW, "one", record.seq).entries
     over = {str(entry.key) for entry in entries if isinstance(entry, StepSucceeded | StepFailed | EventReceived)}
     begun = {str(entry.key) for entry in entries if isinstance(entry, journal.StepStarted)}
     return over, begun, record.status.value

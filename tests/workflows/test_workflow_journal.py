@@ -7,7 +7,8 @@ import pytest
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import inbox, instances, journal
+from edge_runtime.workflows import blocks, inbox, instances
+from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.journal import (
     AttemptFailed,
@@ -19,7 +20,6 @@ from edge_runtime.workflows.journal import (
     Entry,
     EventReceived,
     Finished,
-    JournalBroken,
     StepConfig,
     StepFailed,
     StepKey,
@@ -49,9 +49,9 @@ ENTRIES: list[Entry] = [
 
 
 def chain() -> list[bytes]:
-    digest, stored = journal.FIRST_DIGEST, []
+    digest, stored = blocks.FIRST_DIGEST, []
     for entry in ENTRIES:
-        value, digest = journal.encode([entry], digest)
+        value, digest = blocks.encode([entry], digest)
         stored.append(value)
     return stored
 
@@ -59,12 +59,12 @@ def chain() -> list[bytes]:
 async def loaded(stored: dict[int, bytes], seq: int) -> list[Entry]:
     store, batch = MemoryStore(manual=True), Batch()
     for number, value in stored.items():
-        batch.put(Table.JOURNAL, journal.key("w", "f", "i", number), value)
-    batch.put(Table.JOURNAL, journal.key("w", "f", "i2", 1), b"another instance")
+        batch.put(Table.JOURNAL, blocks.key("w", "f", "i", number), value)
+    batch.put(Table.JOURNAL, blocks.key("w", "f", "i2", 1), b"another instance")
     store.commit(batch)
     store.commit_group()
     with store.snapshot() as snapshot:
-        return journal.load(snapshot, "w", "f", "i", seq).entries
+        return blocks.load(snapshot, "w", "f", "i", seq).entries
 
 
 async def test_every_kind_of_entry_reads_back_as_written() -> None:
@@ -72,7 +72,7 @@ async def test_every_kind_of_entry_reads_back_as_written() -> None:
 
 
 async def test_stored_form_of_a_block_is_stable() -> None:
-    stored, _ = journal.encode(ENTRIES[3:5], journal.FIRST_DIGEST)
+    stored, _ = blocks.encode(ENTRIES[3:5], blocks.FIRST_DIGEST)
     assert stored.hex() == STABLE
 
 
@@ -84,8 +84,8 @@ STABLE = (
 
 
 async def test_entries_of_one_block_read_back_in_their_place() -> None:
-    first, digest = journal.encode(ENTRIES[:4], journal.FIRST_DIGEST)
-    second, _ = journal.encode(ENTRIES[4:], digest)
+    first, digest = blocks.encode(ENTRIES[:4], blocks.FIRST_DIGEST)
+    second, _ = blocks.encode(ENTRIES[4:], digest)
     assert await loaded({1: first, 5: second}, 7) == ENTRIES
 
 
@@ -136,7 +136,7 @@ async def test_deleting_an_instance_leaves_nothing_of_it() -> None:
     store, batch = MemoryStore(manual=True), Batch()
     address, record = instances.address_of("w", "f", "i"), InstanceRecord(Status.COMPLETE, 1, 1, 1)
     instances.write(batch, address, None, record)
-    batch.put(Table.JOURNAL, journal.key("w", "f", "i", 1), b"entry")
+    batch.put(Table.JOURNAL, blocks.key("w", "f", "i", 1), b"entry")
     inbox.put_event(batch, address, "1", "paid", b"", 0)
     instances.delete(batch, address, record)
     store.commit(batch)
