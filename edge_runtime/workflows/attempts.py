@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -14,61 +13,30 @@ import trio
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.config.durations import parse_duration_ms
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of
-from edge_runtime.limits import RETRY_DELAY_ANSWER_MS, STEP_RESULT_MAX
+from edge_runtime.limits import RETRY_DELAY_ANSWER_MS
 from edge_runtime.metering.meter import measure_call
 from edge_runtime.store.transaction import Transaction
-from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.streams import ReadableStream
-from edge_runtime.workflows import instance_keys, payloads, step_streams
+from edge_runtime.workflows import instance_keys, step_streams
 from edge_runtime.workflows.attempt_workers import AttemptWorkers
 from edge_runtime.workflows.blocking import run_interruptible
 from edge_runtime.workflows.branches import current_branch
+from edge_runtime.workflows.calls import Call, ctx_of
 from edge_runtime.workflows.effects import (
     AskDelay,
-    AttemptRaised,
-    AttemptSucceeded,
-    DelayComputed,
     Input,
-    RunRaised,
     StartAttempt,
-    Undo,
-    Value,
 )
 from edge_runtime.workflows.errors import (
-    FATAL,
-    INTERNAL,
-    TIMEOUT,
     error_of,
-    is_non_retryable,
-    record_of,
-    retry_after_ms,
 )
 from edge_runtime.workflows.instances import home_of
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import StepKey
-from edge_runtime.workflows.results import value_of
-from edge_runtime.workflows.step_config import DelayFunction
-from edge_runtime.workflows.step_streams import KeptStream, StreamRefused
+from edge_runtime.workflows.verdicts import judge, judge_delay
 
 PutIn = Callable[[Input, Transaction | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What the script gave to `step.do`. `run` is called with a function that makes the step's ctx, and may be sync or
-    async."""
-
-    run: Callable[[Callable[[], Any]], Any]
-    blocking: bool
-    """A plain function: it runs in a thread."""
-    delay: DelayFunction | None
-    shown_config: Mapping[str, Any]
-    undo: Call | None = None
-    """The step's rollback handler."""
-    transactional: bool = False
-    """What it writes through bindings is committed with its result."""
 
 
 class Attempts:
@@ -233,7 +201,7 @@ class _Callback(_Attempt):
 
     async def _run_callback(self, event: EventContext) -> Any:
         call, effect, context = self._call, self._effect, self._attempts.context
-        ctx = partial(_ctx, call, effect, context)
+        ctx = partial(ctx_of, call, effect, context)
         if call.transactional:
             event.transaction = Transaction(instance_keys.answers_key(home_of(context.address), effect.key))
         if not call.blocking:
@@ -246,7 +214,7 @@ class _Callback(_Attempt):
         return await event.run(_same, result) if inspect.isawaitable(result) else result
 
     def _judge(self, event: EventContext, timed_out: bool) -> tuple[Input, str]:
-        return _judge(self._effect, self._result, self._error, event.meter.cpu_us, timed_out=timed_out)
+        return judge(self._effect, self._result, self._error, event.meter.cpu_us, timed_out=timed_out)
 
 
 class _DelayFunction(_Attempt):
@@ -264,74 +232,11 @@ class _DelayFunction(_Attempt):
         call, effect = self._call, self._effect
         if call.delay is None:
             raise TypeError("the step was recorded with a delay function and has none now")
-        given = JsDict(ctx=_ctx(call, effect, self._attempts.context), error=error_of(effect.error))
+        given = JsDict(ctx=ctx_of(call, effect, self._attempts.context), error=error_of(effect.error))
         return parse_duration_ms(await event.run(call.delay, given))
 
     def _judge(self, event: EventContext, timed_out: bool) -> tuple[Input, str]:
-        return _judge_delay(self._effect, self._result, self._error, timed_out=timed_out)
-
-
-def _ctx(call: Call, effect: StartAttempt | AskDelay, context: ActorContext) -> Any:
-    if isinstance(effect, StartAttempt) and effect.undo is not None:
-        return _undo_ctx(call, effect.undo, context)
-    key = effect.key
-    return from_wire(
-        {"step": {"name": key.name, "count": key.occurrence}, "attempt": effect.attempt, "config": call.shown_config}
-    )
-
-
-def _undo_ctx(call: Call, undo: Undo, context: ActorContext) -> Any:
-    """What a rollback handler is given: the step as it was, its result, and why it is undone."""
-    key, result = undo.key, undo.result
-    step = {"name": key.name, "count": key.occurrence}
-    return JsDict(
-        ctx=from_wire({"step": step, "attempt": undo.attempt, "config": call.shown_config}),
-        error=error_of(undo.error),
-        output=value_of(result, key, context) if isinstance(result, Value) else None,
-        stepName=f"{key.name}-{key.occurrence}",
-    )
-
-
-def _judge(
-    effect: StartAttempt, result: Any, error: BaseException | None, cpu_us: int, *, timed_out: bool
-) -> tuple[Input, str]:
-    """The engine's input and the error's text for the log."""
-    key, attempt = effect.key, effect.attempt
-    if timed_out:
-        record = ErrorRecord(TIMEOUT, f"Execution timed out after {effect.config.timeout_ms}ms")
-        return AttemptRaised(key, attempt, record, cpu_us=cpu_us), record.message
-    if isinstance(error, StreamRefused):
-        return RunRaised(ErrorRecord(FATAL, f'Step "{key}" returned a stream: {error}'), rollback=False), str(error)
-    if error is not None:
-        record = record_of(error)
-        after_ms = retry_after_ms(error)
-        raised = AttemptRaised(key, attempt, record, not is_non_retryable(error), cpu_us, after_ms)
-        return raised, record.traceback or record.message
-    if effect.undo is not None:
-        return AttemptSucceeded(key, attempt, b"", cpu_us), ""
-    if isinstance(result, KeptStream):
-        return AttemptSucceeded(key, attempt, result.encode(), cpu_us), ""
-    try:
-        encoded = payloads.encode_result(result)
-    except Exception as refusal:
-        text = f'Step "{key}" returned a value which is not serialisable: {refusal}'
-        return RunRaised(ErrorRecord(FATAL, text), rollback=False), text
-    if len(encoded) > STEP_RESULT_MAX:
-        text = f"Step {key} output is too large. Maximum allowed size is 1MiB."
-        return AttemptRaised(key, attempt, ErrorRecord(INTERNAL, text), retryable=False, cpu_us=cpu_us), text
-    return AttemptSucceeded(key, attempt, encoded, cpu_us), ""
-
-
-def _judge_delay(effect: AskDelay, result: Any, error: BaseException | None, *, timed_out: bool) -> tuple[Input, str]:
-    """The delay, or the failure of the step, which is Cloudflare's rule where there is no usable answer."""
-    key, attempt = effect.key, effect.attempt
-    if timed_out:
-        text = f"the delay function did not answer within {RETRY_DELAY_ANSWER_MS} ms"
-    elif error is not None:
-        text = f"the delay function failed: {type(error).__name__}: {error}"
-    else:
-        return DelayComputed(key, attempt, result), ""
-    return DelayComputed(key, attempt, 0, ErrorRecord("NonRetryableDelayError", text)), text
+        return judge_delay(self._effect, self._result, self._error, timed_out=timed_out)
 
 
 def _nothing(_: Input, __: Transaction | None) -> None:

@@ -29,7 +29,8 @@ from edge_runtime.store.transaction import Transaction
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import inbox, instances, journal
 from edge_runtime.workflows.attempt_workers import AttemptWorkers
-from edge_runtime.workflows.attempts import Attempts, Call
+from edge_runtime.workflows.attempts import Attempts
+from edge_runtime.workflows.calls import Call
 from edge_runtime.workflows.durable_operations import count_end, count_entry
 from edge_runtime.workflows.effects import (
     Append,

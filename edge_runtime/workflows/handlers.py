@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workflows.attempts import Call
+from edge_runtime.workflows.calls import Call
 from edge_runtime.workflows.errors import fatal
 from edge_runtime.workflows.journal import StepConfig
 from edge_runtime.workflows.step_config import read_config

@@ -13,10 +13,9 @@ await them one by one. Source: cloudflare/workers-py, runtime-sdk, workers/entry
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
-from types import FunctionType
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,13 +23,14 @@ from edge_runtime.event import require_event
 from edge_runtime.promise import Promise
 from edge_runtime.store import values
 from edge_runtime.workflows import payloads
-from edge_runtime.workflows.attempts import Call
 from edge_runtime.workflows.branches import current_path
+from edge_runtime.workflows.calls import Call, call_plain, is_blocking
 from edge_runtime.workflows.dependencies import DecoratedStep, parameter_plan
 from edge_runtime.workflows.driver import Driver
 from edge_runtime.workflows.effects import SleepRequested, StepRequested, ValueRequested, WaitRequested
 from edge_runtime.workflows.handlers import Handler
 from edge_runtime.workflows.journal import StepKind
+from edge_runtime.workflows.step_arguments import decorator_options, plain_arguments
 from edge_runtime.workflows.step_config import (
     ReadConfig,
     read_config,
@@ -42,7 +42,6 @@ from edge_runtime.workflows.step_config import (
 
 Condition = bool | Callable[[], object]
 _DEFAULT_WAIT: Final = "24 hours"
-_LEGACY: Final = ("depends", "concurrent", "config")
 
 
 class WorkflowStep:
@@ -86,12 +85,12 @@ class WorkflowStep:
             name = options.pop("name")
         function = next((arg for arg in args if callable(arg)), None)
         if function is not None:
-            config, undo_options = self._plain_arguments(args, options)
+            config, undo_options = plain_arguments(args, options)
             handler = Handler(rollback, rollback_config, undo_options)
-            call = partial(_call_plain, function)
-            blocking = _is_blocking(function)
+            call = partial(call_plain, function)
+            blocking = is_blocking(function)
             return self._run(name or function.__name__, call, blocking, config, when, at_most_once, handler)
-        depends, concurrent, config = self._decorator_options(args, options)
+        depends, concurrent, config = decorator_options(args, options, implicit=self._implicit)
 
         def decorate(function: Callable[..., Any]) -> DecoratedStep:
             step_name = function.__name__ if name is None else name
@@ -100,7 +99,7 @@ class WorkflowStep:
                 function,
                 plan=partial(parameter_plan, function, depends, self._declared if self._implicit else None),
                 concurrent=concurrent,
-                blocking=_is_blocking(function),
+                blocking=is_blocking(function),
                 reserve=partial(self._reserve, step_name, when),
                 path=current_path(),
                 run=partial(
@@ -130,11 +129,11 @@ class WorkflowStep:
             function = next((arg for arg in args if callable(arg)), None)
             if function is None:
                 raise TypeError("step.txn() takes a name, a config and one function")
-            config, undo_options = self._plain_arguments(args, {})
+            config, undo_options = plain_arguments(args, {})
             read = read_config(config)
             key, position, condition = self._reserve(name, when, current_path())
-            rollback, undo = Handler(None, None, undo_options).read(key.name, read.shown, _is_blocking)
-            call = Call(partial(_call_plain, function), False, read.delay, read.shown, undo, transactional=True)
+            rollback, undo = Handler(None, None, undo_options).read(key.name, read.shown, is_blocking)
+            call = Call(partial(call_plain, function), False, read.delay, read.shown, undo, transactional=True)
             return self._driver.ask(StepRequested(key, position, read.config, condition, False, rollback), call)
 
         return _or_rejected(request)
@@ -267,47 +266,9 @@ class WorkflowStep:
         handler: Handler,
     ) -> Promise[Any]:
         key, position, condition = reserved
-        rollback, undo = handler.read(key.name, read.shown, _is_blocking)
+        rollback, undo = handler.read(key.name, read.shown, is_blocking)
         request = StepRequested(key, position, read.config, condition, at_most_once, rollback)
         return self._driver.ask(request, Call(call, blocking, read.delay, read.shown, undo))
-
-    # Arguments
-
-    def _plain_arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[object, object]:
-        """The config and the rollback options of a plain call: what stands before the function and what after."""
-        config = options.pop("config", None)
-        if len(args) == 1 and not options:
-            return config, None
-        at = next(index for index, arg in enumerate(args) if callable(arg))
-        before, after = args[:at], args[at + 1 :]
-        if after and isinstance(after[0], Mapping) and "rollback" not in after[0] and not before:
-            before, after = after[:1], after[1:]
-        if options or len(before) > 1 or len(after) > 1 or (before and config is not None):
-            unknown = f"; unknown here: {', '.join(options)}" if options else ""
-            raise TypeError(f"step.do() takes a name, a config, one function and rollback options{unknown}")
-        if after and callable(after[0]):
-            raise TypeError("step.do() takes one function; give that which undoes the step as rollback=")
-        return before[0] if before else config, after[0] if after else None
-
-    def _decorator_options(
-        self, args: tuple[Any, ...], options: dict[str, Any]
-    ) -> tuple[Sequence[Any] | None, bool, object]:
-        known = ("concurrent", "config") if self._implicit else _LEGACY
-        if self._implicit and args:
-            raise TypeError(
-                f"WorkflowStep.do() takes from 1 to 2 positional arguments but {len(args) + 2} were given; "
-                "concurrent and config are given by name"
-            )
-        if len(args) > len(known):
-            raise TypeError(f"WorkflowStep.do() takes from 2 to 5 positional arguments but {len(args) + 2} were given")
-        for name, value in zip(known, args, strict=False):
-            if name in options:
-                raise TypeError(f"WorkflowStep.do() got multiple values for argument '{name}'")
-            options[name] = value
-        for name in options:
-            if name not in known:
-                raise TypeError(f"WorkflowStep.do() got an unexpected keyword argument '{name}'")
-        return options.get("depends"), bool(options.get("concurrent", False)), options.get("config")
 
 
 def _decide(when: Condition) -> bool:
@@ -328,45 +289,3 @@ def _or_rejected(request: Callable[[], Promise[Any]]) -> Promise[Any]:
         return request()
     except Exception as error:
         return Promise.rejected(error)
-
-
-def _is_blocking(function: Callable[..., Any]) -> bool:
-    """Whether a callback goes to a thread: plain functions do. A lambda does not: it is how one passes an argument to
-    an async function or to a binding."""
-    if isinstance(function, FunctionType):
-        if function.__code__.co_flags & inspect.CO_COROUTINE:
-            return False
-    elif inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-        return False
-    return getattr(function, "__name__", "") != "<lambda>"
-
-
-def _call_plain(function: Callable[..., Any], make_ctx: Callable[[], Any]) -> Any:
-    """Call with the step's ctx a function that asks for it: by that name, or with a parameter that has no default.
-
-    A parameter with a default is left alone: `lambda item=item: ...` is how loops bind their variable.
-    """
-    code = getattr(function, "__code__", None)
-    if code is None:
-        parameters = _parameters(function)
-        if "ctx" in parameters:
-            return function(ctx=make_ctx())
-        return function(make_ctx()) if any(needed for needed in parameters.values()) else function()
-    given = 1 if inspect.ismethod(function) else 0
-    if "ctx" in code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]:
-        return function(ctx=make_ctx())
-    needed = code.co_argcount - given - len(getattr(function, "__defaults__", None) or ())
-    return function(make_ctx()) if needed > 0 else function()
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, bool]:
-    """The positional parameters of a callable that is no plain function, and whether each needs a value."""
-    try:
-        found = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return {}
-    return {
-        parameter.name: parameter.default is parameter.empty
-        for parameter in found
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    }
