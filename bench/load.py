@@ -1,48 +1,95 @@
-"""Load on loopback: keep-alive connections, one request at a time on each."""
+"""Load on loopback: keep-alive connections, one request at a time on each, all of them driven by one loop.
+
+The loop takes a small part of the server's time for a request, so that as many requests as there are connections wait
+for the server nearly always.
+"""
 
 from __future__ import annotations
 
+import re
+import select
 import socket
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from bench.processes import Server
+
+_ANSWER_S = 120.0
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+def request(method: str, target: str, body: bytes = b"") -> bytes:
+    """The bytes of a request; a body is JSON."""
+    fields = b"content-type: application/json\r\n" if body else b""
+    length = b"" if method == "GET" else b"content-length: %d\r\n" % len(body)
+    return b"%s %s HTTP/1.1\r\nhost: localhost\r\n%s%s\r\n%s" % (method.encode(), target.encode(), fields, length, body)
 
 
 def send_requests(port: int, path: str, count: int, connections: int) -> None:
     """Send `count` GETs over `connections`; RuntimeError at the first answer that is not 200."""
-    each = count // connections
-    with ThreadPoolExecutor(connections) as pool:
-        for future in [pool.submit(_send, port, path, each) for _ in range(connections)]:
-            future.result()
+    sent = request("GET", path)
+    exchange(port, lambda: sent, count, connections)
 
 
-def _send(port: int, path: str, count: int) -> None:
-    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(count):
-            client.sendall(request)
-            data = client.recv(65536)
-            while not _complete(data):
+def exchange(port: int, make: Callable[[], bytes], count: int, connections: int) -> list[float]:
+    """Send `count` requests, each made by `make()`; returns what was waited for each answer, in ms.
+
+    Each connection sends the next as soon as it has its answer, until `count` are sent. RuntimeError at the first
+    answer that is not 200, and when none comes for two minutes.
+    """
+    waited_ms: list[float] = []
+    with ExitStack() as stack:
+        poll = stack.enter_context(select.epoll())
+        clients: dict[int, socket.socket] = {}
+        for _ in range(min(connections, count)):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), _ANSWER_S))
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            clients[client.fileno()] = client
+            poll.register(client, select.EPOLLIN)
+        unsent = count - len(clients)
+        received = dict.fromkeys(clients, b"")
+        sent_s: dict[int, float] = {}
+        for number, client in clients.items():
+            sent_s[number] = time.perf_counter()
+            client.sendall(make())
+        while len(waited_ms) < count:
+            ready = poll.poll(_ANSWER_S)
+            if not ready:
+                raise RuntimeError(f"no answer for {_ANSWER_S:.0f} s; {len(waited_ms)} of {count} have come")
+            for number, _ in ready:
+                client = clients[number]
                 piece = client.recv(65536)
+                data = received[number] + piece
                 if not piece:
-                    raise RuntimeError(f"GET {path}: the server closed the connection after {data!r}")
-                data += piece
-            if not data.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"GET {path} was answered {data[:200]!r}")
+                    raise RuntimeError(f"the server closed the connection after {data[-200:]!r}")
+                if not _complete(data):
+                    received[number] = data
+                    continue
+                if not data.startswith(b"HTTP/1.1 200"):
+                    raise RuntimeError(f"{make()[:200]!r} was answered {data[:400]!r}")
+                now_s = time.perf_counter()
+                waited_ms.append((now_s - sent_s[number]) * 1000)
+                received[number] = b""
+                if unsent:
+                    unsent -= 1
+                    sent_s[number] = now_s
+                    client.sendall(make())
+    return waited_ms
 
 
 def _complete(data: bytes) -> bool:
-    head, end, body = data.partition(b"\r\n\r\n")
-    if not end:
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
         return False
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return len(body) >= int(line[15:])
-    return body.endswith(b"0\r\n\r\n")
+    if length := _LENGTH.search(data, 0, end):
+        return len(data) >= end + 4 + int(length[1])
+    if _CHUNKED.search(data, 0, end):
+        return data.endswith(_LAST_CHUNK)
+    raise RuntimeError(f"an answer without a length: {data[:400]!r}")
 
 
 def cpu_us_per_request(server: Server, path: str = "/", count: int = 4000, connections: int = 8) -> float:

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_runtime.benchmark.processes import cpu_ns
+from edge_runtime.errors import UsageError
+
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 HERE = Path(__file__).parent
 
@@ -32,8 +35,14 @@ class Server:
         return found
 
     def cpu_us(self) -> float:
-        """CPU time of all processes so far, user and system, in microseconds; resolution 10 ms."""
-        return sum((int(f[11]) + int(f[12])) / TICKS_PER_S * 1e6 for pid in self.pids() if (f := _stat(pid)))
+        """CPU time of all processes that live, user and system, to the nanosecond."""
+        total_ns = 0
+        for pid in self.pids():
+            try:
+                total_ns += cpu_ns(pid)
+            except UsageError:
+                continue  # it ended between the list and the look
+        return total_ns / 1000
 
 
 def _all_pids() -> list[int]:

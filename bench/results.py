@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 
 from bench.figure import Figure
 from bench.peers.row import WORKLOADS, Row, Skipped
+from bench.yardstick import REFERENCE_US
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -52,7 +53,10 @@ def document(
 ) -> dict[str, object]:
     return {
         **asdict(of),
-        "figures": [asdict(figure) for figure in figures],
+        "figures": [
+            {**asdict(figure), "scaled": figure.scaled, "reached": figure.bound is None or figure.reached}
+            for figure in figures
+        ],
         "beside_peers": [asdict(row) for row in rows],
         "skipped": [asdict(peer) for peer in skipped],
     }
@@ -85,14 +89,21 @@ def keep(
 def table(of: Circumstances, figures: Sequence[Figure], rows: Sequence[Row], skipped: Sequence[Skipped]) -> str:
     lines = [f"Commit {of.commit}, {of.at}. {of.machine}; {of.system}; Python {of.python}.", ""]
     if figures:
-        lines += ["| figure | value | unit | bound | reached | note |", "|---|---:|---|---|---|---|"]
+        lines += ["| figure | measured | scaled | unit | bound | reached | note |", "|---|---:|---:|---|---|---|---|"]
         for figure in figures:
             bound = "" if figure.bound is None else f"{figure.sense} {figure.bound:g}"
             reached = "" if figure.bound is None else "yes" if figure.reached else "no"
-            lines.append(
-                f"| {figure.what} | {figure.value:.2f} | {figure.unit} | {bound} | {reached} | {figure.note} |"
-            )
-        lines.append("")
+            scaled = "" if figure.scaled is None else f"{figure.scaled:.2f}"
+            cells = (figure.what, f"{figure.value:.2f}", scaled, figure.unit, bound, reached, figure.note)
+            lines.append(f"| {' | '.join(cells)} |")
+        found_us = dict.fromkeys(f"{one.yardstick_us:.0f}" for one in figures if one.yardstick_us)
+        lines += [
+            "",
+            f"Scaled: to the speed of a machine where a hello on bare hypercorn and trio takes {REFERENCE_US:.0f} us of "
+            f"CPU; beside these figures it took {', '.join(found_us)} us here. Bounds are judged on scaled values where "
+            "there are any.",
+            "",
+        ]
     for workload in WORKLOADS:
         chosen = sorted((row for row in rows if row.workload == workload), key=lambda row: row.cpu_us)
         if not chosen:

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import Server
-from edge_runtime.benchmark.processes import cpu_ns
-from edge_runtime.errors import UsageError
 
 _ATTACH_S = 10.0
 _ANSWER_S = 60.0
@@ -30,20 +28,15 @@ class Started:
 
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self._process = process
+        self._server = Server(process.pid, 0, log)
         self._log = log
 
     def pids(self) -> list[int]:
-        return Server(self._process.pid, 0, self._log).pids()
+        return self._server.pids()
 
     def cpu_us(self) -> float:
         """CPU time of all processes that live, to the nanosecond."""
-        total_ns = 0
-        for pid in self.pids():
-            try:
-                total_ns += cpu_ns(pid)
-            except UsageError:
-                continue  # it ended between the list and the look
-        return total_ns / 1000
+        return self._server.cpu_us()
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Send a line of JSON on the process's input, return the one that comes back."""

@@ -28,7 +28,7 @@ def row(system: str, workload: str, cpu_us: float, syncs: float | None = None) -
 
 def test_results_are_kept_with_machine_and_commit(tmp_path):
     here = circumstances(NOW)
-    figures = [Figure("hello", 100, "us", bound=120), Figure("step", 130, "us", bound=120)]
+    figures = [Figure("hello", 200, "us", bound=120, yardstick_us=740), Figure("step", 130, "us", bound=120)]
     rows = [row("edge", HELLO, 100, 0.0), row("slow & heavy", HELLO, 400), row("edge", STEPS_ALONE, 90, 1.0)]
     paths = keep(here, figures, rows, [Skipped("absent", "cannot be installed: npm is not installed")], tmp_path)
     assert [path.suffix for path in paths] == [".json", ".md", ".svg"]
@@ -38,7 +38,10 @@ def test_results_are_kept_with_machine_and_commit(tmp_path):
     assert str(os.cpu_count()) in kept["machine"]
     assert [one["cpu_us"] for one in kept["beside_peers"]] == [100, 400, 90]
     table = paths[1].read_text()
-    assert "| step | 130.00 | us | at most 120 | no |" in table
+    assert [(one["scaled"], one["reached"]) for one in kept["figures"]] == [(100, True), (None, False)]
+    assert "| hello | 200.00 | 100.00 | us | at most 120 | yes |" in table
+    assert "| step | 130.00 |  | us | at most 120 | no |" in table
+    assert "takes 370 us of CPU; beside these figures it took 740 us here" in table
     assert "| edge 1.0 | 100 | 50 | 1.50 | 9.00 | 0.00 |" in table
     assert "| slow & heavy 1.0 | 400 | 50 | 1.50 | 9.00 | not counted |" in table
     assert "- skipped: absent: cannot be installed: npm is not installed" in table
