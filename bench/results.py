@@ -99,9 +99,9 @@ def table(of: Circumstances, figures: Sequence[Figure], rows: Sequence[Row], ski
         found_us = dict.fromkeys(f"{one.yardstick_us:.0f}" for one in figures if one.yardstick_us)
         lines += [
             "",
-            f"Scaled: to the speed of a machine where a hello on bare hypercorn and trio takes {REFERENCE_US:.0f} us of "
-            f"CPU; beside these figures it took {', '.join(found_us)} us here. Bounds are judged on scaled values where "
-            "there are any.",
+            f"Scaled: to the speed of a machine where a hello on bare hypercorn and trio takes {REFERENCE_US:.0f} us of"
+            f" CPU; beside these figures it took {', '.join(found_us)} us here. Bounds are judged on scaled values"
+            " where there are any.",
             "",
         ]
     for workload in WORKLOADS:
