@@ -20,7 +20,8 @@ from edge_runtime.limits import RUNNING_INSTANCES_MAX, STEPS_DEFAULT, STEPS_MAX,
 from edge_runtime.promise import Promise
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
-from edge_runtime.workflows.instance import Poke, WorkflowDefinition, WorkflowFactory
+from edge_runtime.workflows.definition import WorkflowDefinition
+from edge_runtime.workflows.instance import Poke, WorkflowFactory
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.schedules import keep_schedules, register_schedules
 from edge_runtime.workflows.slots import Slots

@@ -10,25 +10,20 @@ more.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
 
-import msgspec
 import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext
-from edge_runtime.limits import AWAITED_SHOWN_MAX, HIBERNATE_SLEEP_MS
+from edge_runtime.limits import HIBERNATE_SLEEP_MS
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Randomness
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.transaction import Transaction
-from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import inbox, instances, journal
-from edge_runtime.workflows.attempt_workers import AttemptWorkers
 from edge_runtime.workflows.attempts import Attempts
 from edge_runtime.workflows.calls import Call
 from edge_runtime.workflows.durable_operations import count_end, count_entry
@@ -54,36 +49,22 @@ from edge_runtime.workflows.effects import (
     TimerFired,
     Woken,
 )
+from edge_runtime.workflows.endings import Ended
 from edge_runtime.workflows.engine import Engine
-from edge_runtime.workflows.errors import DRIFT, error_of
-from edge_runtime.workflows.held_starts import HeldStarts
 from edge_runtime.workflows.inbox import DeleteAsked, RestartAsked
-from edge_runtime.workflows.instances import Awaited, InstanceRecord, Status, finished_record
+from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import ROLLBACK, StepFailed, StepKey, StepSucceeded, rollback_key
-from edge_runtime.workflows.operation import Phase
 from edge_runtime.workflows.pacing import Pacing
 from edge_runtime.workflows.requests import Request
-from edge_runtime.workflows.results import value_of
+from edge_runtime.workflows.settlements import Settlements
+from edge_runtime.workflows.shared_tasks import SharedTasks
+from edge_runtime.workflows.shown_state import shown_record, status_of
 from edge_runtime.workflows.writing import InstanceWriter
 
 _log = logging.getLogger("edge.workflows")
 
 _FROM_OUTSIDE: Final = (TimerFired, EventArrived)
-_DRIFT_TEXT: Final = (
-    "The script does something else than before at {}. The instance is stopped; it goes on with the next version of "
-    "the script that fits, or when it is resumed."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How the engine ended. `finish` is None where the instance has not: it is paused, or begins another activation
-    (`relaunch`), or is stopped; then `fault` tells the difference."""
-
-    finish: Finish | None = None
-    fault: str = ""
-    relaunch: bool = False
 
 
 def _stopped() -> Promise[None]:
@@ -92,14 +73,6 @@ def _stopped() -> Promise[None]:
 
 def _nothing(*_: object) -> None:
     pass
-
-
-class SharedTasks:
-    """What the instances of a workflow have their attempts run and their held starts written by."""
-
-    def __init__(self) -> None:
-        self.workers = AttemptWorkers()
-        self.held_starts = HeldStarts()
 
 
 class Driver:
@@ -130,9 +103,8 @@ class Driver:
         )
         self._attempts = Attempts(context, event, self.put_in, tasks.workers, interceptor)
         self._pacing = Pacing(engine, event, context.clock, self.put_in)
-        self._promises: dict[StepKey, Promise[object]] = {}
+        self._settlements = Settlements(context)
         self._transactional: set[StepKey] = set()
-        self._unsettled: deque[Resolve] = deque()
         self.closed = False
         self.stop_run: Callable[[], Promise[None]] = _stopped
         """Cancels the run; resolves once it has ended."""
@@ -159,8 +131,7 @@ class Driver:
         """Ask the engine for a step; the promise is settled already where the journal has the result."""
         if self._interceptor is not None:
             request = self._interceptor.request(self._address, request)
-        promise: Promise[object] = Promise()
-        self._promises[request.key] = promise
+        promise = self._settlements.promise(request.key)
         if call is not None:
             self._attempts.calls[request.key] = call
             if call.transactional:
@@ -255,8 +226,7 @@ class Driver:
         self._writer.let_go()
         self._pacing.let_go()
         self._attempts.let_go()
-        self._promises.clear()
-        self._unsettled.clear()
+        self._settlements.clear()
 
     # Inputs and effects
 
@@ -313,7 +283,7 @@ class Driver:
                     ended = Ended(relaunch=True)
                 case _:
                     later.append(effect)
-        status = Status.PAUSED if fault else self._status
+        status = Status.PAUSED if fault else status_of(self._engine)
         if finish is not None or batch or status is not writer.record.status:
             self._write_record(batch, status, finish, fault)
         if batch or (appended and not may_wait):
@@ -337,26 +307,10 @@ class Driver:
             self._on_end(ended)
             self.close()
 
-    @property
-    def _status(self) -> Status:
-        engine = self._engine
-        if engine.pausing:
-            return Status.PAUSED if engine.paused else Status.WAITING_FOR_PAUSE
-        if not engine.live:
-            return Status.QUEUED
-        return Status.WAITING if engine.waiting else Status.RUNNING
-
     def _write_record(self, batch: Batch, status: Status, finish: Finish | None, fault: str) -> None:
         old, now_ms = self._writer.record, self.now_ms
         if finish is None:
-            record = msgspec.structs.replace(
-                old,
-                status=status,
-                awaited=self._awaited(status),
-                error=ErrorRecord(DRIFT, _DRIFT_TEXT.format(fault)) if fault else None,
-                stopped_version=self._version if fault else None,
-                started_ms=now_ms if old.started_ms is None and self._engine.live else old.started_ms,
-            )
+            record = shown_record(old, self._engine, status, fault, self._version, now_ms)
         else:
             record = finished_record(old, finish.status, finish.output, finish.error, now_ms)
             # Only what is known: a command may have arrived that nobody has read yet.
@@ -364,19 +318,6 @@ class Driver:
                 batch.delete(Table.INBOX, inbox_key)
             self._context.set_timer(batch, instances.retained_until_ms(record))
         self._writer.write_record(batch, record)
-
-    def _awaited(self, status: Status) -> tuple[Awaited, ...]:
-        if status is not Status.WAITING:
-            return ()
-        return tuple(
-            Awaited(
-                str(op.key),
-                "retry" if op.phase is Phase.RETRYING else op.started.step,
-                op.due_ms or 0,
-                op.started.event_type,
-            )
-            for op in self._engine.awaited(AWAITED_SHOWN_MAX)
-        )
 
     def _end_transaction(self, batch: Batch, entry: StepSucceeded | StepFailed, writes: Transaction | None) -> None:
         if entry.key in self._transactional:
@@ -390,8 +331,8 @@ class Driver:
         writer = self._writer
         if writer.record.status is Status.WAITING:
             self.rested()
-        while self._unsettled and self._unsettled[0].seq <= writer.durable_seq:
-            self._settle(self._unsettled.popleft())
+        while (effect := self._settlements.next(writer.durable_seq)) is not None:
+            self._settle(effect)
 
     def _perform_later(self, effect: Effect) -> None:
         match effect:
@@ -404,9 +345,9 @@ class Driver:
                 if effect.seq <= self._writer.durable_seq:
                     self._settle(effect)
                 else:
-                    self._unsettled.append(effect)
-            case Refuse(key, error):
-                self._promises.pop(key).reject(error_of(error))
+                    self._settlements.add(effect)
+            case Refuse():
+                self._settlements.refuse(effect)
             case AskDelay():
                 self._attempts.ask_delay(effect)
             case Breathe():
@@ -440,16 +381,9 @@ class Driver:
             self._attempts.start(effect)
 
     def _settle(self, effect: Resolve) -> None:
-        if self.closed:
-            return
-        promise = self._promises.pop(effect.key)
-        self._attempts.calls.pop(effect.key, None)
-        try:
-            value = value_of(effect.result, effect.key, self._context)
-        except Exception as error:
-            promise.reject(error)
-        else:
-            promise.resolve(value)
+        if not self.closed:
+            self._attempts.calls.pop(effect.key, None)
+            self._settlements.settle(effect)
 
 
 def _tell_others(writes: Transaction, committed: Promise[None]) -> None:

@@ -9,64 +9,31 @@ restart, which rewrites the journal first.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
 
-import msgspec
 import trio
 
-from edge_runtime.actors import timers
 from edge_runtime.actors.api import ActorContext
-from edge_runtime.errors import CpuLimitExceeded
-from edge_runtime.event import EventContext, EventKind, Outcome
-from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS, STEPS_DEFAULT, WORKFLOW_RESUME_MS
+from edge_runtime.event import EventContext, EventKind
+from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS, WORKFLOW_RESUME_MS
 from edge_runtime.promise import Promise
-from edge_runtime.store.api import Batch, Table
-from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workers.context import ExecutionContext
-from edge_runtime.workers.conversion import from_wire
-from edge_runtime.workers.exports import relaxed_call_args
-from edge_runtime.workflows import blocks, inbox, instances, payloads, step_streams
+from edge_runtime.store.api import Batch
+from edge_runtime.workflows import blocks, inbox, instances
+from edge_runtime.workflows.at_rest import AtRest
 from edge_runtime.workflows.blocks import JournalBroken
-from edge_runtime.workflows.branches import Branch, current_branch, observe_tasks
-from edge_runtime.workflows.driver import Driver, Ended, SharedTasks
+from edge_runtime.workflows.definition import WorkflowDefinition
+from edge_runtime.workflows.driver import Driver
 from edge_runtime.workflows.durable_operations import count_start
-from edge_runtime.workflows.effects import EventArrived, Finish, RunRaised, RunReturned, Woken
+from edge_runtime.workflows.effects import EventArrived, Woken
+from edge_runtime.workflows.endings import Ended, outcome_of_end
 from edge_runtime.workflows.engine import Engine
-from edge_runtime.workflows.errors import DRIFT, fatal, record_of
 from edge_runtime.workflows.inbox import DeleteAsked, Item, RestartAsked
-from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record, retained_until_ms
+from edge_runtime.workflows.instances import InstanceRecord, Status, retained_until_ms
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import Created, Entry
-from edge_runtime.workflows.restart import restarted
+from edge_runtime.workflows.script_run import run_script
+from edge_runtime.workflows.shared_tasks import SharedTasks
 from edge_runtime.workflows.slots import Slots
-from edge_runtime.workflows.steps import WorkflowStep
-
-_log = logging.getLogger("edge.workflows")
-_SUSPENDED: Final = "suspended"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkflowDefinition:
-    """What the instances of one workflow have in common."""
-
-    name: str
-    entrypoint: Callable[[Any, Any], Any]
-    """The script's class; called with ctx and env for each activation."""
-    env: Any
-    implicit_dependencies: bool = True
-    steps_max: int = STEPS_DEFAULT
-    strict: bool = True
-    """Instances whose script drifts from their journal are stopped."""
-    version: str = ""
-    """Of the script."""
-    pins: bool = False
-    """Instances that begin are pinned to this version, which other isolates run."""
-    tell: Callable[[str], object] = lambda worker: None
-    """Have the isolates of a worker, or of a pinned version of one, look at their timers."""
-    interceptor: Interceptor | None = None
 
 
 class WorkflowFactory:
@@ -107,6 +74,7 @@ class WorkflowInstance:
         self._context = context
         self._home = instances.home_of(context.address)
         self._definition = definition
+        self._at_rest = AtRest(context, self._home, definition)
         self._idle_s = idle_ms / 1000
         self._slots = slots
         self._tasks = tasks
@@ -228,25 +196,28 @@ class WorkflowInstance:
                 record = instances.read(snapshot, address)
                 items = inbox.read(snapshot, address)
                 if record is None:
-                    await self._drop(items)
+                    await self._at_rest.drop(items)
                     break
-                pinned = self._pinned(record)
+                pinned = self._at_rest.pinned(record)
                 if instances.actor_of(address, pinned) != context.address:
-                    await self._hand_over(record, pinned)
+                    await self._at_rest.hand_over(record, pinned)
                     break
                 rewriting = any(isinstance(item, RestartAsked | DeleteAsked) for item in items)
                 if record.finished and not rewriting:
-                    await self._drop(items)
+                    await self._at_rest.drop(items)
                     break
                 try:
                     entries, digest = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq)
                 except JournalBroken as error:
                     if not any(isinstance(item, DeleteAsked) for item in items):
-                        self._end_broken(record, error)
+                        self._at_rest.end_broken(record, error)
                         break
                     entries, digest = [], b""
+            if any(isinstance(item, DeleteAsked) for item in items):
+                await self._at_rest.delete(record)
+                continue
             if rewriting:
-                await self._rewrite(record, entries, items)
+                await self._at_rest.restart(record, entries, items)
                 continue
             if self._launch_engine(record, entries, digest, items):
                 break
@@ -305,70 +276,6 @@ class WorkflowInstance:
     def _take_slot(self, *, resuming: bool) -> bool:
         return self._slots is None or self._slots.take(self._context.address.id, resuming=resuming)
 
-    def _pinned(self, record: InstanceRecord) -> InstanceRecord:
-        """The record with the version that the instance begins with, if it begins now and stays with that."""
-        if not self._definition.pins or record.pinned or record.finished or record.started_ms is not None:
-            return record
-        return msgspec.structs.replace(record, pinned=True, version=self._definition.version)
-
-    async def _hand_over(self, record: InstanceRecord, pinned: InstanceRecord) -> None:
-        """Wake the instance where it runs."""
-        context, actor = self._context, instances.actor_of(self._home, pinned)
-        batch = Batch()
-        if pinned is not record:
-            instances.write(batch, self._home, record, pinned)
-        context.set_timer(batch, None)
-        timers.wake(batch, actor, max(context.clock.now_ms(), record.not_before_ms), context.random.uuid())
-        await context.commit(batch)
-        self._definition.tell(actor.worker)
-
-    async def _drop(self, items: list[Item]) -> None:
-        """What arrived after the end has nobody to read it."""
-        batch = Batch()
-        for item in items:
-            batch.delete(Table.INBOX, item.inbox_key)
-        if batch:
-            await self._context.commit(batch)
-
-    async def _rewrite(self, record: InstanceRecord, entries: list[Entry], items: list[Item]) -> None:
-        """Delete the instance, or restart it: that supersedes everything that was left for it before."""
-        context, address = self._context, self._home
-        batch = Batch()
-        if any(isinstance(item, DeleteAsked) for item in items):
-            instances.delete(batch, address, record)
-            context.set_timer(batch, None)
-            await context.commit(batch)
-            return
-        from_the_top, before = False, entries
-        last = max(index for index, item in enumerate(items) if isinstance(item, RestartAsked))
-        now_ms = context.clock.now_ms()
-        for item in items[: last + 1]:
-            batch.delete(Table.INBOX, item.inbox_key)
-            if isinstance(item, RestartAsked):
-                entries = restarted(entries, item.origin, now_ms)
-                from_the_top = from_the_top or item.origin is None
-        batch.delete_range(Table.JOURNAL, *blocks.key_range(address.worker, address.namespace, address.id))
-        instances.forget_answers(batch, address)
-        step_streams.forget_dropped(batch, address, before, entries)
-        stored, _ = blocks.encode(entries, blocks.FIRST_DIGEST)
-        batch.put(Table.JOURNAL, blocks.key(address.worker, address.namespace, address.id, 1), stored)
-        anew = msgspec.structs.replace(
-            record,
-            status=Status.QUEUED,
-            seq=len(entries),
-            updated_ms=now_ms,
-            not_before_ms=0,
-            started_ms=None,
-            ended_ms=None,
-            output=None,
-            error=None,
-            # Nothing is left that only its version would fit.
-            pinned=record.pinned and not from_the_top,
-        )
-        instances.write(batch, address, record, anew)
-        context.set_timer(batch, now_ms + WORKFLOW_RESUME_MS)
-        await context.commit(batch)
-
     # The run
 
     def _begin_run(self, event: EventContext, driver: Driver, created: Created) -> None:
@@ -393,46 +300,11 @@ class WorkflowInstance:
 
     async def _run(self, event: EventContext, driver: Driver, created: Created, scope: trio.CancelScope) -> None:
         """Execute `run` from the top. Its end, of whatever kind, is an input of the engine, unless it was suspended."""
-        current_branch.set(Branch())
-        if event.flavour.name == "trio":
-            observe_tasks()
         try:
             with scope:
-                await self._run_script(event, driver, created)
+                await run_script(self._definition, self._context.address.id, event, driver, created)
         finally:
             self._ran(driver)
-
-    async def _run_script(self, event: EventContext, driver: Driver, created: Created) -> None:
-        try:
-            output = await event.run(self._call_run, event, driver, created)
-            driver.put_in(RunReturned(payloads.encode(output)))
-        except trio.Cancelled:
-            raise
-        except BaseExceptionGroup as group:
-            cancelled, rest = group.split(trio.Cancelled)
-            if cancelled is not None:
-                raise cancelled from None
-            assert rest is not None, "a group is not empty"
-            driver.put_in(RunRaised(record_of(rest)))
-        except BaseException as error:
-            driver.put_in(RunRaised(record_of(error)))
-
-    def _call_run(self, event: EventContext, driver: Driver, created: Created) -> Any:
-        definition, address = self._definition, self._context.address
-        given: dict[str, Any] = {
-            "payload": payloads.decode_plain(created.params),
-            "timestamp": payloads.instant(created.at_ms),
-            "instanceId": address.id,
-            "workflowName": definition.name,
-        }
-        if created.cron:
-            given["schedule"] = {"cron": created.cron, "scheduledTime": created.scheduled_ms}
-        entrypoint = definition.entrypoint(ExecutionContext(event), definition.env)
-        run = getattr(entrypoint, "run", None)
-        if not callable(run):
-            raise fatal(f"the class of workflow {definition.name} has no method run")
-        step = WorkflowStep(driver, implicit=definition.implicit_dependencies)
-        return run(*relaxed_call_args(run, (from_wire(given), step)))
 
     def _on_end(self, ended: Ended) -> None:
         self._ended = ended
@@ -458,31 +330,7 @@ class WorkflowInstance:
             self._context.when_durable().add_done_callback(lambda _: self._context.rest())
         if self._slots is not None:
             self._slots.release(address.id)
-        if ended is not None and ended.fault:
-            self._context.events.end(event, Outcome.EXCEPTION, f"{address.id} stopped", f"{DRIFT}: {ended.fault}\n")
-            return
-        if ended is None or ended.finish is None:
-            self._context.events.end(event, Outcome.OK, f"{address.id} {_SUSPENDED}")
-            return
-        finish = ended.finish
-        error = finish.error
-        text = "" if error is None else error.traceback or f"{error.name}: {error.message}"
-        outcome = Outcome.OK if error is None else Outcome.EXCEPTION
-        if error is not None and error.name == CpuLimitExceeded.__name__:
-            outcome = Outcome.EXCEEDED_CPU
-        self._context.events.end(event, outcome, f"{address.id} {finish.status}", text)
-
-    def _end_broken(self, record: InstanceRecord, error: JournalBroken) -> None:
-        """Never run from a damaged journal: what it does not show would be done a second time."""
-        context = self._context
-        _log.error("workflow %s, instance %s: %s", context.address.namespace, context.address.id, error)
-        text = f"The journal of this instance is damaged, so it cannot go on: {error}"
-        finish = Finish("errored", error=ErrorRecord("JournalBroken", text))
-        ended = finished_record(record, finish.status, None, finish.error, context.clock.now_ms())
-        batch = Batch()
-        instances.write(batch, self._home, record, ended)
-        context.set_timer(batch, retained_until_ms(ended))
-        context.commit(batch)
+        self._context.events.end(event, *outcome_of_end(ended, address.id))
 
 
 def _created(entries: list[Entry]) -> Created:

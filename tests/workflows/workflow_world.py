@@ -17,8 +17,9 @@ from edge_runtime.seams import Flavour, Offload
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import control, instances
+from edge_runtime.workflows.definition import WorkflowDefinition
 from edge_runtime.workflows.describe import Description, describe
-from edge_runtime.workflows.instance import WorkflowDefinition, WorkflowFactory
+from edge_runtime.workflows.instance import WorkflowFactory
 
 T = TypeVar("T")
 

@@ -1,0 +1,108 @@
+"""What is written of an instance while no engine of it runs: its hand-over, its restart, its deletion, its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from edge_runtime.actors import timers
+from edge_runtime.actors.api import ActorAddress, ActorContext
+from edge_runtime.limits import WORKFLOW_RESUME_MS
+from edge_runtime.store.api import Batch, Table
+from edge_runtime.store.values import ErrorRecord
+from edge_runtime.workflows import blocks, instances, step_streams
+from edge_runtime.workflows.blocks import JournalBroken
+from edge_runtime.workflows.definition import WorkflowDefinition
+from edge_runtime.workflows.inbox import Item, RestartAsked
+from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record, retained_until_ms
+from edge_runtime.workflows.journal import Entry
+from edge_runtime.workflows.restart import restarted
+
+_log = logging.getLogger("edge.workflows")
+
+
+class AtRest:
+    """One instance, for an activation that has no engine just now."""
+
+    def __init__(self, context: ActorContext, home: ActorAddress, definition: WorkflowDefinition) -> None:
+        self._context = context
+        self._home = home
+        self._definition = definition
+
+    def pinned(self, record: InstanceRecord) -> InstanceRecord:
+        """The record with the version that the instance begins with, if it begins now and stays with that."""
+        if not self._definition.pins or record.pinned or record.finished or record.started_ms is not None:
+            return record
+        return msgspec.structs.replace(record, pinned=True, version=self._definition.version)
+
+    async def hand_over(self, record: InstanceRecord, pinned: InstanceRecord) -> None:
+        """Wake the instance where it runs."""
+        context, actor = self._context, instances.actor_of(self._home, pinned)
+        batch = Batch()
+        if pinned is not record:
+            instances.write(batch, self._home, record, pinned)
+        context.set_timer(batch, None)
+        timers.wake(batch, actor, max(context.clock.now_ms(), record.not_before_ms), context.random.uuid())
+        await context.commit(batch)
+        self._definition.tell(actor.worker)
+
+    async def drop(self, items: Sequence[Item]) -> None:
+        """What arrived after the end has nobody to read it."""
+        batch = Batch()
+        for item in items:
+            batch.delete(Table.INBOX, item.inbox_key)
+        if batch:
+            await self._context.commit(batch)
+
+    async def delete(self, record: InstanceRecord) -> None:
+        batch = Batch()
+        instances.delete(batch, self._home, record)
+        self._context.set_timer(batch, None)
+        await self._context.commit(batch)
+
+    async def restart(self, record: InstanceRecord, entries: list[Entry], items: Sequence[Item]) -> None:
+        """Do what the restarts among `items` ask for; that supersedes everything that was left before them."""
+        context, address = self._context, self._home
+        batch = Batch()
+        from_the_top, before = False, entries
+        last = max(index for index, item in enumerate(items) if isinstance(item, RestartAsked))
+        now_ms = context.clock.now_ms()
+        for item in items[: last + 1]:
+            batch.delete(Table.INBOX, item.inbox_key)
+            if isinstance(item, RestartAsked):
+                entries = restarted(entries, item.origin, now_ms)
+                from_the_top = from_the_top or item.origin is None
+        batch.delete_range(Table.JOURNAL, *blocks.key_range(address.worker, address.namespace, address.id))
+        instances.forget_answers(batch, address)
+        step_streams.forget_dropped(batch, address, before, entries)
+        stored, _ = blocks.encode(entries, blocks.FIRST_DIGEST)
+        batch.put(Table.JOURNAL, blocks.key(address.worker, address.namespace, address.id, 1), stored)
+        anew = msgspec.structs.replace(
+            record,
+            status=Status.QUEUED,
+            seq=len(entries),
+            updated_ms=now_ms,
+            not_before_ms=0,
+            started_ms=None,
+            ended_ms=None,
+            output=None,
+            error=None,
+            # Nothing is left that only its version would fit.
+            pinned=record.pinned and not from_the_top,
+        )
+        instances.write(batch, address, record, anew)
+        context.set_timer(batch, now_ms + WORKFLOW_RESUME_MS)
+        await context.commit(batch)
+
+    def end_broken(self, record: InstanceRecord, error: JournalBroken) -> None:
+        """Never run from a damaged journal: what it does not show would be done a second time."""
+        context = self._context
+        _log.error("workflow %s, instance %s: %s", context.address.namespace, context.address.id, error)
+        text = f"The journal of this instance is damaged, so it cannot go on: {error}"
+        ended = finished_record(record, "errored", None, ErrorRecord("JournalBroken", text), context.clock.now_ms())
+        batch = Batch()
+        instances.write(batch, self._home, record, ended)
+        context.set_timer(batch, retained_until_ms(ended))
+        context.commit(batch)
