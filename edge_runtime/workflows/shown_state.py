@@ -30,7 +30,7 @@ def status_of(engine: Engine) -> Status:
 def shown_record(
     record: InstanceRecord, engine: Engine, status: Status, fault: str, version: str, now_ms: int
 ) -> InstanceRecord:
-    """The record of an instance that has not ended. `fault`: why this `version` of the script was stopped, if it was."""
+    """The record of an instance that has not ended. `fault`: why this `version` of the script was stopped."""
     return msgspec.structs.replace(
         record,
         status=status,
