@@ -135,6 +135,7 @@ HIBERNATE_SLEEP_MS: Final = 1_000  # ours: an instance that sleeps so long leave
 WORKFLOW_RESUME_MS: Final = 10_000  # ours: a running instance whose process died is resumed no later than this
 START_HELD_MS: Final = 50  # ours: so long the start of an attempt may wait to be written together with its result
 STEP_STREAM_CHUNK_MAX: Final = 16 * MIB  # CF: of a stream that a step returns, what it gives at a time
+STEP_STREAM_PREVIEW_CHARS: Final = 1024  # CF: shown of a text that such a stream has
 STEP_STREAM_PIECE: Final = 256 * KIB  # CF: as which such a stream is stored
 INSTANCE_STREAMS_MAX: Final = 1024 * MIB  # CF: storage of an instance
 THREAD_INTERRUPT_MS: Final = 1_000  # ours: for a blocking callback to end once its time is over

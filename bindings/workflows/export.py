@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -29,6 +30,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
+from edge_runtime.workflows.step_streams import MARK, KeptStream
 
 # Numbers of workflows-shared, instance.ts.
 _NAMES: Final = {
@@ -62,8 +64,16 @@ _SLEEPS: Final = (StepKind.SLEEP, StepKind.SLEEP_UNTIL)
 _VALUES: Final = ("params", "value", "payload")
 
 
-def lines(workflow: str, id: str, entries: list[Entry], record: InstanceRecord, *, raw: bool) -> list[dict[str, Any]]:
-    """`raw`: with the entry as it is stored, for `read_back`."""
+def lines(
+    workflow: str,
+    id: str,
+    entries: list[Entry],
+    record: InstanceRecord,
+    *,
+    raw: bool,
+    preview: Callable[[StepKey, KeptStream], str],
+) -> list[dict[str, Any]]:
+    """`raw`: with the entry as it is stored, for `read_back`. `preview`: what is shown of a stream."""
     kinds: dict[StepKey, StepKind] = {}
     sensitive: set[StepKey] = set()
     found = []
@@ -73,6 +83,8 @@ def lines(workflow: str, id: str, entries: list[Entry], record: InstanceRecord, 
             if entry.config is not None and entry.config.sensitive:
                 sensitive.add(entry.key)
         line = _line(entry, kinds, sensitive)
+        if isinstance(entry, StepSucceeded) and entry.value[:1] == MARK and entry.key not in sensitive:
+            line["value"] = preview(entry.key, KeptStream.decode(entry.value))
         if isinstance(entry, Created):
             line |= {"workflow": workflow, "instance": id}
         if isinstance(entry, Finished):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from bindings.workflows.printing import print_json, print_labels, print_table
 from edge_runtime.limits import INSTANCES_PER_PAGE
 from edge_runtime.seams import SystemClock
 from edge_runtime.store.api import Store
-from edge_runtime.workflows import blocks, control, instances
+from edge_runtime.workflows import blocks, control, instances, step_streams
 from edge_runtime.workflows.describe import describe as describe_instance
 from edge_runtime.workflows.instances import InstanceRecord, Status
 
@@ -151,7 +152,8 @@ def export(name: str, id: str, raw: bool, as_json: bool, **where: Any) -> None:
             address = instances.address_of(workflow.worker, workflow.name, chosen(snapshot, workflow, id))
             record = control.find(snapshot, address)
             loaded = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq)
-            return exported.lines(address.namespace, address.id, loaded.entries, record, raw=raw)
+            preview = partial(step_streams.preview, snapshot, address)
+            return exported.lines(address.namespace, address.id, loaded.entries, record, raw=raw, preview=preview)
 
     for line in run(place, read, readonly=True):
         click.echo(json.dumps(line, ensure_ascii=False))

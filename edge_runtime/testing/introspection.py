@@ -14,12 +14,14 @@ from typing import Any
 
 import trio
 
-from edge_runtime.testing.mocks import Rules, read_step, timed_out
+from edge_runtime.testing.mocks import MockedStream, Rules, Step, read_step, timed_out
 from edge_runtime.testing.worker import WorkerUnderTest
 from edge_runtime.workers.js_object import JsException
+from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workflows import control, instances, payloads
 from edge_runtime.workflows.describe import Description, describe
 from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.step_streams import open_kept
 
 _LOOK_S = 0.01
 _LOOK_MAX_S = 600.0
@@ -44,28 +46,38 @@ class Modifier:
         self._rules.sleeps.update([None] if steps is None else map(read_step, steps))
 
     def disableRetryDelays(self, steps: Iterable[object] | None = None) -> None:
+        """Begin the next attempts of these steps at once; without an argument of all."""
         self._rules.delays.update([None] if steps is None else map(read_step, steps))
 
     def mockStepResult(self, step: object, value: Any) -> None:
-        """Give the step this result without calling it. A second one for the same step is an error."""
+        """Give the step this result without calling it. A second one for the same step is an error. What a stream
+        gives is kept when it is read first, so that it serves every instance and every restart."""
         key = read_step(step)
         if key in self._rules.results:
-            raise ValueError(f'the result of step "{key[0]}" is mocked already')
-        self._rules.results[key] = value
+            raise ValueError(f"[WorkflowIntrospector] Trying to mock step '{key[0]}' multiple times!")
+        self._rules.results[key] = MockedStream(value) if isinstance(value, ReadableStream) else value
 
     def mockStepError(self, step: object, error: BaseException, times: int | None = None) -> None:
-        """Fail so many attempts, or all, with this error."""
-        self._rules.errors.setdefault(read_step(step), []).append((error, math.inf if times is None else times))
+        """Fail so many attempts, or all, with this error; the errors of several calls come one after the other. To be
+        called before a result of the same step is mocked."""
+        self._fail(read_step(step), "mock error", error, times)
 
     def forceStepTimeout(self, step: object, times: int | None = None) -> None:
+        """Fail so many attempts, or all, as if each had taken too long."""
         key = read_step(step)
-        self.mockStepError(step, timed_out(key), times)
+        self._fail(key, "force timeout", timed_out(key), times)
+
+    def _fail(self, key: Step, wanted: str, error: BaseException, times: int | None) -> None:
+        if key in self._rules.results:
+            raise ValueError(f"[WorkflowIntrospector] Trying to {wanted} on step '{key[0]}' after mocking its result!")
+        self._rules.errors.setdefault(key, []).append((error, math.inf if times is None else times))
 
     def mockEvent(self, event: Mapping[str, Any]) -> None:
         """Send {"type", "payload"} once the instance waits for an event."""
         self._rules.events.append((str(event["type"]), event.get("payload")))
 
     def forceEventTimeout(self, step: object) -> None:
+        """Have this wait end without its event."""
         self._rules.event_timeouts.add(read_step(step))
 
     disable_sleeps = disableSleeps
@@ -87,6 +99,7 @@ class InstanceIntrospector:
         self.id = id
 
     async def modify(self, fn: Callable[[Modifier], Awaitable[None] | None]) -> None:
+        """Call `fn`, sync or async, with what sets the mocks of this instance."""
         await _apply(fn, self._worker.mocks.of(self._workflow, self.id))
 
     def describe(self) -> Description | None:
@@ -98,8 +111,8 @@ class InstanceIntrospector:
                 return None
 
     async def waitForStepResult(self, step: object) -> Any:
-        """The result of a step once it is recorded; raises the error of a step that failed, and if the instance ends
-        without the step."""
+        """The result of a step once it is recorded, of a stream one that reads it again, of a sensitive step
+        "[REDACTED]"; raises the error of a step that failed, and if the instance ends without the step."""
         name, index = read_step(step)
         for pause_s in _pauses_s():
             shown = self.describe()
@@ -107,6 +120,8 @@ class InstanceIntrospector:
                 if (found.key.name, found.key.occurrence) == (name, index) and not found.key.path:
                     if found.error is not None:
                         raise JsException(found.error.message, found.error.name)
+                    if found.stream is not None and not found.sensitive:
+                        return open_kept(self._worker.store, self._address, found.key, found.stream)
                     if found.state in ("succeeded", "skipped"):
                         return found.output
             if shown is not None and shown.record.finished:
@@ -172,6 +187,7 @@ class WorkflowIntrospector:
             return list(instances.ids(snapshot, self._worker.name, self._workflow, reverse=True))
 
     async def modifyAll(self, fn: Callable[[Modifier], Awaitable[None] | None]) -> None:
+        """Call `fn`, sync or async, with what sets the mocks of all instances of the workflow."""
         await _apply(fn, self._worker.mocks.of(self._workflow))
 
     def get(self) -> list[InstanceIntrospector]:

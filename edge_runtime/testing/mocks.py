@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import trio
 
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.errors import UsageError
@@ -15,6 +16,7 @@ from edge_runtime.event import EventContext
 from edge_runtime.store.api import Batch
 from edge_runtime.testing.process import Process
 from edge_runtime.workers.js_object import JsException
+from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workflows import control, payloads
 from edge_runtime.workflows.effects import SleepRequested, StartAttempt, StepRequested, WaitRequested
 from edge_runtime.workflows.errors import TIMEOUT
@@ -22,6 +24,21 @@ from edge_runtime.workflows.requests import Request
 
 Step = tuple[str, int]
 """Name and index, from 1."""
+
+
+class MockedStream:
+    """The result of a mocked step that is a stream, to be read as often as the step is asked for."""
+
+    def __init__(self, stream: ReadableStream) -> None:
+        self._stream = stream
+        self._data: bytes | None = None
+        self._reading = trio.Lock()
+
+    async def again(self) -> ReadableStream:
+        async with self._reading:
+            if self._data is None:
+                self._data = await self._stream.read_all()
+        return ReadableStream.of_bytes(self._data)
 
 
 @dataclass(slots=True)
@@ -101,7 +118,8 @@ class Mocks:
                     queue.insert(0, (error, left - 1))
                 raise error
             if step in rules.results:
-                return rules.results[step]
+                result = rules.results[step]
+                return await result.again() if isinstance(result, MockedStream) else result
         return await run()
 
 

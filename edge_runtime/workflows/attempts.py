@@ -11,7 +11,6 @@ from typing import Any
 import trio
 
 from edge_runtime.actors.api import ActorContext
-from edge_runtime.config.durations import parse_duration_ms
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of
 from edge_runtime.limits import RETRY_DELAY_ANSWER_MS
 from edge_runtime.metering.meter import measure_call
@@ -34,7 +33,7 @@ from edge_runtime.workflows.errors import (
 from edge_runtime.workflows.instances import home_of
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import StepKey
-from edge_runtime.workflows.verdicts import judge, judge_delay
+from edge_runtime.workflows.verdicts import DelayRefused, judge, judge_delay, read_delay
 
 PutIn = Callable[[Input, Transaction | None], None]
 
@@ -231,9 +230,9 @@ class _DelayFunction(_Attempt):
     async def _work(self, event: EventContext) -> int:
         call, effect = self._call, self._effect
         if call.delay is None:
-            raise TypeError("the step was recorded with a delay function and has none now")
+            raise DelayRefused("is gone: the step was recorded with one and has none now")
         given = JsDict(ctx=ctx_of(call, effect, self._attempts.context), error=error_of(effect.error))
-        return parse_duration_ms(await event.run(call.delay, given))
+        return read_delay(await event.run(call.delay, given))
 
     def _judge(self, event: EventContext, timed_out: bool) -> tuple[Input, str]:
         return judge_delay(self._effect, self._result, self._error, timed_out=timed_out)

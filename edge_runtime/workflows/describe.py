@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.store.api import Snapshot
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import blocks, inbox, payloads
+from edge_runtime.workflows import blocks, inbox, payloads, step_streams
 from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.effects import EventArrived
 from edge_runtime.workflows.instances import InstanceRecord, Status
@@ -33,6 +33,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
+from edge_runtime.workflows.step_streams import MARK, KeptStream
 
 REDACTED: Final = "[REDACTED]"
 
@@ -70,6 +71,8 @@ class StepView:
     """When a sleep or the next attempt is due, or a wait ends."""
     event_type: str = ""
     output: Any = None
+    """Of a stream the beginning."""
+    stream: KeptStream | None = None
     error: ErrorRecord | None = None
     sensitive: bool = False
     rollback: bool = False
@@ -142,6 +145,9 @@ def describe(snapshot: Snapshot, address: ActorAddress, record: InstanceRecord) 
             _shift(steps, pausing_ms, entry.until_ms)
         _tell(entry, shown, steps)
     shown.steps = list(steps.values())
+    for step in shown.steps:
+        if step.stream is not None and not step.sensitive:
+            step.output = step_streams.preview(snapshot, address, step.key, step.stream)
     if record.finished:
         for step in shown.steps:
             if step.ended_ms is None:
@@ -230,6 +236,7 @@ def _advance(
             error = None
         case StepSucceeded():
             view.state, view.due_ms, view.ended_ms = "succeeded", None, entry.at_ms
+            view.stream = KeptStream.decode(entry.value) if entry.value[:1] == MARK else None
             view.output = REDACTED if view.sensitive else payloads.decode_plain(entry.value)
             error = None
         case EventReceived():

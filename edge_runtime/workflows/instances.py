@@ -159,9 +159,10 @@ def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
     batch.delete(Table.INSTANCES, _status_key(address, record))
     if record.pinned:
         batch.delete(Table.INSTANCES, _pinned_key(address, record))
-    batch.delete_range(Table.JOURNAL, *blocks.key_range(address.worker, address.namespace, address.id))
+    own = blocks.key_range(address.worker, address.namespace, address.id)
+    batch.delete_range(Table.JOURNAL, *own)
     batch.delete_range(Table.INBOX, *inbox.key_range(address))
-    batch.delete_range(Table.STREAMS, *keys.prefix_range(address.worker, address.namespace, address.id))
+    batch.delete_range(Table.STREAMS, *own)
     forget_answers(batch, address)
 
 

@@ -11,7 +11,7 @@ from edge_runtime.workflows.effects import Error, Received, Result, Value
 from edge_runtime.workflows.errors import error_of
 from edge_runtime.workflows.instances import home_of
 from edge_runtime.workflows.journal import StepKey
-from edge_runtime.workflows.step_streams import MARK, open_kept
+from edge_runtime.workflows.step_streams import MARK, KeptStream, open_kept
 
 _STREAM: Final = MARK[0]
 
@@ -23,7 +23,7 @@ def value_of(result: Result, key: StepKey, context: ActorContext) -> object:
             if not encoded:
                 return None
             if encoded[0] == _STREAM:
-                return open_kept(context, home_of(context.address), key, encoded)
+                return open_kept(context.store, home_of(context.address), key, KeptStream.decode(encoded))
             return payloads.decode(encoded)
         case Received(event_type, payload, sent_ms):
             return received_event(event_type, payload, sent_ms)

@@ -1,14 +1,16 @@
 """Byte streams as results of steps: kept in pieces beside the journal, and read from there by `run`, at every replay.
 
-Key of Table.STREAMS: (worker, workflow, instance, step, number of the piece), value the piece, of STEP_STREAM_PIECE
-bytes but for the last. The value of the step's entry is MARK and a `KeptStream`. The pieces are durable before the
-entry. They are removed with the instance, where a restart drops the step, and when another attempt keeps a stream.
+Key of Table.STREAMS: `instance_keys.key_prefix`, then step and number of the piece; value the piece, of
+STEP_STREAM_PIECE bytes but for the last. The value of the step's entry is MARK and a `KeptStream`. The pieces are
+durable before the entry. They are removed with the instance, where a restart drops the step, and when another attempt
+keeps a stream.
 
 Source of the limits: cloudflare/workers-sdk, packages/workflows-shared.
 """
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,9 +18,14 @@ import msgspec
 import trio
 
 from edge_runtime.actors.api import ActorAddress, ActorContext
-from edge_runtime.limits import INSTANCE_STREAMS_MAX, STEP_STREAM_CHUNK_MAX, STEP_STREAM_PIECE
+from edge_runtime.limits import (
+    INSTANCE_STREAMS_MAX,
+    STEP_STREAM_CHUNK_MAX,
+    STEP_STREAM_PIECE,
+    STEP_STREAM_PREVIEW_CHARS,
+)
 from edge_runtime.store import keys
-from edge_runtime.store.api import Batch, Table
+from edge_runtime.store.api import Batch, Snapshot, Store, Table
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.streams import ReadableStream, WrongPiece
 from edge_runtime.workflows import instance_keys
@@ -44,13 +51,16 @@ class KeptStream(msgspec.Struct, frozen=True, array_like=True):
         return MARK + msgspec.msgpack.encode(self)
 
     def __str__(self) -> str:
-        return f"[ReadableStream({self.size} bytes)]"
+        return f"[ReadableStream (binary): {self.size} bytes]"
 
 
 async def keep(context: ActorContext, home: ActorAddress, key: StepKey, stream: ReadableStream) -> KeptStream:
     """Read a stream to its end and keep its bytes. Raises StreamRefused, and what the stream raises."""
     if stream.locked or stream.disturbed:
-        raise StreamRefused("the stream is locked to a reader or has been read from already")
+        raise StreamRefused(
+            "Step returned a ReadableStream that is already locked or otherwise unreadable. "
+            "Return a fresh, unlocked ReadableStream from step.do()."
+        )
     keeper = _Keeper(context, home, key)
     try:
         await stream.write_to(keeper.write)
@@ -58,7 +68,7 @@ async def keep(context: ActorContext, home: ActorAddress, key: StepKey, stream: 
     except BaseException as error:
         keeper.drop()
         if isinstance(error, WrongPiece):
-            raise StreamRefused(str(error)) from error
+            raise StreamRefused(f"Step returned a ReadableStream with unsupported chunk type: {error}") from error
         raise
 
 
@@ -75,7 +85,10 @@ class _Keeper:
 
     async def write(self, chunk: bytes) -> None:
         if len(chunk) > STEP_STREAM_CHUNK_MAX:
-            raise StreamRefused(f"a chunk of the stream has {len(chunk)} bytes; allowed are {STEP_STREAM_CHUNK_MAX}")
+            raise StreamRefused(
+                f"Step returned a ReadableStream chunk larger than the maximum allowed size of {STEP_STREAM_CHUNK_MAX} "
+                f"bytes: it has {len(chunk)}. Return smaller chunks from step.do()."
+            )
         self._size += len(chunk)
         if self._others + self._size > INSTANCE_STREAMS_MAX:
             raise StreamRefused("The instance has exceeded the 1GiB storage limit")
@@ -109,13 +122,13 @@ class _Keeper:
 def _bytes_of(context: ActorContext, home: ActorAddress, without: bytes) -> int:
     """What the other streams of an instance have, counted in whole pieces."""
     with context.store.snapshot() as snapshot:
-        found = snapshot.keys(Table.STREAMS, *keys.prefix_range(home.worker, home.namespace, home.id))
+        found = snapshot.keys(Table.STREAMS, *keys.prefix_range(home.worker, home.namespace, keys.short(home.id)))
         return STEP_STREAM_PIECE * sum(1 for key in found if not key.startswith(without))
 
 
-def open_kept(context: ActorContext, home: ActorAddress, key: StepKey, value: bytes) -> ReadableStream:
+def open_kept(store: Store, home: ActorAddress, key: StepKey, kept: KeptStream) -> ReadableStream:
     """A stream from its beginning. Reading it fails once the instance has been deleted or the step dropped."""
-    kept, prefix = KeptStream.decode(value), instance_keys.key_prefix(home) + keys.encode(str(key))
+    prefix = instance_keys.key_prefix(home) + keys.encode(str(key))
     numbers = iter(range(kept.pieces))
 
     async def receive() -> bytes | None:
@@ -123,12 +136,25 @@ def open_kept(context: ActorContext, home: ActorAddress, key: StepKey, value: by
         if number is None:
             return None
         await trio.lowlevel.checkpoint()
-        piece = context.store.get(Table.STREAMS, prefix + keys.encode(number))
+        piece = store.get(Table.STREAMS, prefix + keys.encode(number))
         if piece is None:
             raise JsException(f'The stream that step "{key}" returned is not stored any more')
         return piece
 
     return ReadableStream.of_receive(receive)
+
+
+def preview(snapshot: Snapshot, home: ActorAddress, key: StepKey, kept: KeptStream) -> str:
+    """What is shown of a stream: the beginning of a text, and of other bytes how many there are."""
+    place = instance_keys.key_prefix(home) + keys.encode(str(key)) + keys.encode(0)
+    # In UTF-8 a character has at most four bytes.
+    shown = (snapshot.get(Table.STREAMS, place) or b"")[: 4 * STEP_STREAM_PREVIEW_CHARS]
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(shown, final=len(shown) == kept.size)
+    except UnicodeDecodeError:
+        return str(kept)
+    cut = len(text) > STEP_STREAM_PREVIEW_CHARS or len(shown) < kept.size
+    return text[:STEP_STREAM_PREVIEW_CHARS] + ("[truncated output]" if cut else "")
 
 
 def forget_dropped(batch: Batch, home: ActorAddress, before: Iterable[Entry], after: Iterable[Entry]) -> None:

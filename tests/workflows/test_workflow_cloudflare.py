@@ -1,5 +1,6 @@
 """Behaviours that the public tests of cloudflare/workers-sdk, packages/workflows-shared, assert and that no other file
-here has. Left out: streams as results of steps, and what only their local engine shows of its inside."""
+here has. Streams, rollback, names and configs, and mocks have files of their own. Left out: what only their local
+engine shows of its inside, as its abort reasons and its files on disk."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import trio
 from workflow_world import WORKFLOW, World, open_world
 
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
+from edge_runtime.workers.workflows import NonRetryableError
 from edge_runtime.workflows.describe import REDACTED
 from edge_runtime.workflows.errors import WorkflowError
 
@@ -40,6 +42,113 @@ async def test_event_carries_params_the_name_of_the_workflow_and_the_id(autojump
         handle = await fetch(world, lambda namespace: namespace.create())
         assert re.fullmatch(r"[0-9a-f-]{36}", handle.id)
         assert (await world.settled(handle.id)).output[0] == {}
+
+
+async def test_callback_is_told_the_name_the_occurrence_the_attempt_and_the_whole_config(
+    autojump_clock: object,
+) -> None:
+    seen: list[Any] = []
+
+    async def run(event: Any, step: Any) -> None:
+        async def note(ctx: Any) -> None:
+            seen.append([ctx.step.name, ctx.step.count, ctx.attempt, ctx.config.retries, ctx.config.timeout])
+
+        await step.do("same", note)
+        await step.do("same", {"retries": {"limit": 3, "delay": 500}, "timeout": "5 minutes"}, note)
+        await step.do("other", {"retries": {"limit": 1, "delay": lambda given: 1, "backoff": "constant"}}, note)
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        await world.settled()
+    assert seen == [
+        ["same", 1, 1, {"limit": 5, "delay": 1000, "backoff": "exponential"}, "10 minutes"],
+        ["same", 2, 1, {"limit": 3, "delay": 500, "backoff": "exponential"}, "5 minutes"],
+        ["other", 1, 1, {"limit": 1, "backoff": "constant"}, "10 minutes"],
+    ]
+
+
+async def test_non_retryable_error_is_shown_as_raised_at_its_attempt_at_the_step_and_at_the_instance(
+    autojump_clock: object,
+) -> None:
+    async def run(event: Any, step: Any) -> None:
+        async def fails() -> None:
+            raise NonRetryableError("my own message")
+
+        await step.do("fails", fails)
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        ended = await world.settled()
+        (shown,) = world.describe().steps
+        (attempt,) = shown.attempts
+    assert (ended.status, ended.output) == ("errored", None)
+    assert ended.error == {"name": "NonRetryableError", "message": "my own message"}
+    for error in (attempt.error, shown.error):
+        assert error is not None
+        assert (error.name, error.message) == ("NonRetryableError", "my own message")
+
+
+@pytest.mark.parametrize("end", ["complete", "errored", "terminated"])
+async def test_terminate_is_refused_once_an_instance_has_ended(autojump_clock: object, end: str) -> None:
+    async def run(event: Any, step: Any) -> None:
+        if end == "errored":
+            raise ValueError("no")
+        if end == "terminated":
+            await step.sleep("day", "1 day")
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        if end == "terminated":
+            await world.settled("one", "waiting")
+            await fetch(world, _terminate)
+        await world.settled("one", end)
+        with pytest.raises(WorkflowError, match="Cannot terminate instance since its on a finite state"):
+            await fetch(world, _terminate)
+        assert (await world.status()).status == end
+
+
+async def test_terminated_instance_begins_no_step_after_its_wait(autojump_clock: object) -> None:
+    async def run(event: Any, step: Any) -> None:
+        await step.wait_for_event("wait", "never", timeout="1 second")
+        await step.do("after", lambda: 1)
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+        await fetch(world, _terminate)
+        await trio.sleep(10)
+        assert await world.status() == {"status": "terminated", "output": None, "error": None}
+        assert [(step.name, step.state) for step in world.describe().steps] == [("wait-1", "cut")]
+
+
+async def test_wait_that_was_paused_takes_the_event_sent_after_the_resume(autojump_clock: object) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        await step.do("first", lambda: 1)
+        await step.wait_for_event("signal", "continue", timeout="30 seconds")
+        return await step.do("after", lambda: 2)
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+        await fetch(world, _pause)
+        assert (await world.status()).status == "paused"
+        handle = await fetch(world, lambda namespace: namespace.get("one"))
+        await fetch(world, lambda namespace: handle.resume())
+        await world.send("continue", {"done": True})
+        assert (await world.settled()).output == 2
+        assert [step.name for step in world.describe().steps] == ["first-1", "signal-1", "after-1"]
+
+
+async def test_instances_are_addressed_by_ids_that_schedules_make_and_not_by_others(autojump_clock: object) -> None:
+    async def run(event: Any, step: Any) -> None:
+        return
+
+    async with open_world(flow(run)) as world:
+        with pytest.raises(WorkflowError, match=r"\(instance\.not_found\)"):
+            await fetch(world, lambda namespace: namespace.get("*/30 * * * *-1786001400000"))
+        for wrong in ("", "invalid!"):
+            with pytest.raises(WorkflowError, match=r"\(instance\.invalid_id\) Instance ID is invalid"):
+                await fetch(world, lambda namespace, wrong=wrong: namespace.get(wrong))
 
 
 async def test_batch_creates_all_and_refuses_an_empty_one(autojump_clock: object) -> None:
@@ -199,3 +308,7 @@ async def test_instance_killed_while_a_pause_is_coming_is_paused_at_its_next_sta
 
 async def _pause(namespace: Any) -> None:
     await (await namespace.get("one")).pause()
+
+
+async def _terminate(namespace: Any) -> None:
+    await (await namespace.get("one")).terminate()

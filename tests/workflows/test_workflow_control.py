@@ -337,6 +337,22 @@ async def test_delete_batch_answers_for_each_position(autojump_clock: object) ->
                 await delete(wrong)
 
 
+async def test_delete_batch_tells_of_a_failure_without_its_reason(autojump_clock: object) -> None:
+    async def run(event: Any, step: Any) -> None:
+        await step.sleep("long", "1 day")
+
+    async with open_world(flow(run)) as world:
+        await world.create("kept")
+        await world.settled("kept", "waiting")
+        world.store.fail()
+
+        async def fetch() -> Any:
+            return await world.namespace.delete_batch(["kept"])
+
+        internal = {"id": "kept", "code": 10001, "message": "workflows.api.error.internal_server"}
+        assert await world.handler(fetch) == {"deleted": [], "errors": [internal]}
+
+
 async def test_instance_controls_itself(autojump_clock: object) -> None:
     after: list[str] = []
     worlds: list[World] = []

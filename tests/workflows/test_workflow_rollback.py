@@ -210,7 +210,9 @@ async def test_result_that_cannot_be_stored_ends_the_instance_without_rollback(a
     assert undos.calls == []
 
 
-@pytest.mark.parametrize("state", ["running", "waiting", "evicted", "paused", "new process", "new process, paused"])
+@pytest.mark.parametrize(
+    "state", ["running", "waiting", "evicted", "paused", "new process", "new process, running", "new process, paused"]
+)
 async def test_terminate_with_rollback_undoes_what_has_begun(autojump_clock: object, state: str) -> None:
     undos, begun = Undos(), []
 
@@ -223,7 +225,7 @@ async def test_terminate_with_rollback_undoes_what_has_begun(autojump_clock: obj
 
         async def work() -> None:
             begun.append("work")
-            if state == "running":
+            if state.endswith("running"):
                 await trio.sleep_forever()
 
         await step.do("cut", work, undos())
@@ -254,6 +256,26 @@ async def test_terminate_with_rollback_undoes_what_has_begun(autojump_clock: obj
         ("Terminated", "Instance terminated during rollback")
     }
     assert begun.count("work") == 1
+
+
+async def test_handler_is_not_shown_a_delay_function_not_even_after_a_replay(autojump_clock: object) -> None:
+    shown: list[Any] = []
+
+    async def run(event: Any, step: Any) -> None:
+        config = {"retries": {"limit": 0, "delay": lambda given: 1000, "backoff": "constant"}}
+        try:
+            await step.do("failed", config, lambda: 1 / 0, {"rollback": lambda given: shown.append(given.ctx.config)})
+        except ZeroDivisionError:
+            await step.sleep("long", "1 day")
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+    async with open_world(flow(run), world.store.crash()) as world:
+        await terminate(world)
+        assert (await world.settled()).status == "terminated"
+        assert undone(world) == [("failed", "succeeded")]
+    assert [config.retries for config in shown] == [{"limit": 0, "backoff": "constant"}]
 
 
 async def test_handler_that_a_changed_script_does_not_name_ends_the_rollback(autojump_clock: object) -> None:

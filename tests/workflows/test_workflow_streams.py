@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.response import Response
 from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workflows import instances, step_streams
+from edge_runtime.workflows.describe import REDACTED
 
 PIECE = 256 * 1024
 
@@ -71,10 +73,10 @@ async def test_stream_is_the_same_at_first_and_at_replay_and_larger_than_other_r
         assert [list(pair) for pair in status["output"]] == [[7 * PIECE + 1, b"\0\2"], [0, b""], [4, b"tt"]]
         assert made == [1]
         assert [step.output for step in world.describe().steps] == [
-            f"[ReadableStream({7 * PIECE + 1} bytes)]",
+            "\0" + "\1" * 1023 + "[truncated output]",
             None,
-            "[ReadableStream(0 bytes)]",
-            "[ReadableStream(4 bytes)]",
+            "",
+            "text",
         ]
         assert stored(world) == 9
 
@@ -129,9 +131,9 @@ async def test_restart_from_a_step_keeps_the_streams_of_those_before(autojump_cl
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: locked(), "locked"),
-        (lambda: of_numbers(), "must give bytes or text, not int"),
-        (lambda: chunks(4, 5000), "a chunk of the stream has 5000 bytes; allowed are 4000"),
+        (lambda: locked(), 'the step "stream" returned an invalid ReadableStream output. Step returned a Readable'),
+        (lambda: of_numbers(), "unsupported chunk type: a stream used as a body must give bytes or text, not int"),
+        (lambda: chunks(4, 5000), "chunk larger than the maximum allowed size of 4000 bytes: it has 5000"),
         (lambda: chunks(*[4000] * 200), "The instance has exceeded the 1GiB storage limit"),
     ],
 )
@@ -156,6 +158,86 @@ async def test_stream_that_cannot_be_kept_ends_the_instance(
         assert stored(world) == 0
         with world.store.snapshot() as snapshot:
             assert instances.read(snapshot, instances.address_of(WORKER, WORKFLOW, "one")) is not None
+
+
+@pytest.mark.parametrize("id", ["one", "0198b0c5-1111-7222-8333-444455556666"], ids=["a name", "a UUID"])
+async def test_streams_of_an_instance_are_counted_together_and_end_with_it_whatever_its_id(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, id: str
+) -> None:
+    monkeypatch.setattr(step_streams, "INSTANCE_STREAMS_MAX", 2 * PIECE)
+
+    async def run(event: Any, step: Any) -> Any:
+        await step.do("first", lambda: chunks(PIECE))
+        await step.do("second", lambda: chunks(PIECE))
+        if event.payload == "more":
+            await step.do("third", lambda: chunks(PIECE))
+
+    async with open_world(flow(run)) as world:
+        await world.create(id, "more")
+        ended = await world.settled(id)
+        assert "exceeded the 1GiB storage limit" in ended["error"]["message"]
+        assert stored(world) == 2
+
+        async def restart() -> None:
+            await (await world.namespace.get(id)).restart()
+
+        async def delete() -> None:
+            await (await world.namespace.get(id)).delete()
+
+        await world.handler(restart)
+        await world.settled(id, "errored")
+        assert "exceeded" in (await world.settled(id))["error"]["message"]
+        assert stored(world) == 2
+        await world.handler(delete)
+        await trio.sleep(1)
+        assert stored(world) == 0
+
+
+@pytest.mark.parametrize(
+    ("pieces", "sensitive", "shown"),
+    [
+        (["hello ", "grüße"], False, "hello grüße"),
+        ([b"A" * 2048], False, "A" * 1024 + "[truncated output]"),
+        (["ü" * 1024], False, "ü" * 1024),
+        (["ü" * 3 * PIECE], False, "ü" * 1024 + "[truncated output]"),
+        ([b"\xff\xfe\x80\x81"], False, "[ReadableStream (binary): 4 bytes]"),
+        ([b"cut in two: \xc3"], False, "[ReadableStream (binary): 13 bytes]"),
+        (["streamed secret"], True, REDACTED),
+    ],
+)
+async def test_stream_is_shown_by_the_beginning_of_its_text(
+    autojump_clock: object, pieces: list[Any], sensitive: bool, shown: str
+) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        async def give() -> Any:
+            for piece in pieces:
+                yield piece
+
+        config = {"sensitive": "output"} if sensitive else {}
+        return (await read(await step.do("stream", config, lambda: ReadableStream(give()))))[0]
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        size = sum(len(piece.encode() if isinstance(piece, str) else piece) for piece in pieces)
+        assert (await world.settled())["output"] == size
+        assert world.describe().steps[0].output == shown
+
+
+async def test_pieces_of_any_binary_type_are_kept_as_their_bytes(autojump_clock: object) -> None:
+    numbers = array("h", [1, 2, 3, 256, -1])
+
+    async def run(event: Any, step: Any) -> Any:
+        async def give() -> Any:
+            yield memoryview(numbers)
+            yield bytearray(b"ab")
+            yield memoryview(b"c")
+
+        stream = await step.do("typed", lambda: ReadableStream(give()))
+        return b"".join([bytes(piece) async for piece in stream])
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        assert (await world.settled())["output"] == numbers.tobytes() + b"abc"
 
 
 async def test_stream_that_takes_longer_than_the_step_may_is_cut_off(autojump_clock: object) -> None:
