@@ -53,6 +53,11 @@ def folder(tmp_path):
     return write
 
 
+def written(entries, record):
+    lines = export.lines("order", "o1", entries, record, raw=True, preview=lambda key, kept: str(kept))
+    return "\n".join(json.dumps(line) for line in lines)
+
+
 def recorded(worker, until, *, paid=True):
     """The journal of an instance once it has a status, as the command prints it."""
 
@@ -67,7 +72,7 @@ def recorded(worker, until, *, paid=True):
             with tested.store.snapshot() as snapshot:
                 record = control.find(snapshot, address)
                 entries = blocks.load(snapshot, "shop", "order", "o1", record.seq).entries
-            return "\n".join(json.dumps(line) for line in export.lines("order", "o1", entries, record, raw=True))
+            return written(entries, record)
 
     return run(live)
 
@@ -154,6 +159,6 @@ def test_classes_of_the_test_are_replayed_too():
                 address = instances.address_of(tested.name, "order", "o1")
                 record = control.find(snapshot, address)
                 entries = blocks.load(snapshot, tested.name, "order", "o1", record.seq).entries
-            return "\n".join(json.dumps(line) for line in export.lines("order", "o1", entries, record, raw=True))
+            return written(entries, record)
 
     assert replay(Order, run(live)).steps == 1
