@@ -1,4 +1,8 @@
-"""What do the meter and the soft stop cost, on hello and on a durable step, against the same build without them?"""
+"""What do the meter and the soft stop cost, on hello and on a durable step, against the same build without them?
+
+Both run beside each other and take turns in rounds of some ten milliseconds, so that what else the machine does falls
+on both of a pair; the figure is the median of the pairs' ratios. By instructions too, where `perf` counts them.
+"""
 
 from __future__ import annotations
 
@@ -8,47 +12,54 @@ from collections.abc import Callable, Iterator
 
 from bench.figure import Figure
 from bench.instructions import instructions
-from bench.load import alternating, cpu_us_per_request, send_requests
+from bench.load import send_requests
+from bench.paired import in_turn, paired
 from bench.processes import HERE, Server, edge_dev
 
-INSTANCES = 50
+INSTANCES = 25
 STEPS = 10
-REQUESTS = 2000
-ROUNDS = 5
+REQUESTS = 400
+CONNECTIONS = 8
+ROUNDS = 101
+COUNTED = 20
+"""Rounds that are one count of instructions."""
+COUNTS = 5
 WORKER = HERE / "workers/metering"
 
 
 def run() -> Iterator[Figure]:
     with edge_dev(WORKER) as on, edge_dev(WORKER, "--var", "METER:off") as off:
-        yield from _compare("hello", on, off, cpu_us_per_request, _hello, REQUESTS)
-        yield from _compare("durable step", on, off, cpu_us_per_step, cpu_us_per_step, INSTANCES * STEPS)
+        yield from _compare("hello", on, off, cpu_us_of_hello, REQUESTS)
+        yield from _compare("durable step", on, off, cpu_us_per_step, INSTANCES * STEPS)
 
 
 def _compare(
-    what: str,
-    on: Server,
-    off: Server,
-    cpu_us: Callable[[Server], float],
-    load: Callable[[Server], object],
-    operations: int,
+    what: str, on: Server, off: Server, cpu_us: Callable[[Server], float], operations: int
 ) -> Iterator[Figure]:
+    def load(worker: Server) -> None:
+        for _ in range(COUNTED):
+            cpu_us(worker)
+
     for worker in (on, off):
         load(worker)
-    with_us, without_us = alternating(ROUNDS, lambda: cpu_us(on), lambda: cpu_us(off))
-    yield Figure(f"{what}, CPU with the meter off", without_us, "us")
-    yield Figure(f"{what}, CPU with the meter on", with_us, "us")
-    counts = [(instructions(on, lambda: load(on)), instructions(off, lambda: load(off))) for _ in range(ROUNDS)]
-    known = sorted((a / b, a, b) for a, b in counts if a is not None and b is not None)
+    found = in_turn(ROUNDS, lambda: cpu_us(on), lambda: cpu_us(off))
+    yield Figure(f"{what}, CPU with the meter off", found.second, "us")
+    yield Figure(f"{what}, CPU with the meter on", found.first, "us")
+    note = f"CPU time; 95 % interval of {ROUNDS} pairs {found.low:.3f} to {found.high:.3f}"
+    yield Figure(f"{what}, with the meter against without", found.ratio, "x", bound=1.05, note=note)
+    counts = [(instructions(on, lambda: load(on)), instructions(off, lambda: load(off))) for _ in range(COUNTS)]
+    known = [(a, b) for a, b in counts if a is not None and b is not None]
     if known:
-        ratio, with_meter, without = known[len(known) // 2]
-        note = f"by instructions, {with_meter / operations:.0f} against {without / operations:.0f}"
-    else:
-        ratio, note = with_us / without_us, "by CPU time: perf cannot count instructions here"
-    yield Figure(f"{what}, with the meter against without", ratio, "x", bound=1.05, note=note)
+        counted = paired([float(a) for a, _ in known], [float(b) for _, b in known])
+        each = COUNTED * operations
+        note = f"{counted.first / each:.0f} against {counted.second / each:.0f}, of the isolate"
+        yield Figure(f"{what}, with the meter against without, instructions", counted.ratio, "x", bound=1.05, note=note)
 
 
-def _hello(worker: Server) -> None:
-    send_requests(worker.port, "/", REQUESTS, 8)
+def cpu_us_of_hello(worker: Server) -> float:
+    before_us = worker.cpu_us()
+    send_requests(worker.port, "/", REQUESTS, CONNECTIONS)
+    return (worker.cpu_us() - before_us) / REQUESTS
 
 
 def cpu_us_per_step(worker: Server) -> float:

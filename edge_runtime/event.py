@@ -15,7 +15,8 @@ import trio
 
 from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.limits import WAIT_UNTIL_MS
-from edge_runtime.metering.meter import Meter, metered_call, user_meter
+from edge_runtime.metering.measure import metered_call
+from edge_runtime.metering.meter import Meter, user_meter
 from edge_runtime.promise import Cancellable, OwnedPromise, Promise, settle
 
 if TYPE_CHECKING:

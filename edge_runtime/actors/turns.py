@@ -9,7 +9,7 @@ import sniffio
 import trio
 
 from edge_runtime.actors.carriers import cancelled_here
-from edge_runtime.metering.meter import unmetered
+from edge_runtime.metering.measure import unmetered
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
 

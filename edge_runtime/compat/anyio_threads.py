@@ -15,7 +15,8 @@ from weakref import WeakSet
 
 import sniffio
 
-from edge_runtime.metering.meter import measure_call, user_meter
+from edge_runtime.metering.meter import user_meter
+from edge_runtime.metering.threads import measure_call
 
 _adjusted: WeakSet[Any] = WeakSet()
 """What has been seen to: the module `anyio.to_thread`, and event loops."""

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from edge_runtime.metering.meter import BACKGROUND, OVERHEAD, Meter, measure_call, user_meter
+from edge_runtime.metering.meter import BACKGROUND, OVERHEAD, Meter, user_meter
+from edge_runtime.metering.threads import measure_call
 
 _start = threading.Thread.start
 _start_new_thread = _thread.start_new_thread

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import trio
 
-from edge_runtime.metering.meter import measure_call, user_meter
+from edge_runtime.metering.meter import user_meter
+from edge_runtime.metering.threads import measure_call
 
 _run_sync = trio.to_thread.run_sync
 

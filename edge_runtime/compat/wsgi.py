@@ -19,7 +19,7 @@ from edge_runtime.compat.blocking import enter_loop, on_loop
 from edge_runtime.compat.wsgi_environ import RequestInput, build_environ
 from edge_runtime.event import EventContext, require_event
 from edge_runtime.limits import WSGI_THREADS_MAX
-from edge_runtime.metering.meter import measure_call
+from edge_runtime.metering.threads import measure_call
 from edge_runtime.promise import Promise, PromiseCancelled
 from edge_runtime.workers.js_views import JsRequest
 from edge_runtime.workers.request import Request

@@ -73,9 +73,11 @@ from edge_runtime.limits import (
     MOVE_PATIENCE_S,
     THREADS_MAX,
 )
+from edge_runtime.metering.child_tasks import ChildTaskMeter
 from edge_runtime.metering.compaction import compact
 from edge_runtime.metering.ledger import HOUR_MS, Ledger
-from edge_runtime.metering.meter import ChildTaskMeter, Meter, measure_inline
+from edge_runtime.metering.measure import measure_inline
+from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.panel import Panel
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
 from edge_runtime.socket_paths import isolates_lock

@@ -11,7 +11,9 @@ from time import process_time_ns, thread_time_ns
 
 from edge_runtime.compat.metered_processes import charge_processes, children_charged_ns
 from edge_runtime.metering.ledger import Ledger, ProcessCpu
-from edge_runtime.metering.meter import OVERHEAD, attributed_ns, charge_threads
+from edge_runtime.metering.measure import attributed_on_loop_ns
+from edge_runtime.metering.meter import OVERHEAD
+from edge_runtime.metering.threads import attributed_in_threads_ns, charge_threads
 
 
 class CpuAccount:
@@ -29,7 +31,7 @@ class CpuAccount:
         """
         killed = charge_processes(self._child_limit_ns)
         charge_threads()
-        on_loop_ns, in_threads_ns = attributed_ns()
+        on_loop_ns, in_threads_ns = attributed_on_loop_ns(), attributed_in_threads_ns()
         loop_ns, kernel_ns = thread_time_ns(), process_time_ns()
         children_ns = children_charged_ns()
         now = ProcessCpu(

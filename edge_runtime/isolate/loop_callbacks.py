@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 import trio
 
-from edge_runtime.metering.meter import measure_call, measure_inline, user_meter
+from edge_runtime.metering.measure import measure_inline
+from edge_runtime.metering.meter import user_meter
+from edge_runtime.metering.threads import measure_call
 
 T = TypeVar("T")
 

@@ -26,7 +26,8 @@ from trio_asyncio._handles import AsyncHandle
 
 from edge_runtime.isolate.first_step import FirstStep
 from edge_runtime.isolate.loop_callbacks import TASK_STEP, TASK_WAKEUP, Crossing, measured, metered
-from edge_runtime.metering.meter import MeteredCoroutine, user_meter
+from edge_runtime.metering.measure import MeteredCoroutine
+from edge_runtime.metering.meter import user_meter
 from edge_runtime.promise import Promise
 
 T = TypeVar("T")

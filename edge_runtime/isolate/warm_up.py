@@ -31,8 +31,8 @@ from edge_runtime.isolate.net import open_net
 from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import BLOCKED_MS_DEFAULT, CPU_MS_DEFAULT, SUBREQUESTS_DEFAULT
+from edge_runtime.metering.child_tasks import ChildTaskMeter
 from edge_runtime.metering.ledger import Ledger
-from edge_runtime.metering.meter import ChildTaskMeter
 from edge_runtime.seams import Flavour, SystemClock
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkerEntrypoint

@@ -1,6 +1,6 @@
 """The panel: what an isolate shows its supervisor without being asked, and even while its event loop is blocked.
 
-Two anonymous files that both have open. The first holds the page of `metering.meter`, which says what event runs and
+Two anonymous files that both have open. The first holds the page of `metering.measure`, which says what event runs and
 when it reaches its limit, and the labels of events. Into the second the isolate's stack is written on a signal, by
 native code, whatever the script is doing. The supervisor reads them as files: nothing that a hostile script does to
 them harms it.
@@ -18,7 +18,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from edge_runtime.metering.meter import DEADLINE, LABEL, PAGE_BYTES, STUCK_LABEL, STUCK_NS, show_running_on
+from edge_runtime.metering.measure import DEADLINE, LABEL, PAGE_BYTES, STUCK_LABEL, STUCK_NS, show_running_on
 
 _LABELS_AT: Final = mmap.PAGESIZE
 _BYTES: Final = 256 * 1024

@@ -7,7 +7,7 @@ from typing import Final
 
 from edge_runtime.tracebacks import is_runtime_file
 
-_BELOW_SCRIPTS: Final = "edge_runtime/metering/meter.py"
+_BELOW_SCRIPTS: Final = "edge_runtime/metering/measure.py"
 """The frame from which code of scripts is called."""
 _OWN_FRAMES_SHOWN: Final = 5
 """Of a stack without any frame of a script."""

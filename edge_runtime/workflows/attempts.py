@@ -13,7 +13,7 @@ import trio
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of
 from edge_runtime.limits import RETRY_DELAY_ANSWER_MS
-from edge_runtime.metering.meter import measure_call
+from edge_runtime.metering.threads import measure_call
 from edge_runtime.store.transaction import Transaction
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.streams import ReadableStream

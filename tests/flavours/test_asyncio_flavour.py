@@ -20,7 +20,8 @@ import trio
 
 from edge_runtime.event import EventContext, EventKind, current_event
 from edge_runtime.isolate.asyncio_flavour import AsyncioFlavour, open_asyncio_flavour
-from edge_runtime.metering.meter import ChildTaskMeter, user_meter
+from edge_runtime.metering.child_tasks import ChildTaskMeter
+from edge_runtime.metering.meter import user_meter
 from edge_runtime.promise import Promise
 
 Run = Callable[[Callable[..., Awaitable[Any]]], Awaitable[Any]]

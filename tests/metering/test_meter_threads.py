@@ -7,7 +7,8 @@ import pytest
 import trio
 
 from edge_runtime.compat.install import install_modules
-from edge_runtime.metering.meter import Meter, measure_call, user_meter
+from edge_runtime.metering.meter import Meter, user_meter
+from edge_runtime.metering.threads import measure_call
 
 BURN_NS = 20_000_000
 

@@ -7,10 +7,10 @@ from workers import Response, WorkerEntrypoint, WorkflowEntrypoint, env
 
 if env.METER == "off":
     from edge_runtime.isolate import boot
-    from edge_runtime.metering import meter
+    from edge_runtime.metering import measure
 
-    meter._begin = lambda meter: None
-    meter._end = lambda meter, begun: None
+    measure._begin = lambda meter: None
+    measure._end = lambda meter, begun: None
     boot.guard_cpu = lambda: None
 
 
