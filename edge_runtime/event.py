@@ -193,13 +193,7 @@ class EventContext:
 
     @property
     def has_open_work(self) -> bool:
-        return (
-            bool(self._works)
-            or bool(self._waiting)
-            or bool(self._kept_open)
-            or self._at_end is not None
-            or self._lent is not None
-        )
+        return bool(self._works or self._waiting or self._kept_open or self._at_end or self._lent)
 
     def at_end(self, callback: Callable[[], None]) -> None:
         """Call `callback()` when the event's own work has ended."""

@@ -28,6 +28,19 @@ class WrongBodyLength(Exception):
     """A body that is sent in pieces has another length than its content-length declares."""
 
 
+class Checked:
+    """What `fetch` finds out about the head of a request, once for all requests with that same head."""
+
+    __slots__ = ("has_body", "title", "url")
+
+    def __init__(self) -> None:
+        self.url = ""
+        """As the script sees it; "" before the head was checked."""
+        self.has_body = False
+        self.title = ""
+        """Method and target, for the log."""
+
+
 class Exchange(Protocol):
     """One request and the means to answer it. Used by one task, which is cancelled when the client goes away before
     the answer is complete."""
@@ -38,6 +51,7 @@ class Exchange(Protocol):
     """As on the request line: path and query, percent-encoded."""
     headers: RawHeaders
     """Names in lower case, in order of arrival."""
+    checked: Checked
     http_version: str
     relayed: bool
     """It came through another isolate's connection (see `relay`)."""
@@ -55,9 +69,9 @@ class Exchange(Protocol):
     async def respond(self, status: int, headers: RawHeaders, body: bytes, *, close: bool = False) -> None:
         """Answer at once: head and body leave in one write where they fit.
 
-        Headers that concern the connection are not sent, and a content-length gives way to the body's true one; only an
-        answer to HEAD and a 304 keep it, where `body` is empty. ValueError, before anything is sent, for headers that
-        HTTP does not allow.
+        Headers that concern the connection are not sent, and the body's length takes the place of a content-length
+        among `headers`; only an answer to HEAD and a 304 keep that, where `body` is empty. ValueError, before anything
+        is sent, for headers that HTTP does not allow.
 
         Args:
             close: end the connection afterwards, and say so.

@@ -27,7 +27,9 @@ from edge_runtime.workers.websocket import SocketFlags
 _LINES_HELD_MAX = 10_000
 _LINES_PER_FRAME = 50
 """With the longest errors, and all characters of four bytes, still within FRAME_MAX."""
+# Members of an enum are found by its metaclass, which takes longer than a global.
 _FETCH = EventKind.FETCH
+_OK = Outcome.OK
 _WORKER = Product.WORKER
 _BACKGROUND = "background"
 """Kind of what is charged to no event."""
@@ -47,10 +49,6 @@ class _Late:
 
 def _no_label(product: str, kind: str, name: str) -> int:
     return 0
-
-
-def _product(actor: Any) -> str:
-    return _WORKER if actor is None else actor.address.kind
 
 
 class IsolateEvents:
@@ -86,14 +84,13 @@ class IsolateEvents:
         self._dropped = 0
         self._wanted = trio.Event()
         self.open = 0
-        self._none_open = trio.Event()
-        self._none_open.set()
+        self._none_open: trio.Event | None = None
         self._unanswered: set[EventContext] = set()
-        self._none_unanswered = trio.Event()
+        self._none_unanswered: trio.Event | None = None
 
     def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
         self.open += 1
-        label = self._label(_product(actor), kind, name)
+        label = self._label(_WORKER if actor is None else actor.address.kind, kind, name)
         event = EventContext(kind, name, self._nursery, self._flavour, actor, Meter(self._limit_ns, label))
         event.net = self._net
         event.sockets = self._sockets
@@ -105,7 +102,7 @@ class IsolateEvents:
     def answered(self, event: EventContext) -> None:
         """The head of the answer has gone out; what follows is a stream or background work."""
         self._unanswered.discard(event)
-        if not self._unanswered:
+        if self._none_unanswered is not None and not self._unanswered:
             self._none_unanswered.set()
 
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
@@ -127,27 +124,20 @@ class IsolateEvents:
         meter = event.meter
         wall_ms = (monotonic_ns() - meter.started_ns) / 1e6
         self.open -= 1
-        if not self.open:
+        if self._none_open is not None and not self.open:
             self._none_open.set()
-        if outcome is Outcome.OK and meter.stop_ns != meter.limit_ns:
+        if outcome is _OK and meter.stop_ns != meter.limit_ns:
             outcome = Outcome.EXCEEDED_CPU  # it has swallowed the stop, or was stopped after its reply
-        product = _product(event.actor)
+        product = _WORKER if event.actor is None else event.actor.address.kind
         quantities = meter.quantities
         if meter.subrequests:
             quantities[SUBREQUESTS] = meter.subrequests
-        self._ledger.charge(
-            event.kind,
-            event.name,
-            meter.cpu_ns,
-            wall_ms,
-            outcome,
-            quantities,
-            product=product,
-        )
+        kind, name, cpu_ns = event.kind, event.name, meter.cpu_ns
+        self._ledger.charge(kind, name, cpu_ns, wall_ms, outcome, quantities, product=product)
         if meter.shared:
-            meter.charged_ns = meter.cpu_ns
-            self._late.append(_Late(meter, event.kind, event.name, product))
-        self._log_line(event.kind, event.name, detail, outcome, meter.cpu_us, wall_ms, error)
+            meter.charged_ns = cpu_ns
+            self._late.append(_Late(meter, kind, name, product))
+        self._log_line(kind, name, detail, outcome, cpu_ns // 1000, wall_ms, error)
 
     def _log_line(
         self, kind: str, name: str, detail: str, outcome: str, cpu_us: int, wall_ms: float, error: str
@@ -157,9 +147,10 @@ class IsolateEvents:
             return
         if error:
             error = error[-ERROR_DETAIL_MAX:]
-        self._lines.append(LogLine(self._clock.now_ms(), kind, name, detail, outcome, cpu_us, wall_ms, error))
-        if len(self._lines) == 1:
+        lines = self._lines
+        if not lines:
             self._wanted.set()
+        lines.append(LogLine(self._clock.now_ms(), kind, name, detail, outcome, cpu_us, wall_ms, error))
 
     def charge_late(self) -> None:
         """Charge what tasks and threads of the script used that have outlived their events. For before each flush."""
@@ -185,12 +176,14 @@ class IsolateEvents:
         while self.open:
             self._none_open = trio.Event()
             await self._none_open.wait()
+            self._none_open = None
 
     async def wait_answered(self) -> None:
         """Return when no client waits for the head of an answer."""
         while self._unanswered:
             self._none_unanswered = trio.Event()
             await self._none_unanswered.wait()
+            self._none_unanswered = None
 
     async def ship_logs(self, channel: Channel) -> None:
         """Send log lines to the supervisor, a tenth of a second after the first that waits; runs until cancelled."""

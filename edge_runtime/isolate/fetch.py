@@ -12,7 +12,7 @@ import trio
 
 from bindings.front_door import FrontDoor
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of
-from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge, Exchange, RawHeaders
+from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge, Checked, Exchange, RawHeaders
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.handlers import EventHandler
 from edge_runtime.isolate.relay import Relay
@@ -109,12 +109,20 @@ class FetchHandler:
             code = 1101 if outcome is _EXCEPTION else 1102
             await _answer(exchange, 500, error if self._development else f"error code: {code}")
         finally:
-            target = exchange.target.decode("latin-1")
-            self._events.end(event, outcome, f"{exchange.method} {target} {status or 'canceled'}", error)
+            self._events.end(event, outcome, f"{exchange.checked.title} {status or 'canceled'}", error)
 
 
 def incoming_request(exchange: Exchange) -> Request:
-    """Build the script's Request; raises BadRequest for what must not reach a handler.
+    """Build the script's Request; raises BadRequest for what must not reach a handler."""
+    checked = exchange.checked
+    if not checked.url:
+        _check(exchange, checked)
+    receive = partial(_receive_counted, exchange) if checked.has_body else None
+    return Request._incoming(exchange.method, checked.url, exchange.headers, receive)
+
+
+def _check(exchange: Exchange, checked: Checked) -> None:
+    """Find out what the script is to see of the head; BadRequest.
 
     The host becomes part of the URL, so it is checked strictly. A message with both Content-Length and
     Transfer-Encoding is refused: two parsers could disagree about where it ends.
@@ -147,8 +155,9 @@ def incoming_request(exchange: Exchange) -> Request:
         url = origin + target.decode("latin-1")
         if not usual or _UNUSUAL_TARGET.search(target):
             url = _normalized(url.encode("latin-1"))
-    has_body = chunked or (length is not None and length != b"0")
-    return Request._incoming(method, url, headers, partial(_receive_counted, exchange) if has_body else None)
+    checked.has_body = chunked or (length is not None and length != b"0")
+    checked.title = f"{method} {target.decode('latin-1')}"
+    checked.url = url
 
 
 async def _receive_counted(exchange: Exchange) -> bytes | None:
@@ -197,12 +206,9 @@ async def send_response(
         return outgoing.status
     body = outgoing.body
     if isinstance(body, bytes):
-        headers: RawHeaders = outgoing.headers
-        if outgoing.stated_length and (body or (exchange.method != "HEAD" and outgoing.status != 304)):
-            headers = _with_true_length(headers, len(body))
         if event is not None and body:
             event.meter.quantities[BYTES_OUT] += len(body)
-        await exchange.respond(outgoing.status, headers, body)
+        await exchange.respond(outgoing.status, outgoing.headers, body)
         return outgoing.status
     await exchange.start(outgoing.status, outgoing.headers)
     if events is not None and event is not None:
@@ -226,18 +232,9 @@ async def _upgrade(exchange: Exchange, outgoing: OutgoingResponse) -> None:
     socket._couple(await exchange.upgrade(outgoing.headers))
 
 
-def _with_true_length(headers: RawHeaders, length: int) -> RawHeaders:
-    """A content-length that the script has set gives way to the body's, as on Cloudflare."""
-    for name, value in headers:
-        if name == b"content-length" and value != b"%d" % length:
-            return [*(header for header in headers if header[0] != b"content-length"), (name, b"%d" % length)]
-    return headers
-
-
 async def _answer(exchange: Exchange, status: int, text: str, *, close: bool = False) -> None:
     """Answer with plain text; an answer that has begun already is cut off, which tells the client that it failed."""
     if exchange.started:
         return
     body = text.encode("utf-8", "replace")  # a script's error may hold lone surrogates
-    headers = [*_PLAIN, (b"content-length", str(len(body)).encode())]
-    await exchange.respond(status, headers, body, close=close)
+    await exchange.respond(status, _PLAIN, body, close=close)

@@ -11,7 +11,7 @@ import trio
 
 from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge, RawHeaders, WrongBodyLength
 from edge_runtime.isolate.http1_parser import RefusedRequest, RequestHead
-from edge_runtime.isolate.http1_response import declared_length, response_head
+from edge_runtime.isolate.http1_response import WITHOUT_BODY, declared_length, length_without_body, response_head
 from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_BODY_WINDOW_MIN, REQUEST_BODY_WINDOW_S
 from edge_runtime.workers.websocket_link import SocketLink
 
@@ -53,9 +53,10 @@ class Http1Exchange:
         self.method: str = head.method
         self.target: bytes = head.target
         self.headers: RawHeaders = head.headers.copy()
+        self.checked = head.checked
         self.http_version: str = head.version
         self.relayed = connection.relayed
-        self._keep_alive = head.keep_alive and not last
+        self._last = last or not head.keep_alive
         self._expects_continue = head.expects_continue
 
     @property
@@ -138,14 +139,11 @@ class Http1Exchange:
 
     async def respond(self, status: int, headers: RawHeaders, body: bytes, *, close: bool = False) -> None:
         connection = self._connection
-        if status == 204 or status < 200:
-            framing, body = b"", b""
-        elif self.method == "HEAD" or status == 304:
-            length = len(body) if body else declared_length(headers)
-            framing, body = b"" if length is None else b"content-length: %d\r\n" % length, b""
-        else:
-            framing = b"content-length: %d\r\n" % len(body)
-        closes = close or self._must_close()
+        length: int | None = len(body)
+        if status in WITHOUT_BODY or self.method == "HEAD":
+            length, body = length_without_body(status, headers, body), b""
+        framing = b"" if length is None else b"content-length: %d\r\n" % length
+        closes = close or self._last or connection.draining
         if not closes and not connection.parser.complete:
             closes = not connection.will_take_rest(self._expects_continue)
         if closes:
@@ -160,7 +158,7 @@ class Http1Exchange:
             await connection.flush()
 
     async def start(self, status: int, headers: RawHeaders) -> None:
-        framing, left, chunked, closes = b"", None, False, self._must_close()
+        framing, left, chunked, closes = b"", None, False, self._last or self._connection.draining
         if status != 204 and status >= 200:
             left = declared_length(headers)
             if left is not None:
@@ -181,9 +179,6 @@ class Http1Exchange:
         self.started = True
         self.closes, self._left, self._chunked = closes, left, chunked
         await self._connection.write(head)
-
-    def _must_close(self) -> bool:
-        return not self._keep_alive or self._connection.draining
 
     async def send(self, piece: bytes) -> None:
         size, left = len(piece), self._left

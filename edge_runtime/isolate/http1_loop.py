@@ -92,7 +92,7 @@ class Http1Connection:
                 served += 1
                 if not await self._serve_request(head, served >= REQUESTS_PER_CONNECTION_MAX):
                     return None
-                if parser.has_unread and not served % _IN_A_ROW_MAX:
+                if not served % _IN_A_ROW_MAX and parser.has_unread:
                     await trio.lowlevel.checkpoint()
 
     async def _serve_request(self, head: RequestHead, last: bool) -> bool:
@@ -217,6 +217,8 @@ class Http1Connection:
         if not unsent and not self._broken:
             try:
                 sent = self.client.sendmsg((data, body)) if body else self.client.send(data)
+                if sent == len(data) + len(body):
+                    return True
             except BlockingIOError:
                 pass
             except OSError:

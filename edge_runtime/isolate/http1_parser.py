@@ -14,6 +14,7 @@ from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from edge_runtime.isolate.connection import Checked
 from edge_runtime.limits import (
     CHUNK_OVERHEAD_RATIO,
     REQUEST_HEADERS_COUNT_MAX,
@@ -49,9 +50,12 @@ class OtherProtocol(Exception):
 
 
 class RequestHead:
-    """One request without its body. Not to be changed: the next request with the same bytes gets the same object."""
+    """One request without its body. Not to be changed, but for what is `checked` of it: the next request with the same
+    bytes gets the same object."""
 
-    __slots__ = ("chunked", "expects_continue", "headers", "keep_alive", "length", "method", "target", "version")
+    __slots__ = (
+        "checked", "chunked", "expects_continue", "headers", "keep_alive", "length", "method", "target", "version",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class RequestHead:
         """Bytes of the body; 0 also for a chunked one."""
         self.chunked = chunked
         self.expects_continue = expects_continue
+        self.checked = Checked()
 
 
 _heads: dict[bytes, RequestHead] = {}

@@ -63,6 +63,18 @@ def _checked_line(name: bytes, value: bytes) -> bytes:
     return line
 
 
+WITHOUT_BODY: Final = frozenset({*range(100, 200), 204, 304})
+
+
+def length_without_body(status: int, headers: RawHeaders, body: bytes) -> int | None:
+    """The content-length of an answer whose body is not sent, because its status has none or HEAD was asked; None where
+    none is to be sent."""
+    if status in WITHOUT_BODY and status != 304:
+        return None
+    declared = None if body else declared_length(headers)
+    return len(body) if declared is None and status != 304 else declared
+
+
 def declared_length(headers: RawHeaders) -> int | None:
     """The length of the body that the script declares; None if it does not, or not clearly."""
     declared = {value for name, value in headers if name == b"content-length"}

@@ -20,7 +20,8 @@ from hypercorn.protocol import ProtocolWrapper
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from edge_runtime.isolate.connection import App, BodyTimeout, BodyTooLarge, Connections, RawHeaders
+from edge_runtime.isolate.connection import App, BodyTimeout, BodyTooLarge, Checked, Connections, RawHeaders
+from edge_runtime.isolate.http1_response import WITHOUT_BODY, length_without_body
 from edge_runtime.isolate.websocket_connection import WebSocketConnection, switching_protocols
 from edge_runtime.limits import (
     KEEP_ALIVE_TIMEOUT_S,
@@ -254,9 +255,6 @@ def _address(read: Any) -> tuple[str, int] | None:
     return (name[0], name[1]) if isinstance(name, tuple) else None
 
 
-_NO_BODY: RawHeaders = ((b"content-length", b"0"),)
-
-
 class _Exchange:
     """`connection.Exchange` on hypercorn's stream of ASGI-shaped messages."""
 
@@ -285,6 +283,7 @@ class _Exchange:
         query = scope["query_string"]
         self.target: bytes = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
         self.headers: RawHeaders = scope["headers"]
+        self.checked = Checked()
         self.http_version: str = scope["http_version"]
         self.relayed = connection.relayed
         self.started = False
@@ -296,7 +295,7 @@ class _Exchange:
             with self._scope:
                 if sum(len(name) + len(value) + 4 for name, value in self.headers) > REQUEST_HEADERS_MAX:
                     # h11 limits a head only as long as it is incomplete.
-                    await self.respond(431, _NO_BODY, b"", close=True)
+                    await self.respond(431, (), b"", close=True)
                 else:
                     await app(self)
         finally:
@@ -399,6 +398,12 @@ class _Exchange:
     async def respond(self, status: int, headers: RawHeaders, body: bytes, *, close: bool = False) -> None:
         if close or (not self._complete and not await self._take_in_rest()):
             headers = [*headers, (b"connection", b"close")]
+        length: int | None = len(body)
+        if self.method == "HEAD" or status in WITHOUT_BODY:
+            length = length_without_body(status, headers, body)
+        headers = [pair for pair in headers if pair[0] != b"content-length"]
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
         self._connection.cork()
         await self.start(status, headers)
         self._over = True

@@ -107,7 +107,7 @@ class Relay:
 
 
 async def _no_answer(exchange: Exchange) -> None:
-    await exchange.respond(502, [(b"content-length", b"0")], b"")
+    await exchange.respond(502, (), b"")
 
 
 class _Relayed:

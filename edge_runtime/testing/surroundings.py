@@ -96,7 +96,8 @@ class FunctionNet:
             answer.append(outgoing.body)
         else:
             await outgoing.body.write_to(_collector(answer))
-        return Reply(outgoing.status, response.status_text, list(outgoing.headers), _giver(answer), _nothing)
+        headers = list(outgoing.headers_with_length)
+        return Reply(outgoing.status, response.status_text, headers, _giver(answer), _nothing)
 
     async def upgrade(self, hop: Hop) -> Reply:
         raise OSError(f"a WebSocket to {hop.url}: tests of this kind have none to servers")

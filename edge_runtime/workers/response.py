@@ -42,13 +42,19 @@ class OutgoingResponse(NamedTuple):
 
     status: int
     headers: RawHeaders
-    """Lower-case names; with a content-length exactly when the body's length is known and may be stated."""
+    """Lower-case names. A content-length is the script's own; it may be wrong where the body is bytes."""
     body: bytes | ReadableStream
     """Bytes, b"" for none; or a stream, to be sent with its `write_to`."""
     web_socket: Any
     """The client end of a WebSocketPair of a 101 response; else None."""
-    stated_length: bool = False
-    """The content-length of a body of bytes is the script's own; it may be wrong."""
+
+    @property
+    def headers_with_length(self) -> RawHeaders:
+        """The headers as a client gets them, where the body is bytes: its true length among them."""
+        if not isinstance(self.body, bytes) or self.status in NULL_BODY_STATUSES:
+            return self.headers
+        others = [pair for pair in self.headers if pair[0] != b"content-length"]
+        return [*others, (b"content-length", b"%d" % len(self.body))]
 
 
 class FetchResponse(BodyReader):
@@ -171,7 +177,7 @@ class FetchResponse(BodyReader):
     def _outgoing(self) -> OutgoingResponse:
         """The response for sending; its body counts as used afterwards. TypeError if it was read before."""
         payload = self._payload
-        status = self.status
+        body: bytes | ReadableStream | None
         if payload.used or payload.stream is not None:
             try:
                 body = payload.take()
@@ -180,21 +186,10 @@ class FetchResponse(BodyReader):
                     "Body has already been used. It can only be used once. "
                     "Use clone() first if you need to read it twice."
                 ) from None
-            if body is not None and not isinstance(body, bytes):
-                return OutgoingResponse(status, self._raw_headers, body, self.web_socket)
-            data = body
         else:
-            data = payload.data
-            payload.used = data is not None
-        if data is None:
-            data = b""
-        raw = self._raw_headers
-        for name, _ in raw:
-            if name == b"content-length":
-                return OutgoingResponse(status, raw, data, self.web_socket, True)
-        if status not in NULL_BODY_STATUSES:
-            raw = [*raw, (b"content-length", b"%d" % len(data))]
-        return OutgoingResponse(status, raw, data, self.web_socket)
+            body = payload.data
+            payload.used = body is not None
+        return OutgoingResponse(self.status, self._raw_headers, b"" if body is None else body, self.web_socket)
 
     def __repr__(self) -> str:
         parts = [f"status={self.status}"]

@@ -60,7 +60,9 @@ async def sent(response: Response | None) -> Reply | None:
         return None
     outgoing = response._outgoing()
     if isinstance(outgoing.body, bytes):
-        return Reply(outgoing.status, outgoing.headers, outgoing.body)
+        stated = b"content-length" in dict(outgoing.headers)  # for HEAD, that of what GET would send
+        headers = outgoing.headers if stated else outgoing.headers_with_length
+        return Reply(outgoing.status, headers, outgoing.body)
     pieces: list[bytes] = []
 
     async def keep(piece: bytes) -> None:

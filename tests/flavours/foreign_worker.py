@@ -99,7 +99,7 @@ async def sent(response: Response, write: Callable[[bytes], Awaitable[object]] |
         pieces.append(outgoing.body)
     else:
         await outgoing.body.write_to(write or keep)
-    return Answer(outgoing.status, outgoing.headers, pieces)
+    return Answer(outgoing.status, outgoing.headers_with_length, pieces)
 
 
 @asynccontextmanager
