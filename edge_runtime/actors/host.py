@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -293,31 +293,42 @@ class LocalActorHost:
         """Start what is due, as far as there is room; returns when to look again if nobody says so earlier."""
         now_ms = self._clock.now_ms()
         again_ms = None
+        woken: dict[ActorAddress, list[DueTimer]] = {}
         with self._store.snapshot() as snapshot:
             for timer in pending(snapshot, self._worker):
+                if timer.address in woken and timer.due_ms <= now_ms and not timer.own:
+                    # Its message comes after this look at the store, so one does for all who ask for it here.
+                    woken[timer.address].append(timer)
+                    continue
                 if timer.address in self._firing or not self.owns(timer.address):
                     continue
                 if len(self._firing) >= ALARMS_AT_ONCE_MAX:
-                    return again_ms
+                    break
                 at_ms = max(timer.due_ms, self._retry_ms(timer.address))
                 if at_ms <= now_ms:
-                    self._fire(timer)
+                    self._firing.add(timer.address)
+                    if timer.own:
+                        self._fire(timer)
+                    else:
+                        woken[timer.address] = [timer]
                 else:
                     again_ms = at_ms if again_ms is None else min(again_ms, at_ms)
                     if timer.due_ms > now_ms:
                         break
+        for first, *others in woken.values():
+            self._fire(first, others)
         return again_ms
 
-    def _fire(self, timer: DueTimer) -> None:
+    def _fire(self, timer: DueTimer, others: Sequence[DueTimer] = ()) -> None:
+        """`others`: further wake-ups of the same actor."""
         address = timer.address
-        self._firing.add(address)
         if (address.worker, address.kind, address.namespace) in self._factories:
             reply = self._deliver(address, Delivery(TimerMessage(woken=not timer.own), None, self._turn_end), None)
         else:
             reply = Promise.rejected(UsageError(f"no {address.kind} namespace {address.namespace!r} is configured"))
-        reply.add_done_callback(partial(self._fired, timer))
+        reply.add_done_callback(partial(self._fired, timer, others))
 
-    def _fired(self, timer: DueTimer, reply: Promise[object]) -> None:
+    def _fired(self, timer: DueTimer, others: Sequence[DueTimer], reply: Promise[object]) -> None:
         """The call has returned and its writes are durable, or it has failed and the timer is still there."""
         address = timer.address
         if self._released is not None:
@@ -331,7 +342,7 @@ class LocalActorHost:
         elif reply.result() or not timer.own:
             self._failing.pop(address, None)
             if not timer.own:
-                self._forget_timer(timer)
+                self._forget_timer(timer, others)
                 return
         elif (activation := self._activations.get(address)) is None or not activation.settling:
             self._forget_stale(timer)
@@ -362,10 +373,11 @@ class LocalActorHost:
             self._firing.discard(timer.address)
             self.timers_changed()
 
-    def _forget_timer(self, timer: DueTimer) -> None:
-        self._store.commit(Batch().delete(Table.TIMERS, timer.key)).add_done_callback(
-            lambda _: self._timer_forgotten(timer)
-        )
+    def _forget_timer(self, timer: DueTimer, others: Sequence[DueTimer] = ()) -> None:
+        batch = Batch()
+        for over in (timer, *others):
+            batch.delete(Table.TIMERS, over.key)
+        self._store.commit(batch).add_done_callback(lambda _: self._timer_forgotten(timer))
 
     def _timer_forgotten(self, timer: DueTimer) -> None:
         self._firing.discard(timer.address)

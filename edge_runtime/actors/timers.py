@@ -119,7 +119,8 @@ def forget(batch: Batch, snapshot: Snapshot, address: ActorAddress) -> None:
 def wake(batch: Batch, address: ActorAddress, due_ms: int, token: str) -> None:
     """Have `timer()` of the actor's body called at `due_ms` or soon after, whatever its own timer says.
 
-    For messages that another process left for it in the same batch. `token` is unique (`Randomness.uuid`), so that no
+    For messages that another process left for it in the same batch: one call is made for all wake-ups that are found
+    together, after they were. `token` is unique (`Randomness.uuid`), so that no
     wake-up is taken for an earlier one.
     """
     batch.put(Table.TIMERS, timer_key(address, due_ms) + keys.encode(keys.short(token)), b"")

@@ -12,10 +12,10 @@ from edge_runtime.actors.api import ActorAddress, ActorContext
 from edge_runtime.limits import WORKFLOW_RESUME_MS
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import blocks, instances, step_streams
+from edge_runtime.workflows import blocks, inbox, instances, step_streams
 from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.definition import WorkflowDefinition
-from edge_runtime.workflows.inbox import Item, RestartAsked
+from edge_runtime.workflows.inbox import Asked, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record, retained_until_ms
 from edge_runtime.workflows.journal import Entry
 from edge_runtime.workflows.restart import restarted
@@ -48,11 +48,11 @@ class AtRest:
         await context.commit(batch)
         self._definition.tell(actor.worker)
 
-    async def drop(self, items: Sequence[Item]) -> None:
-        """What arrived after the end has nobody to read it."""
+    async def drop(self, commands: Sequence[Asked], events: Sequence[bytes]) -> None:
+        """What arrived after the end has nobody to read it. `events`: where they are stored."""
         batch = Batch()
-        for item in items:
-            batch.delete(Table.INBOX, item.inbox_key)
+        for inbox_key in (*(command.inbox_key for command in commands), *events):
+            batch.delete(Table.INBOX, inbox_key)
         if batch:
             await self._context.commit(batch)
 
@@ -62,18 +62,21 @@ class AtRest:
         self._context.set_timer(batch, None)
         await self._context.commit(batch)
 
-    async def restart(self, record: InstanceRecord, entries: list[Entry], items: Sequence[Item]) -> None:
-        """Do what the restarts among `items` ask for; that supersedes everything that was left before them."""
+    async def restart(self, record: InstanceRecord, entries: list[Entry], commands: Sequence[Asked]) -> None:
+        """Do what the restarts among `commands` ask for; that supersedes everything that was left before them."""
         context, address = self._context, self._home
         batch = Batch()
         from_the_top, before = False, entries
-        last = max(index for index, item in enumerate(items) if isinstance(item, RestartAsked))
+        last = max(index for index, command in enumerate(commands) if isinstance(command, RestartAsked))
         now_ms = context.clock.now_ms()
-        for item in items[: last + 1]:
-            batch.delete(Table.INBOX, item.inbox_key)
-            if isinstance(item, RestartAsked):
-                entries = restarted(entries, item.origin, now_ms)
-                from_the_top = from_the_top or item.origin is None
+        for command in commands[: last + 1]:
+            batch.delete(Table.INBOX, command.inbox_key)
+            if isinstance(command, RestartAsked):
+                entries = restarted(entries, command.origin, now_ms)
+                from_the_top = from_the_top or command.origin is None
+        with context.store.snapshot() as snapshot:
+            for inbox_key in inbox.event_keys(snapshot, address, before=commands[last]):
+                batch.delete(Table.INBOX, inbox_key)
         batch.delete_range(Table.JOURNAL, *blocks.key_range(address.worker, address.namespace, address.id))
         instances.forget_answers(batch, address)
         step_streams.forget_dropped(batch, address, before, entries)

@@ -10,7 +10,6 @@ from edge_runtime.store.api import Snapshot
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import blocks, inbox, payloads, step_streams
 from edge_runtime.workflows.blocks import JournalBroken
-from edge_runtime.workflows.effects import EventArrived
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.journal import (
     AttemptFailed,
@@ -131,11 +130,8 @@ def describe(snapshot: Snapshot, address: ActorAddress, record: InstanceRecord) 
         notes.append(f"journal: {error}")
     output = None if record.output is None else payloads.decode_plain(record.output)
     shown = Description(address.id, record, None, output, "", [], notes)
-    for item in inbox.read(snapshot, address):
-        if isinstance(item, EventArrived):
-            shown.events_waiting += 1
-        else:
-            shown.pending.append(inbox.name_of(item))
+    shown.events_waiting = sum(1 for _ in inbox.event_keys(snapshot, address))
+    shown.pending += map(inbox.name_of, inbox.read_commands(snapshot, address))
     steps: dict[StepKey, StepView] = {}
     pausing_ms = 0
     for entry in entries:

@@ -47,11 +47,13 @@ from edge_runtime.workflows.effects import (
     StopRun,
     Suspend,
     TimerFired,
+    WaitRequested,
     Woken,
 )
 from edge_runtime.workflows.endings import Ended
 from edge_runtime.workflows.engine import Engine
-from edge_runtime.workflows.inbox import DeleteAsked, RestartAsked
+from edge_runtime.workflows.inbox import Asked, DeleteAsked, RestartAsked
+from edge_runtime.workflows.inbox_reader import InboxReader
 from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import ROLLBACK, StepFailed, StepKey, StepSucceeded, rollback_key
@@ -104,6 +106,7 @@ class Driver:
         self._attempts = Attempts(context, event, self.put_in, tasks.workers, interceptor)
         self._pacing = Pacing(engine, event, context.clock, self.put_in)
         self._settlements = Settlements(context)
+        self._inbox = InboxReader(context.store, self._address, self.put_in)
         self._transactional: set[StepKey] = set()
         self.closed = False
         self.stop_run: Callable[[], Promise[None]] = _stopped
@@ -138,6 +141,8 @@ class Driver:
                 self._transactional.add(request.key)
             if call.undo is not None:
                 self._attempts.calls[rollback_key(request.key)] = call.undo
+        if isinstance(request, WaitRequested):
+            self._inbox.wait_begins(request.key, request.event_type)
         self.put_in(request)
         return promise
 
@@ -179,21 +184,21 @@ class Driver:
             self.put_in(Woken())
 
     def read_inbox(self, *, commands_only: bool = False) -> None:
-        with self._context.store.snapshot() as snapshot:
-            arrived = inbox.read_new(snapshot, self._address, self._engine.known)
-        for item in arrived:
-            if not commands_only or not isinstance(item, EventArrived):
-                self.take(item)
+        if not commands_only:
+            self._inbox.look()
+        for command in self._inbox.commands():
+            self.take(command)
 
-    def take(self, item: inbox.Item) -> None:
-        """Put in an event or a command. A restart and a deletion are not the engine's: they end it."""
+    def take(self, command: Asked) -> None:
+        """Put in a command. A restart and a deletion are not the engine's: they end it."""
         if self.closed:
             return
-        if isinstance(item, RestartAsked | DeleteAsked):
+        self._inbox.command_taken(command)
+        if isinstance(command, RestartAsked | DeleteAsked):
             self._on_end(Ended(relaunch=True))
             self.stop()
         else:
-            self.put_in(item)
+            self.put_in(command)
 
     def queue(self, due_ms: int) -> None:
         """Show the instance as queued, and look again at `due_ms`: it may go on, and others run."""
@@ -227,6 +232,7 @@ class Driver:
         self._pacing.let_go()
         self._attempts.let_go()
         self._settlements.clear()
+        self._inbox.let_go()
 
     # Inputs and effects
 
@@ -256,6 +262,7 @@ class Driver:
         ended: Ended | None = None
         later: list[Effect] = []
         appended = False
+        consumed: list[bytes] = []
         may_wait = writer.committed_any
         for effect in effects:
             match effect:
@@ -270,6 +277,7 @@ class Driver:
                     later.append(effect)
                 case Consume(inbox_key):
                     batch.delete(Table.INBOX, inbox_key)
+                    consumed.append(inbox_key)
                 case SetTimer(due_ms):
                     self._context.set_timer(batch, due_ms)
                 case Finish():
@@ -289,6 +297,8 @@ class Driver:
         if batch or (appended and not may_wait):
             if not writer.commit(batch):
                 return
+            for inbox_key in consumed:
+                self._inbox.recorded(inbox_key, writer.last_commit)
             if writes is not None:
                 writer.last_commit.add_done_callback(partial(_tell_others, writes))
         elif appended:
@@ -313,9 +323,10 @@ class Driver:
             record = shown_record(old, self._engine, status, fault, self._version, now_ms)
         else:
             record = finished_record(old, finish.status, finish.output, finish.error, now_ms)
-            # Only what is known: a command may have arrived that nobody has read yet.
-            for inbox_key in self._engine.unread:
-                batch.delete(Table.INBOX, inbox_key)
+            # Events only: a command may have arrived that nobody has read yet.
+            with self._context.store.snapshot() as snapshot:
+                for inbox_key in inbox.event_keys(snapshot, self._address):
+                    batch.delete(Table.INBOX, inbox_key)
             self._context.set_timer(batch, instances.retained_until_ms(record))
         self._writer.write_record(batch, record)
 
@@ -383,6 +394,7 @@ class Driver:
     def _settle(self, effect: Resolve) -> None:
         if not self.closed:
             self._attempts.calls.pop(effect.key, None)
+            self._inbox.wait_ends(effect.key)
             self._settlements.settle(effect)
 
 

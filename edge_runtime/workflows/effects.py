@@ -102,11 +102,12 @@ class DelayComputed(msgspec.Struct, frozen=True):
 
 
 class TimerFired(msgspec.Struct, frozen=True):
-    """The instance's timer is due. Every event that had arrived by then has been put in before."""
+    """The instance's timer is due. What had been sent by then of what is waited for has been put in before."""
 
 
 class EventArrived(msgspec.Struct, frozen=True):
-    """An event in the inbox, in the order of sending. `inbox_key` is where it is stored until consumed."""
+    """An event in the inbox, those of one type in the order of sending. `inbox_key` is where it is stored until
+    consumed."""
 
     inbox_key: bytes
     event_type: str

@@ -8,7 +8,7 @@ order results are given is `replay`'s matter, what a step does next `progress`'s
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from typing import assert_never
 
 from edge_runtime.limits import STEPS_DEFAULT
@@ -60,20 +60,20 @@ from edge_runtime.workflows.requests import Request, start_entry
 class Engine:
     """One activation of one instance.
 
-    `entries` are all that are stored, `events` all that are in the inbox, in order; `due_ms` is the stored timer.
-    `strict`: a script that drifts from the journal is stopped.
+    `entries` are all that are stored; `due_ms` is the stored timer. Of the events in the inbox it is given as many as
+    the script waits for, in the order of sending, each once. `strict`: a script that drifts from the journal is
+    stopped.
     """
 
     def __init__(
         self,
         entries: Sequence[Entry],
-        events: Iterable[EventArrived] = (),
         *,
         due_ms: int | None = None,
         steps_max: int = STEPS_DEFAULT,
         strict: bool = True,
     ) -> None:
-        self._history = History(entries, events, due_ms)
+        self._history = History(entries, due_ms)
         self._occurrences: dict[tuple[tuple[str, ...], str], int] = {}
         self._positions: dict[tuple[str, ...], int] = {}
         self._deferred: list[Request] = []  # asked for from the request of a pause until its end
@@ -116,16 +116,6 @@ class Engine:
     def undoing(self) -> bool:
         """Steps are being undone, or will be."""
         return self._history.rollback is not None
-
-    @property
-    def unread(self) -> Iterable[bytes]:
-        """Where the events that nobody has waited for are stored."""
-        return self._history.timetable.unread
-
-    @property
-    def known(self) -> Container[bytes]:
-        """Where the events that it has been given are stored, or were."""
-        return self._history.timetable.known
 
     @property
     def holding(self) -> bool:
@@ -177,8 +167,8 @@ class Engine:
                 history.due_ms = None
                 expire(history)
             case EventArrived():
-                if history.timetable.buffer(input):
-                    match_events(history)
+                history.timetable.buffer(input)
+                match_events(history)
             case Delivered():
                 history.replay.delivering = False
             case Stalled():

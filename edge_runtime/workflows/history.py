@@ -5,9 +5,9 @@ What the other parts of the engine decide, they append here; what is to be done 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from edge_runtime.workflows.effects import Append, Effect, EventArrived
+from edge_runtime.workflows.effects import Append, Effect
 from edge_runtime.workflows.journal import (
     Created,
     Drifted,
@@ -52,7 +52,7 @@ class History:
         "timetable",
     )
 
-    def __init__(self, entries: Sequence[Entry], events: Iterable[EventArrived], due_ms: int | None) -> None:
+    def __init__(self, entries: Sequence[Entry], due_ms: int | None) -> None:
         self.seq = 0
         self.operations: dict[StepKey, Operation] = {}
         self.do_steps = 0
@@ -64,7 +64,7 @@ class History:
         self.finished = False
         self.open: dict[StepKey, Operation] = {}
         """Asked for and not done."""
-        self.timetable = Timetable(events)
+        self.timetable = Timetable()
         self.replay = Replay()
         self.due_ms = due_ms
         """The stored timer."""

@@ -1,13 +1,18 @@
-"""The inbox of an instance: events and commands that others have left for it, in the order of sending.
+"""The inbox of an instance: events and commands that others have left for it.
 
-Key of Table.INBOX: (worker, workflow, id, ordered id), ids as `keys.short`. Value: `store.values` of a list that begins
-with the kind. What is there stays until the entry that records it is committed, so a command works from any process,
-whether the instance is in memory or not and whether its worker runs or not.
+Keys of Table.INBOX, ids as `keys.short`:
+
+    (worker, workflow, id, event type, ordered id)  events: those of one type in the order of sending
+    (worker, workflow, id, 0, ordered id)           commands, in the order of sending
+
+Value: `store.values` of a list that begins with the kind. What is there stays until the entry that records it is
+committed, so a command works from any process, whether the instance is in memory or not and whether its worker runs or
+not. However many events wait, the next of a type is one look-up away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Final
 
 import msgspec
@@ -64,6 +69,7 @@ Item = EventArrived | Asked
 
 
 def key_range(address: ActorAddress) -> tuple[bytes, bytes]:
+    """(start, end) of everything in the inbox."""
     start = instance_keys.key_prefix(address)
     return start, start + b"\xff"
 
@@ -71,7 +77,8 @@ def key_range(address: ActorAddress) -> tuple[bytes, bytes]:
 def put_event(
     batch: Batch, address: ActorAddress, ordered_id: str, event_type: str, payload: bytes, sent_ms: int
 ) -> None:
-    batch.put(Table.INBOX, _key(address, ordered_id), values.encode([_EVENT, event_type, payload, sent_ms]))
+    key = instance_keys.key_prefix(address) + keys.encode(event_type, keys.short(ordered_id))
+    batch.put(Table.INBOX, key, values.encode([_EVENT, event_type, payload, sent_ms]))
 
 
 def put_command(batch: Batch, address: ActorAddress, ordered_id: str, command: Command, sent_ms: int) -> None:
@@ -86,23 +93,47 @@ def put_command(batch: Batch, address: ActorAddress, ordered_id: str, command: C
             stored = ["restart", sent_ms, None if origin is None else [origin.name, origin.count, origin.type]]
         case Delete():
             stored = ["delete", sent_ms]
-    batch.put(Table.INBOX, _key(address, ordered_id), values.encode(stored))
+    key = _commands(address) + keys.encode(keys.short(ordered_id))
+    batch.put(Table.INBOX, key, values.encode(stored))
 
 
-def _key(address: ActorAddress, ordered_id: str) -> bytes:
-    return instance_keys.key_prefix(address) + keys.encode(keys.short(ordered_id))
+def _commands(address: ActorAddress) -> bytes:
+    return instance_keys.key_prefix(address) + keys.head(0)
 
 
-def read(snapshot: Snapshot, address: ActorAddress) -> list[Item]:
-    """What waits, in the order of sending."""
-    return [_decode(key, stored, address) for key, stored in snapshot.scan(Table.INBOX, *key_range(address))]
+def read_commands(snapshot: Snapshot, address: ActorAddress) -> list[Asked]:
+    """The commands that wait, in the order of sending."""
+    start = _commands(address)
+    found = (_decode(key, stored, address) for key, stored in snapshot.scan(Table.INBOX, start, start + b"\xff"))
+    return [item for item in found if not isinstance(item, EventArrived)]
 
 
-def read_new(snapshot: Snapshot, address: ActorAddress, known: Container[bytes]) -> list[Item]:
-    """As `read`, without what is stored under the keys in `known`: an inbox may be long, and is looked into often."""
-    new = [key for key in snapshot.keys(Table.INBOX, *key_range(address)) if key not in known]
-    found = [(key, snapshot.get(Table.INBOX, key)) for key in new]
-    return [_decode(key, stored, address) for key, stored in found if stored is not None]
+def event_keys(snapshot: Snapshot, address: ActorAddress, before: Asked | None = None) -> Iterator[bytes]:
+    """Where the events that wait are stored, by type; with `before`, those sent before that command."""
+    end = None if before is None else _place(before.inbox_key)
+    for key in snapshot.keys(Table.INBOX, instance_keys.key_prefix(address), _commands(address)):
+        if end is None or _place(key) < end:
+            yield key
+
+
+def _place(key: bytes) -> tuple[bool, keys.Part]:
+    """What tells the order of sending, among events of several types and commands."""
+    ordered_id = keys.decode(key)[-1]
+    return isinstance(ordered_id, str), ordered_id
+
+
+def next_event(
+    snapshot: Snapshot, address: ActorAddress, event_type: str, taken: Container[bytes], after: bytes | None
+) -> EventArrived | None:
+    """The first event of a type that is not in `taken`, of those stored after the key `after` where that is given."""
+    start = instance_keys.key_prefix(address) + keys.head(event_type)
+    for key in snapshot.keys(Table.INBOX, start if after is None else keys.after(after), start + b"\xff"):
+        if key not in taken and (stored := snapshot.get(Table.INBOX, key)) is not None:
+            found = _decode(key, stored, address)
+            if not isinstance(found, EventArrived):
+                raise StoreCorrupt(f"the inbox of instance {address.id} holds a command among its events")
+            return found
+    return None
 
 
 def _decode(key: bytes, stored: bytes, address: ActorAddress) -> Item:

@@ -9,6 +9,7 @@ restart, which rewrites the journal first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import trio
@@ -24,10 +25,10 @@ from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.definition import WorkflowDefinition
 from edge_runtime.workflows.driver import Driver
 from edge_runtime.workflows.durable_operations import count_start
-from edge_runtime.workflows.effects import EventArrived, Woken
+from edge_runtime.workflows.effects import Woken
 from edge_runtime.workflows.endings import Ended, outcome_of_end
 from edge_runtime.workflows.engine import Engine
-from edge_runtime.workflows.inbox import DeleteAsked, Item, RestartAsked
+from edge_runtime.workflows.inbox import Asked, DeleteAsked, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status, retained_until_ms
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import Created, Entry
@@ -194,49 +195,50 @@ class WorkflowInstance:
             await context.wait_durable()
             with context.store.snapshot() as snapshot:
                 record = instances.read(snapshot, address)
-                items = inbox.read(snapshot, address)
-                if record is None:
-                    await self._at_rest.drop(items)
+                commands = inbox.read_commands(snapshot, address)
+                rewriting = any(isinstance(command, RestartAsked | DeleteAsked) for command in commands)
+                if record is None or (record.finished and not rewriting):
+                    await self._at_rest.drop(commands, list(inbox.event_keys(snapshot, address)))
                     break
                 pinned = self._at_rest.pinned(record)
                 if instances.actor_of(address, pinned) != context.address:
                     await self._at_rest.hand_over(record, pinned)
                     break
-                rewriting = any(isinstance(item, RestartAsked | DeleteAsked) for item in items)
-                if record.finished and not rewriting:
-                    await self._at_rest.drop(items)
+                if any(isinstance(command, DeleteAsked) for command in commands):
+                    await self._at_rest.delete(record)
+                    continue
+                if not (commands or self._may_run(record)):
                     break
                 try:
                     entries, digest = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq)
                 except JournalBroken as error:
-                    if not any(isinstance(item, DeleteAsked) for item in items):
-                        self._at_rest.end_broken(record, error)
-                        break
-                    entries, digest = [], b""
-            if any(isinstance(item, DeleteAsked) for item in items):
-                await self._at_rest.delete(record)
-                continue
+                    self._at_rest.end_broken(record, error)
+                    break
             if rewriting:
-                await self._at_rest.restart(record, entries, items)
+                await self._at_rest.restart(record, entries, commands)
                 continue
-            if self._launch_engine(record, entries, digest, items):
+            if self._launch_engine(record, entries, digest, commands):
                 break
         if self._slots is not None and self._live_driver is None:
             self._slots.release(address.id)
 
-    def _launch_engine(self, record: InstanceRecord, entries: list[Entry], digest: bytes, items: list[Item]) -> bool:
-        """Make the engine, give it the commands, and have the script run. False if all is to be read again."""
-        context, address = self._context, self._home
-        commands = [item for item in items if not isinstance(item, EventArrived)]
-        due = record.not_before_ms <= context.clock.now_ms()
+    def _is_due(self, record: InstanceRecord) -> bool:
+        return record.not_before_ms <= self._context.clock.now_ms()
+
+    def _may_run(self, record: InstanceRecord) -> bool:
+        """Whether its script may run now, without a command; then it has its slot."""
         # What stopped for its drift goes on with another version.
         mended = record.stopped_version is not None and record.stopped_version != self._definition.version
-        runnable = due and (record.status is not Status.PAUSED or mended)
-        if not commands and not (runnable and self._take_slot(resuming=record.started_ms is not None)):
-            return True
-        events = [item for item in items if isinstance(item, EventArrived)]
+        runnable = self._is_due(record) and (record.status is not Status.PAUSED or mended)
+        return runnable and self._take_slot(resuming=record.started_ms is not None)
+
+    def _launch_engine(
+        self, record: InstanceRecord, entries: list[Entry], digest: bytes, commands: Sequence[Asked]
+    ) -> bool:
+        """Make the engine, give it the commands, and have the script run. False if all is to be read again."""
+        context, address = self._context, self._home
         engine = Engine(
-            entries, events, due_ms=context.due_ms, steps_max=self._definition.steps_max, strict=self._definition.strict
+            entries, due_ms=context.due_ms, steps_max=self._definition.steps_max, strict=self._definition.strict
         )
         engine.live = False
         self._tasks.workers.adopt_context()
@@ -259,7 +261,12 @@ class WorkflowInstance:
             driver.put_in(Woken())
         for command in commands:
             driver.take(command)
-        if not driver.closed and not engine.paused and due and self._take_slot(resuming=record.started_ms is not None):
+        if (
+            not driver.closed
+            and not engine.paused
+            and self._is_due(record)
+            and self._take_slot(resuming=record.started_ms is not None)
+        ):
             engine.live = True
             if record.started_ms is None:
                 count_start(event.meter.quantities, _created(entries))

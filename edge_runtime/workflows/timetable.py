@@ -1,9 +1,8 @@
-"""What the script waits for: times, soonest first, and events by type; and the events that nobody waited for. Pure."""
+"""What the script waits for: times, soonest first, and events by type; and events that no wait has taken yet. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from heapq import heappop, heappush, nsmallest
 from typing import Final
 
@@ -17,17 +16,13 @@ _AT_REST: Final = frozenset({Phase.SLEEPING, Phase.WAITING, Phase.RETRYING})
 class Timetable:
     """Invariant: `timed` holds those open steps that wait for a time or an event; `file` tells of each change."""
 
-    __slots__ = ("_dues", "_events", "_waits", "known", "timed")
+    __slots__ = ("_dues", "_events", "_waits", "timed")
 
-    def __init__(self, events: Iterable[EventArrived]) -> None:
+    def __init__(self) -> None:
         self.timed: dict[StepKey, Operation] = {}
         self._dues: list[tuple[int, int, StepKey]] = []  # a heap; also of what is due then no more
         self._waits: dict[str, dict[StepKey, Operation]] = {}  # those that wait for an event, by its type
         self._events: dict[str, deque[EventArrived]] = {}
-        self.known: set[bytes] = set()
-        """Where the events that were ever taken in are stored, or were."""
-        for event in events:
-            self.buffer(event)
 
     def file(self, op: Operation) -> None:
         if op.phase in _AT_REST:
@@ -76,18 +71,9 @@ class Timetable:
 
     # Events
 
-    @property
-    def unread(self) -> Iterable[bytes]:
-        """Where the events that nobody has waited for are stored."""
-        return [event.inbox_key for events in self._events.values() for event in events]
-
-    def buffer(self, event: EventArrived) -> bool:
-        """Keep an event for the first wait of its type; False if it is known already."""
-        if event.inbox_key in self.known:
-            return False
-        self.known.add(event.inbox_key)
+    def buffer(self, event: EventArrived) -> None:
+        """Keep an event for the first wait of its type."""
         self._events.setdefault(event.event_type, deque()).append(event)
-        return True
 
     def matches(self, now_ms: int) -> list[tuple[Operation, EventArrived]]:
         """Take the events that go to waits of their type, oldest to oldest; a wait takes none sent after its end."""

@@ -293,6 +293,14 @@ async def test_a_wake_up_calls_the_body_whatever_its_own_timer_says_and_is_then_
         await store.commit(batch)
         host.timers_changed()
         await trio.sleep(5)
+        # One call for those that were there together, another for one that comes later.
+        assert [due_ms for _, _, due_ms in timer_calls(log)] == [EPOCH_MS + 90_000]
+        assert len(table(store, Table.TIMERS)) == 1
+        later = Batch()
+        wake(later, address(), EPOCH_MS, "token-3")
+        await store.commit(later)
+        host.timers_changed()
+        await trio.sleep(5)
         assert [due_ms for _, _, due_ms in timer_calls(log)] == [EPOCH_MS + 90_000] * 2
         assert len(table(store, Table.TIMERS)) == 1
 
