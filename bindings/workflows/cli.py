@@ -90,7 +90,7 @@ def trigger(
 ) -> None:
     """Create an instance of NAME; PARAMS is JSON."""
     place = Place.of(**where)
-    given = {} if params is None else read_json(params, "PARAMS")
+    given = read_json(params, "PARAMS") if params else {}
     random = SystemRandomness()
     chosen = random.uuid() if id is None else id
 

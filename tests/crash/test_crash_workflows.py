@@ -9,12 +9,12 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
 from random import Random
 
 import pytest
-from crash_server import WORKERS, read_lines
+from crash_server import WORKERS
 from crash_store import assert_sound, read, read_instances
+from crash_witness import Witnessed
 from edge_process import eventually
 
 from edge_runtime.workflows import blocks, instances, payloads
@@ -28,34 +28,6 @@ WORK_MS = 30
 WITHIN_S = 120
 WORKER = "runs"
 SEED = int(os.environ.get("EDGE_KILL_SEED", "4"))
-
-
-class Witnessed:
-    """What ran, as a file outside of the store has it, against what was recorded at the moments of the kills."""
-
-    def __init__(self, log):
-        self._log = log
-        self.recorded = set()
-        """(id, step), recorded when a server was killed."""
-        self.kills = 0
-        self._seen = 0
-
-    def killed(self, found):
-        """To be called after a kill with what the store holds: what ran since the last one had not been recorded."""
-        self._check()
-        self.kills += 1
-        self.recorded |= {(id, step) for id, instance in found.items() for step in instance.recorded}
-
-    def _check(self):
-        lines = read_lines(self._log)
-        ran = [(line["id"], line["step"]) for line in lines[self._seen :]]
-        self._seen = len(lines)
-        again = self.recorded.intersection(ran)
-        assert not again, f"recorded steps ran again: {sorted(again)[:5]}"
-
-    def counts(self):
-        self._check()
-        return Counter((line["id"], line["step"]) for line in read_lines(self._log))
 
 
 @pytest.fixture

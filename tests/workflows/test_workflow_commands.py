@@ -52,7 +52,7 @@ def test_triggered_instance_is_stored_shown_and_the_server_told(terminal: Termin
     result = terminal.run("trigger", "order-flow", '{"n": 1}', "--id", "first")
     assert result.output == 'Workflow instance "first" has been queued successfully\n'
     assert terminal.pokes == [(terminal.folder / ".edge", "shop")]
-    second = terminal.json("trigger", "order-flow")["id"]
+    second = terminal.json("trigger", "order-flow", "")["id"]
     assert [row["id"] for row in terminal.json("instances", "list", "order-flow")] == [second, "first"]
     assert terminal.json("instances", "list", "order-flow", "--status", "complete") == []
     shown = terminal.json("instances", "describe", "order-flow", "first")
