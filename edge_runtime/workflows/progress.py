@@ -23,8 +23,9 @@ def take_up(history: History, op: Operation) -> None:
     """Go on with a step that an earlier activation has begun."""
     match op.phase:
         case Phase.RUNNING:
-            # It began in an activation that did not end in an orderly way.
-            attempt_failed(history, op, op.interruption, retryable=True)
+            # It began in an activation that did not end in an orderly way. As in Cloudflare's engine the next attempt
+            # begins at once: the script's delay is for errors of what it calls.
+            attempt_failed(history, op, op.interruption, retryable=True, retry_after_ms=0)
         case Phase.RELEASED:
             start_attempt(history, op, op.attempt)
         case _:
