@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bindings.workflows.starts import Starts
+from bindings.workflows.starts import NewInstancePlace, Starts
 from edge_runtime.actors.api import ActorAddress, ActorHost
 from edge_runtime.errors import Conflict
 from edge_runtime.event import require_event
@@ -39,7 +39,7 @@ class WorkflowAccess:
         self.random = random
         self.version = version
         self._actors = actors
-        self._starts = Starts(actors, store, clock)
+        self._starts = Starts(actors, store, clock, worker, workflow)
 
     def address(self, id: str) -> ActorAddress:
         return instances.address_of(self.worker, self.workflow, id)
@@ -58,7 +58,7 @@ class WorkflowAccess:
         woken: str,
         value: Callable[[], Any],
         conflict: Callable[[], Exception],
-        starts: Sequence[ActorAddress] = (),
+        starts: Sequence[NewInstancePlace] = (),
     ) -> Promise[Any]:
         """Resolves with `value()` once the batch is durable, the worker `woken` told of its wake-ups and the instances
         of `starts`, which live here, of their creation."""

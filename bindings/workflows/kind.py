@@ -7,9 +7,11 @@ from functools import partial
 from typing import Final, Literal
 
 import msgspec
+import trio
 
 from bindings.kind import BindingRuntime
 from bindings.workflows.namespace import WorkflowNamespace
+from bindings.workflows.starts import Starts
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.config.cron import CronError
 from edge_runtime.config.cron import parse as parse_cron
@@ -182,19 +184,32 @@ class WorkflowsKind:
             wanted = {spec.workflow: spec.crons for spec in specs}
             await keep_schedules(runtime.store, runtime.clock, runtime.worker.name, wanted)
         runtime.actors.timers_changed()
-        while specs:
-            for spec in specs:
-                for id in _interrupted(spec, runtime):
-                    address = instances.address_of(runtime.worker.address, spec.workflow, id)
-                    if runtime.actors.owns(address):
-                        runtime.actors.deliver(address, Poke())
-            await runtime.actors.moved()
+        starts = [
+            Starts(runtime.actors, runtime.store, runtime.clock, spec.worker, spec.workflow)
+            for spec in specs
+            if _all_begin(spec, runtime)
+        ]
+        async with trio.open_nursery() as nursery:
+            while specs:
+                for spec in specs:
+                    for id in _interrupted(spec, runtime):
+                        address = instances.address_of(runtime.worker.address, spec.workflow, id)
+                        if runtime.actors.owns(address):
+                            runtime.actors.deliver(address, Poke())
+                for started in starts:
+                    nursery.start_soon(started.begin_queued)
+                await runtime.actors.moved()
+
+
+def _all_begin(spec: WorkflowSpec, runtime: BindingRuntime) -> bool:
+    """Whether all queued instances may begin here."""
+    return spec.running_max is None and runtime.worker.pinned is None
 
 
 def _interrupted(spec: WorkflowSpec, runtime: BindingRuntime) -> list[str]:
     """The instances to go on with, in their order: what ran, what was to go on or was stopped for its drift by another
-    version, what had not begun. Where their number
-    is limited, no more of the last than may run; the others follow when those are done."""
+    version, and what had not begun, where `Starts` does not see to that. Where their number is limited, no more of the
+    last than may run; the others follow when those are done."""
     now_ms = runtime.clock.now_ms()
     with runtime.store.snapshot() as snapshot:
 
@@ -207,7 +222,11 @@ def _interrupted(spec: WorkflowSpec, runtime: BindingRuntime) -> list[str]:
         for id, record in those(Status.QUEUED):
             if record.started_ms is not None:
                 found.append(id)
-            elif record.not_before_ms <= now_ms and (spec.running_max is None or len(fresh) < spec.running_max):
+            elif (
+                not _all_begin(spec, runtime)
+                and record.not_before_ms <= now_ms
+                and (spec.running_max is None or len(fresh) < spec.running_max)
+            ):
                 fresh.append(id)
         for id, record in those(Status.PAUSED):
             if record.stopped_version not in (None, runtime.version):

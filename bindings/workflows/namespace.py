@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from bindings.workflows.access import WorkflowAccess, or_rejected
 from bindings.workflows.handle import WorkflowInstanceHandle
-from edge_runtime.actors.api import ActorAddress, ActorHost
+from bindings.workflows.starts import NewInstancePlace
+from edge_runtime.actors.api import ActorHost
 from edge_runtime.config.pinned import pinned_name
 from edge_runtime.limits import CREATE_BATCH_MAX, DELETE_BATCH_MAX
 from edge_runtime.promise import Promise
@@ -184,12 +185,12 @@ class WorkflowNamespace:
             delay_ms=0 if delay is None else read_duration_ms("delay", delay),
         )
 
-    def _add(self, batch: Batch, snapshot: Snapshot, new: NewInstance) -> ActorAddress | None:
-        """Returns the instance's address if it is to be told once it is durable."""
+    def _add(self, batch: Batch, snapshot: Snapshot, new: NewInstance) -> NewInstancePlace | None:
+        """Returns what is known of the instance if it is to be told once it is durable."""
         access = self._access
         address = access.address(new.id)
         told = not self._pins and access.lives_here(address)
-        control.create(
+        place = control.create(
             batch,
             snapshot,
             access.worker,
@@ -201,7 +202,7 @@ class WorkflowNamespace:
             pinned=self._pins,
             told=told,
         )
-        return address if told and not new.delay_ms else None
+        return (address, place) if told and not new.delay_ms else None
 
     def _handle(self, id: str) -> WorkflowInstanceHandle:
         return WorkflowInstanceHandle(self._access, id)

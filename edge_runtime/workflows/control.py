@@ -91,12 +91,14 @@ def create(
     version: str = "",
     pinned: bool = False,
     told: bool = False,
-) -> None:
+) -> bytes:
     """Add a queued instance and what starts it; `pinned` to `version` of its worker, if it is to be.
 
     Raises WorkflowError if the id is taken. The batch expects it to be free: if somebody takes it meanwhile, the commit
     is refused with Conflict. `told`: the caller, in whose isolate the instance lives, has it look (`Poke`) once it is
     durable; should the process die before, the instance starts WORKFLOW_RESUME_MS later.
+
+    Returns its key in the index of queued instances.
     """
     address = instances.address_of(worker, workflow, new.id)
     if snapshot.get(Table.INSTANCES, instances.record_key(address)) is not None:
@@ -137,6 +139,7 @@ def create(
         timers.schedule_new(batch, actor, start_ms if new.delay_ms else now_ms + WORKFLOW_RESUME_MS)
     else:
         timers.wake(batch, actor, start_ms, random.uuid())
+    return instances.status_key(address, record)
 
 
 def already_exists(id: str) -> WorkflowError:

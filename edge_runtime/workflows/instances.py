@@ -149,14 +149,14 @@ def write(batch: Batch, address: ActorAddress, old: InstanceRecord | None, new: 
     if old is not None:
         if old.status is new.status:
             return
-        batch.delete(Table.INSTANCES, _status_key(address, old))
-    batch.put(Table.INSTANCES, _status_key(address, new), b"")
+        batch.delete(Table.INSTANCES, status_key(address, old))
+    batch.put(Table.INSTANCES, status_key(address, new), b"")
 
 
 def delete(batch: Batch, address: ActorAddress, record: InstanceRecord) -> None:
     """Remove everything that the tables of workflows hold of an instance."""
     batch.delete(Table.INSTANCES, record_key(address))
-    batch.delete(Table.INSTANCES, _status_key(address, record))
+    batch.delete(Table.INSTANCES, status_key(address, record))
     if record.pinned:
         batch.delete(Table.INSTANCES, _pinned_key(address, record))
     own = blocks.key_range(address.worker, address.namespace, address.id)
@@ -208,6 +208,13 @@ def ids(
         yield keys.long(id)
 
 
+def queued(snapshot: Snapshot, worker: str, workflow: str, start: bytes) -> Iterator[tuple[bytes, str]]:
+    """(key in the index, id) of the queued instances of a workflow, the oldest first, from the key `start` on."""
+    first, end = keys.prefix_range("s", worker, workflow, Status.QUEUED.value)
+    for key in snapshot.keys(Table.INSTANCES, max(first, start), end):
+        yield key, keys.long(keys.decode(key)[-1])
+
+
 def _places(
     snapshot: Snapshot, worker: str, workflow: str, status: Status, *, oldest_first: bool
 ) -> Iterator[tuple[tuple[int, bool, Part], Part]]:
@@ -245,6 +252,7 @@ def _pinned_key(address: ActorAddress, record: InstanceRecord) -> bytes:
     return keys.encode("p", address.worker, record.version, address.namespace, keys.short(address.id))
 
 
-def _status_key(address: ActorAddress, record: InstanceRecord) -> bytes:
+def status_key(address: ActorAddress, record: InstanceRecord) -> bytes:
+    """Where the index has the instance."""
     place = keys.encode(record.created_ms, keys.short(address.id))
     return keys.head("s", address.worker, address.namespace, record.status) + place
