@@ -5,7 +5,7 @@ Decimal, ErrorRecord. Written as one of these: tuple and list subclasses (list),
 (set), bytearray, memoryview and array (bytes), subclasses of the scalars, exceptions (ErrorRecord). A tuple stays one
 where it must be hashable: as a dict key and in a set. The name of a time zone is reduced to its offset.
 
-Layout: one byte version, four bytes CRC-32 of the rest big-endian, then with version 3 one MessagePack object, with
+Layout: one byte version, four bytes CRC-32 of the rest big-endian, then with version 4 one MessagePack object, with
 version 1 one CBOR item. MessagePack, which takes a fifth of the time, is written for what JSON and bytes are made of:
 None, bool, int of 64 bits, float, str, bytes, list and dict with keys of str; CBOR for everything else. CBOR tags of
 ours: 60001 datetime in ISO 8601 for what tag 0 cannot hold, 60002 error record as [name, message, traceback], 60003
@@ -46,7 +46,7 @@ class ErrorRecord:
 
 
 _VERSION: Final = b"\x01"
-_COMMON_VERSION: Final = b"\x03"
+_COMMON_VERSION: Final = b"\x04"  # two bits away from the other: the checksum does not cover the version
 _HEADER: Final = 5
 
 _DATETIME: Final = 60001
@@ -100,7 +100,7 @@ def decode(data: bytes) -> Any:
     body = data[_HEADER:]
     version = data[:1]
     if version != _COMMON_VERSION and version != _VERSION:
-        raise StoreCorrupt(f"a value of {len(data)} bytes has format {version.hex() or 'none'}, known are 01 and 03")
+        raise StoreCorrupt(f"a value of {len(data)} bytes has format {version.hex() or 'none'}, known are 01 and 04")
     if crc32(body) != int.from_bytes(data[1:_HEADER], "big"):
         raise StoreCorrupt(f"a value of {len(data)} bytes does not match its checksum")
     if version == _COMMON_VERSION:

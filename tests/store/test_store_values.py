@@ -88,6 +88,16 @@ def test_a_flipped_bit_never_reads_as_a_value(value: Any, data: st.DataObject) -
         values.decode(bytes(stored))
 
 
+@pytest.mark.parametrize("value", [{}, [], 0, 1, 23, None, "", "a", b"", [{}], {"a": []}, {1: 2}, {1}, [(1, {2: 3})]])
+def test_no_flipped_bit_of_a_small_value_reads_as_another_value(value: object) -> None:
+    stored = values.encode(value)
+    for bit in range(len(stored) * 8):
+        flipped = bytearray(stored)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(StoreCorrupt):
+            values.decode(bytes(flipped))
+
+
 @given(st.binary(max_size=40))
 def test_random_bytes_are_corruption_or_a_listed_value(body: bytes) -> None:
     with pytest.raises(StoreCorrupt):
