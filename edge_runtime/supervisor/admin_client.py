@@ -12,7 +12,7 @@ from edge_runtime.socket_paths import socket_address
 from edge_runtime.supervisor.bundle import pack
 from edge_runtime.supervisor.data_dir import DataDirectory
 
-_TIMEOUT_S: Final = 10.0
+_TIMEOUT_S: Final = 30.0
 _DEPLOY_TIMEOUT_S: Final = 600.0
 
 

@@ -57,8 +57,11 @@ FromIsolate: Final = (
     | Log
 )
 
-_LAST_WORDS_S: Final = 1.0
+_LAST_WORDS_S: Final = 5.0
 """How long after its death an isolate's last messages and its exit status are waited for."""
+
+_UNREACHABLE_S: Final = 1.0
+"""How long an isolate may live on after its control socket has come to its end."""
 
 _ANSWER_S: Final = 5.0
 """How long a question for a list may take."""
@@ -263,7 +266,7 @@ class IsolateHandle:
             pass  # as the end of the stream
         ended.set()
         # A live isolate without control socket cannot be told anything: perhaps its script closed the descriptor.
-        await trio.sleep(_LAST_WORDS_S)
+        await trio.sleep(_UNREACHABLE_S)
         self.kill("it closed its control socket")
 
     def _take(self, message: object, owner: IsolateOwner) -> None:

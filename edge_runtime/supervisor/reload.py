@@ -18,9 +18,34 @@ _STEP_MS: Final = 20
 _IGNORED_SUFFIXES: Final = (".pyc", ".swp", ".swx", "~", ".tmp")
 
 
-async def watch(folder: Path, data_dir: Path, changed: Callable[[], Awaitable[None]]) -> None:
-    """Await `changed` after each change below `folder`, until cancelled. What changes meanwhile is seen afterwards."""
-    stop = threading.Event()
+class _Stop(threading.Event):
+    """The event that ends a watcher. It is asked for at each step: the first time means that changes are seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watching = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+        self._asked = False
+
+    def is_set(self) -> bool:
+        if not self._asked:
+            self._asked = True
+            self._token.run_sync_soon(self.watching.set)
+        return super().is_set()
+
+
+async def watch(
+    folder: Path,
+    data_dir: Path,
+    changed: Callable[[], Awaitable[None]],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Await `changed` after each change below `folder`, until cancelled. What changes meanwhile is seen afterwards.
+
+    It has started once no change goes unseen.
+    """
+    stop = _Stop()
     # Imported here: only development needs it.
     from watchfiles import watch as watch_files
 
@@ -36,11 +61,17 @@ async def watch(folder: Path, data_dir: Path, changed: Callable[[], Awaitable[No
     changes: Iterator[object] = watch_files(
         folder, watch_filter=interesting, debounce=_QUIET_MS, step=_STEP_MS, stop_event=stop, raise_interrupt=False
     )
+
+    async def tell_when_watching() -> None:
+        await stop.watching.wait()
+        task_status.started()
+
     try:
-        while True:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell_when_watching)
             # Abandoned, the thread ends by the stop event within a step.
-            if await trio.to_thread.run_sync(next, changes, None, abandon_on_cancel=True) is None:
-                return
-            await changed()
+            while await trio.to_thread.run_sync(next, changes, None, abandon_on_cancel=True) is not None:
+                await changed()
+            nursery.cancel_scope.cancel()
     finally:
         stop.set()

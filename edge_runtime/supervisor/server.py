@@ -157,7 +157,7 @@ class _Server:
                 if self._options.watch:
                     for folder, worker in folders:
                         changed = partial(fleet.reload, folder, worker)
-                        nursery.start_soon(watch, worker.version.config.root, self._directory.path, changed)
+                        await nursery.start(watch, worker.version.config.root, self._directory.path, changed)
                 self._report.ready(self._url(port))
                 await self._stopping.wait()
                 nursery.cancel_scope.cancel()

@@ -35,11 +35,14 @@ from edge_runtime.wire import Channel
 _FromZygote: Final = TemplateForked | TemplateExited
 _FromTemplate: Final = TemplateLoaded | TemplateFailed | IsolateForked | IsolateExited | IsolateFailed
 
-_STATUS_WAIT_S: Final = 1.0
+_STATUS_WAIT_S: Final = 5.0
 """How long after the end of its channel a template's exit status is waited for."""
 
+_OUTPUT_WAIT_S: Final = 1.0
+"""How long what it printed last is waited for; a process that its script left behind may hold the pipe for ever."""
+
 _STARTUP_LOOK_S: Final = 0.1
-_FORK_WAIT_S: Final = 5.0
+_FORK_WAIT_S: Final = 30.0
 """A template that does not fork within this is stuck, and killed."""
 
 
@@ -111,6 +114,7 @@ class TemplateHandle:
         what it printed last has been read."""
         with trio.move_on_after(_STATUS_WAIT_S):
             await self._exited.wait()
+        with trio.move_on_after(_OUTPUT_WAIT_S):
             await self._silent.wait()
 
     def kill(self) -> None:
@@ -194,6 +198,8 @@ class TemplateHandle:
             answered, answer, *_ = self._answers.popleft()
             answer.append(IsolateFailed("its template process ended", ""))
             answered.set()
+        for isolate in self._isolates.values():
+            isolate.exited.set()  # nobody is left to say how
         self.ended.set()
 
     def _take(self, message: object, descriptors: tuple[int, ...]) -> None:
