@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 import trio
+from edge_process import PATIENCE_S
 from websocket_client import WebSocketClient, connected
 
 
@@ -46,11 +47,11 @@ class Page:
     async def loaded(self, url: str) -> None:
         """Return when the page at `url` is there; what was there before it may vanish under an expression."""
         ready = f"document.readyState === 'complete' && location.href === {json.dumps(url)}"
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while not (await self._ask(ready)).get("result", {}).get("result", {}).get("value"):
                 await trio.sleep(0.05)
 
-    async def until(self, expression: str, timeout_s: float = 10) -> Any:
+    async def until(self, expression: str, timeout_s: float = PATIENCE_S) -> Any:
         """The expression's first true value."""
         value = None
         with trio.move_on_after(timeout_s):
@@ -66,7 +67,7 @@ class Browser:
         self._clients = clients
 
     async def open(self, url: str) -> Page:
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=PATIENCE_S) as http:
             answer = await http.put(f"http://127.0.0.1:{self._port}/json/new?{quote(url, safe='')}")
         target = urlsplit(answer.json()["webSocketDebuggerUrl"]).path
         page = Page(await self._clients.enter_async_context(connected(self._port, target)))

@@ -1,16 +1,37 @@
-"""Capabilities that tests need from the machine; a test without them is skipped, and the report says why."""
+"""Capabilities that tests need from the machine; a test without them is skipped, and the report says why.
+
+Properties are tried with the same examples on every run, so that a run tells of the change and not of its luck;
+`--hypothesis-profile=search` tries others each time.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 from browser import chromium
+from hypothesis import HealthCheck, settings
+
+# However slow the machine is, no example is too slow on it.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", settings.get_profile("search"), derandomize=True, database=None)
+settings.load_profile("suite")
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """No garbage is collected meanwhile: in a process of thousands of tests that takes longer than what is measured."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @cache

@@ -10,12 +10,37 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+from click.testing import CliRunner
+
+from edge_runtime.cli.main import edge
 
 APPS = Path(__file__).parent.parent / "apps"
 EDGE = [sys.executable, "-m", "edge_runtime"]
+PATIENCE_S = 90
+"""How long tests wait for what must happen: on a machine that is busy with something else it takes its time."""
+
+
+def plain_client(url: str, timeout_s: float = PATIENCE_S, **options: Any) -> httpx2.Client:
+    """A client of a server on this machine. It reads no certificates, which would take 50 ms of CPU time each time."""
+    return httpx2.Client(base_url=url, timeout=timeout_s, trust_env=False, verify=False, **options)
+
+
+def edge_here(*arguments: object) -> str:
+    """What an `edge` command prints, run in this process: it takes a tenth of the time of one of its own."""
+    result = CliRunner().invoke(edge, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Change a file as editors do. One that is cut and then written may be read while it is empty."""
+    written = path.with_name(f"{path.name}.tmp")
+    written.write_text(text)
+    written.replace(path)
 
 
 class EdgeProcess:
@@ -52,7 +77,7 @@ class EdgeProcess:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, timeout_s: float = 30) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout_s: float = PATIENCE_S) -> re.Match[str]:
         """The first line of output, from the start, that matches."""
         deadline = time.monotonic() + timeout_s
         seen = 0
@@ -67,7 +92,7 @@ class EdgeProcess:
                     raise AssertionError(f"no line matches {pattern!r} in:\n{self.output}")
                 self._changed.wait(left_s)
 
-    def wait_ready(self, timeout_s: float = 60) -> EdgeProcess:
+    def wait_ready(self, timeout_s: float = PATIENCE_S) -> EdgeProcess:
         self.url = self.wait_for(r"Ready on (http://\S+)", timeout_s)[1]
         return self
 
@@ -77,14 +102,14 @@ class EdgeProcess:
         assert port is not None
         return port
 
-    def client(self, timeout_s: float = 30) -> httpx2.Client:
-        return httpx2.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+    def client(self, timeout_s: float = PATIENCE_S) -> httpx2.Client:
+        return plain_client(self.url, timeout_s)
 
     def family(self) -> list[int]:
         """Process ids of the server and everything below it."""
         return descendants(self.process.pid)
 
-    def interrupt(self, timeout_s: float = 30) -> int:
+    def interrupt(self, timeout_s: float = PATIENCE_S) -> int:
         """Ctrl-C, as the terminal sends it: to the whole foreground group. Returns the exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
         code = self.process.wait(timeout_s)
@@ -98,8 +123,8 @@ class EdgeProcess:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # its parent's death took it along
-        self.process.wait(30)
-        self._reader.join(30)
+        self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -127,7 +152,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def eventually(check, timeout_s: float = 30, every_s: float = 0.05):
+def eventually(check, timeout_s: float = PATIENCE_S, every_s: float = 0.05):
     """The first true result of `check()`; AssertionError with the last one when time is over."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+from edge_process import PATIENCE_S
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
@@ -121,6 +122,6 @@ async def connected(port: int, target: str = "/", **options: Any) -> AsyncIterat
     """A client with the handshake done; Refused if the server did not want it."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         client = WebSocketClient(stream)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             await client.handshake(target, **options)
         yield client

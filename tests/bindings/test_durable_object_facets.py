@@ -3,6 +3,7 @@
 import pytest
 import trio
 from durable_object_world import world
+from edge_process import PATIENCE_S
 
 from edge_runtime.errors import ActorBroken
 from edge_runtime.store.memory_store import MemoryStore
@@ -208,7 +209,7 @@ async def test_facets_go_at_most_three_levels_deep():
 
 async def test_a_facet_can_be_called_while_its_parent_holds_other_events_back():
     async with world(Outer, Inner) as w:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             assert await call(w, "initialized") == [1, 1]
 
 

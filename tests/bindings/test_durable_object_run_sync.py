@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 from durable_object_world import world
+from edge_process import PATIENCE_S
 
 from edge_runtime.compat.blocking import run_sync
 from edge_runtime.errors import ActorBroken
@@ -89,7 +90,7 @@ async def waiting(flavour):
 
 @pytest.fixture(params=["trio", "asyncio"])
 async def w(request):
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with waiting(request.param) as made:
             yield made
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 from foreign_worker import Worker, incoming, sent
 
 from edge_runtime.compat import asgi
@@ -255,7 +256,7 @@ async def test_client_that_leaves_before_the_answer_is_reported_to_the_app(worke
             await waits.wait()
             await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         await event.finish()
     assert ended == ["http.disconnect", "told"]
 
@@ -276,7 +277,7 @@ async def test_unfinished_app_ends_with_its_event(worker: Worker, monkeypatch: p
     response = await worker.respond(event, asgi, http_only(app), incoming())
     assert (await sent(response)).body == b"answered"
     assert event.has_open_work
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         await event.finish()
         await trio.testing.wait_all_tasks_blocked()
     assert ended == ["ended"]
@@ -627,13 +628,14 @@ async def test_app_runs_as_its_event(worker: Worker) -> None:
     assert event.meter.cpu_ns > 0
 
 
+@pytest.mark.usefixtures("no_collection")
 async def test_threads_of_anyio_are_charged_to_the_event_and_kept(worker: Worker) -> None:
     anyio = pytest.importorskip("anyio", reason="anyio comes with apps that use it")
     threads: list[str] = []
 
     def route() -> None:
         threads.append(threading.current_thread().name)
-        end = time.thread_time() + 0.02
+        end = time.thread_time() + 0.04
         while time.thread_time() < end:
             pass
 
@@ -643,12 +645,13 @@ async def test_threads_of_anyio_are_charged_to_the_event_and_kept(worker: Worker
         await piece(send, b"ok")
 
     used: list[int] = []
-    for _ in range(3):
+    for _ in range(4):
         event = worker.event()
         await sent(await worker.respond(event, asgi, http_only(app), incoming()))
         await event.finish()
         used.append(event.meter.cpu_us)
-    assert used == pytest.approx([20_000] * 3, rel=0.3)
+    # The first of them also imports what anyio needs.
+    assert all(39_000 <= cpu_us <= 72_000 for cpu_us in used[1:]), used
     if worker.flavour.name == "asyncio":
         kept = [thread for thread in threading.enumerate() if thread.name == "AnyIO worker thread"]
         assert len(kept) <= 2  # the first request may come before anyio has chosen its backend

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import sniffio
 import trio
+from edge_process import PATIENCE_S
 
 from edge_runtime.event import EventContext, EventKind, current_event
 from edge_runtime.isolate.asyncio_flavour import AsyncioFlavour, open_asyncio_flavour
@@ -192,7 +193,7 @@ async def test_async_generator_left_half_way_is_finalized() -> None:
                 break
 
         await event.run(handler)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await closed.wait()
 
 
@@ -251,7 +252,7 @@ async def test_coroutine_may_be_run_from_a_thread() -> None:
 
         async def handler() -> int:
             loop = asyncio.get_running_loop()
-            return await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(answer(), loop).result(5))
+            return await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(answer(), loop).result(PATIENCE_S))
 
         assert await event.run(handler) == 42
 
@@ -519,7 +520,7 @@ async def test_future_settled_from_a_wrong_thread_is_noticed() -> None:
             thread.start()
             return await future
 
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             assert await event.run(handler) == "late"
 
 
@@ -567,7 +568,7 @@ async def test_tasks_left_behind_go_on_until_the_flavour_closes() -> None:
 
     async with open_asyncio_flavour() as flavour:
         await flavour.run(handler())
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await goes_on.wait()
         assert ended == []
     assert ended == ["cancelled"]
@@ -576,7 +577,7 @@ async def test_tasks_left_behind_go_on_until_the_flavour_closes() -> None:
 async def test_task_that_fails_or_hangs_at_close_is_logged_and_dropped(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.isolate.asyncio_flavour.ASYNCIO_CLOSE_S", 0.02)
+    monkeypatch.setattr("edge_runtime.isolate.asyncio_flavour.ASYNCIO_CLOSE_S", 0.2)
     keep: list[object] = []
 
     async def fail() -> None:
@@ -597,7 +598,7 @@ async def test_task_that_fails_or_hangs_at_close_is_logged_and_dropped(
         keep.extend([asyncio.create_task(fail()), asyncio.create_task(hang())])
         await asyncio.sleep(0)
 
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         async with open_asyncio_flavour() as flavour:
             await flavour.run(handler())
     assert "failed while ending" in caplog.text
@@ -673,7 +674,7 @@ async def test_flavour_works_in_a_task_begun_outside_of_its_scope() -> None:
     assert got == ["ran"]
 
 
-BURN_S = 0.04
+BURN_S = 0.1
 
 
 async def _burn_here() -> None:
@@ -714,6 +715,7 @@ async def _burn_in_a_callback() -> None:
     "script",
     [_burn_here, _burn_after_waiting, _burn_in_a_task, _burn_in_a_group, _burn_in_gather, _burn_in_a_callback],
 )
+@pytest.mark.usefixtures("no_collection")
 def test_cpu_time_is_charged_to_the_event_and_to_no_other(script: Callable[[], Awaitable[None]]) -> None:
     async def main() -> tuple[int, int]:
         async with open_asyncio_flavour() as flavour, trio.open_nursery() as nursery:
@@ -729,5 +731,6 @@ def test_cpu_time_is_charged_to_the_event_and_to_no_other(script: Callable[[], A
             return busy.meter.cpu_us, idle.meter.cpu_us
 
     busy_us, idle_us = trio.run(main, instruments=[ChildTaskMeter()])
-    assert busy_us == pytest.approx(BURN_S * 1e6, rel=0.1)
-    assert idle_us < BURN_S * 1e6 / 10
+    # What is around it takes longer on a slow machine, but not as long again.
+    assert 0.95 * BURN_S * 1e6 <= busy_us <= 1.7 * BURN_S * 1e6
+    assert idle_us < BURN_S * 1e6 / 2

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 
 from edge_runtime.event import EventContext, EventKind
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
@@ -187,7 +188,7 @@ async def test_first_step_is_as_in_a_loop_of_asyncio(handler: Callable[[list[Any
     async with open_asyncio_flavour() as flavour, trio.open_nursery() as nursery:
         own = await trio.to_thread.run_sync(asyncio.run, natively())
         event = EventContext(EventKind.FETCH, "Default.fetch", nursery, flavour)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             assert await outcome(event.run(handler, log)) == own
             await flavour.run(asyncio.sleep(0))
         nursery.cancel_scope.cancel()
@@ -260,6 +261,6 @@ async def test_work_begun_beside_a_handler_ends_with_the_event() -> None:
         await event.run(handler)
         assert event.has_open_work
         await event.finish()
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             await ended.wait()
         nursery.cancel_scope.cancel()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 from foreign_worker import Worker, incoming, sent
 
 from edge_runtime.compat import wsgi
@@ -112,9 +113,10 @@ async def test_app_runs_in_another_thread_as_its_event(worker: Worker) -> None:
     assert seen == [True, event]
 
 
+@pytest.mark.usefixtures("no_collection")
 async def test_cpu_time_of_the_app_is_charged_to_its_event(worker: Worker) -> None:
     def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
-        end = time.thread_time() + 0.03
+        end = time.thread_time() + 0.05
         while time.thread_time() < end:
             pass
         return hello(environ, start_response)
@@ -122,7 +124,7 @@ async def test_cpu_time_of_the_app_is_charged_to_its_event(worker: Worker) -> No
     event = worker.event()
     await worker.respond(event, wsgi, app, incoming())
     await event.finish()
-    assert event.meter.cpu_us == pytest.approx(30_000, rel=0.15)
+    assert 49_000 <= event.meter.cpu_us <= 90_000
 
 
 # Input
@@ -271,7 +273,7 @@ async def test_client_that_leaves_a_stream_ends_it(worker: Worker, caplog: pytes
     response = await worker.respond(event, wsgi, app, incoming())
     with pytest.raises(trio.BrokenResourceError):
         await sent(response, write)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         await event.finish()
     assert iterable.closed == 1
     assert event.failed_wait_until == []
@@ -302,7 +304,7 @@ async def test_client_that_leaves_before_the_answer_fails_reads_and_writes(worke
             nursery.start_soon(worker.respond, event, wsgi, app, request)
             await reads.wait()
             scope.cancel()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         await event.finish()
     assert errors == ["the client has disconnected"]
 
@@ -499,9 +501,12 @@ async def test_event_that_ends_stops_an_app_that_waits(worker: Worker, monkeypat
     monkeypatch.setattr("edge_runtime.event.WAIT_UNTIL_MS", 10)
     ended: list[str] = []
 
+    waits = threading.Event()
+
     def pieces() -> Iterator[bytes]:
         yield b"first"
         try:
+            waits.set()
             run_sync(worker.sleep(60))
         finally:
             ended.append("ended")
@@ -512,7 +517,9 @@ async def test_event_that_ends_stops_an_app_that_waits(worker: Worker, monkeypat
 
     event = worker.event()
     await worker.respond(event, wsgi, app, incoming())
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
+        while not waits.is_set():
+            await trio.sleep(0.001)
         await event.finish()
         while not ended:
             await trio.sleep(0.001)

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import trio
 import trio.testing
+from edge_process import PATIENCE_S
 from memory_connections import MemoryClient
 
 from edge_runtime.isolate import http1_connection, http1_exchange, http1_loop
@@ -74,7 +75,7 @@ async def clients_of(app):
             return await clients.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
 
         nursery.start_soon(accept)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             yield connect, server
         nursery.cancel_scope.cancel()
 
@@ -428,7 +429,7 @@ async def test_client_of_a_unix_socket_may_half_close_too():
         await stream.send_eof()
         await trio.testing.wait_all_tasks_blocked()
         go_on.set()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             assert (await read_all(stream)).endswith(b"late")
         nursery.cancel_scope.cancel()
     await stream.aclose()

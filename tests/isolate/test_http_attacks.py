@@ -15,6 +15,7 @@ import h2.connection
 import pytest
 import trio
 import trio.testing
+from edge_process import PATIENCE_S
 from http_server import read_all, read_until
 
 from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge
@@ -26,7 +27,6 @@ GET = b"GET /first HTTP/1.1\r\n"
 POST = b"POST /first HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
-PATIENCE_S = 60
 
 
 def get(*lines):

@@ -5,6 +5,7 @@ import socket
 import pytest
 import trio
 import trio.testing
+from edge_process import PATIENCE_S
 from http_server import read_all, read_until
 
 from edge_runtime.isolate.connection import BodyTooLarge
@@ -68,7 +69,7 @@ async def test_client_that_leaves_cancels_the_handler(serving):
         stream = await connect()
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await cancelled.wait()
 
 
@@ -76,7 +77,7 @@ async def test_body_nobody_reads_does_not_hold_the_answer(serving):
     async with serving(respond_with(b"early")) as (connect, server):
         stream = await connect()
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 200_000)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await read_until(stream, b"early")
             await stream.aclose()
             await server.connections.wait_empty()
@@ -94,7 +95,7 @@ async def test_connection_serves_on_after_a_body_that_arrives_late_and_unread(se
 
     async with serving(app) as (connect, _):
         stream = await connect()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             for _ in range(2):
                 await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
                 await trio.testing.wait_all_tasks_blocked()
@@ -106,7 +107,7 @@ async def test_connection_that_will_not_serve_on_says_so(serving):
     async with serving(respond_with(b"early")) as (connect, _):
         stream = await connect()
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             assert b"connection: close" in await read_all(stream)
 
 
@@ -124,7 +125,7 @@ async def test_rest_of_a_body_is_not_taken_for_its_end_after_the_answer(serving)
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
         await trio.testing.wait_all_tasks_blocked()
         await stream.send_all(b"x" * 10)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await read_until(stream, b"early")
             while not found:
                 await trio.sleep(0.01)
@@ -162,7 +163,7 @@ async def test_client_that_does_not_read_is_cut_off_after_the_write_deadline(ser
     async with serving(app) as (connect, server):
         stream = await connect()
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             await over.wait()
             await server.connections.wait_empty()
 
@@ -185,7 +186,7 @@ async def test_garbage_ends_its_own_connection_only(serving, garbage):
         try:
             await bad.send_all(garbage)
             await bad.send_eof()
-            with trio.move_on_after(5):
+            with trio.move_on_after(PATIENCE_S):
                 await read_all(bad)
         except trio.BrokenResourceError:
             pass  # cut off while sending
@@ -195,10 +196,11 @@ async def test_garbage_ends_its_own_connection_only(serving, garbage):
 
 
 async def test_drain_closes_idle_connections_and_lets_the_busy_one_finish(serving):
-    go_on = trio.Event()
+    begun, go_on = trio.Event(), trio.Event()
 
     async def app(exchange):
         if exchange.target == b"/slow":
+            begun.set()
             await go_on.wait()
         await exchange.respond(200, [(b"content-length", b"2")], b"ok")
 
@@ -207,12 +209,12 @@ async def test_drain_closes_idle_connections_and_lets_the_busy_one_finish(servin
         await idle.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await read_until(idle, b"ok")
         await busy.send_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await begun.wait()
         await server.drain()
         assert await read_all(idle) == b""
         go_on.set()
         assert (await read_all(busy)).endswith(b"ok")
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await server.connections.wait_empty()
 
 
@@ -220,7 +222,7 @@ async def test_idle_connection_is_closed_after_the_keep_alive_time(serving, set_
     set_limit("KEEP_ALIVE_TIMEOUT_S", 0.05)
     async with serving(respond_with(b"hi")) as (connect, _):
         stream = await connect()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             assert await read_all(stream) == b""
 
 
@@ -259,6 +261,6 @@ async def test_reset_by_the_client_leaves_nothing_behind(serving):
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         stream.socket.close()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while len(server.connections):
                 await trio.sleep(0.01)

@@ -8,6 +8,7 @@ from decimal import Decimal
 import cbor2
 import pytest
 import trio
+from edge_process import PATIENCE_S
 
 from bindings.durable_objects.messages import FetchCall, RpcCall
 from edge_runtime.actors.api import ActorAddress, ActorKind
@@ -77,7 +78,7 @@ async def linked(answer=echo):
         theirs = PeerLink(open_channel(two.detach()), answers, nursery, FLAGS)
         for link in (ours, theirs):
             nursery.start_soon(link.run)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             yield ours, theirs, answers, nursery
         nursery.cancel_scope.cancel()
 
@@ -91,7 +92,7 @@ async def against_bytes(answer=echo):
     async with trio.open_nursery() as nursery:
         link = PeerLink(open_channel(one.detach()), Answers(answer), nursery, FLAGS)
         nursery.start_soon(link.run)
-        with raw, trio.fail_after(10):
+        with raw, trio.fail_after(PATIENCE_S):
             yield link, raw
         nursery.cancel_scope.cancel()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
@@ -88,7 +89,7 @@ async def listening(serve, *, tls=False):
 
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, serve_connection, 0, host="127.0.0.1"))
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             yield listener.socket.getsockname()[1]
         nursery.cancel_scope.cancel()
 
@@ -141,7 +142,7 @@ async def script():
             return made
 
         events.begin = with_sockets
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             yield Script(event)
         nursery.cancel_scope.cancel()
 

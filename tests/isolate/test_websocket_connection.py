@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
+from edge_process import PATIENCE_S
 from websocket_client import Refused, WebSocketClient
 from wsproto.extensions import PerMessageDeflate
 
@@ -90,7 +91,7 @@ class Serving:
                 return client
 
             nursery.start_soon(accept)
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE_S):
                 yield connect
             nursery.cancel_scope.cancel()
 
@@ -402,7 +403,7 @@ async def test_frames_sent_before_the_upgrade_is_granted_refuse_it():
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
             )
             await stream.send_all(frame(1, b"early"))
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_S):
                 assert (await stream.receive_some(1000)).startswith(b"HTTP/1.1 400")
         nursery.cancel_scope.cancel()
 

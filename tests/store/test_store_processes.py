@@ -137,7 +137,8 @@ async def test_processes_write_and_grow_one_store_while_another_reads_it(tmp_pat
         assert others == ["done"], process.stderr.read().decode()
 
     async with open_store(path, readonly=True, map_size=TINY_MAP) as store:
-        seen: list[int] = []
+        with store.snapshot() as snapshot:
+            seen = [len(pairs_of(snapshot, "a")) + len(pairs_of(snapshot, "b"))]
         with (
             writing(path, "a", tasks=4, pairs=60, map_size=TINY_MAP) as first,
             writing(path, "b", tasks=4, pairs=60, map_size=TINY_MAP) as second,

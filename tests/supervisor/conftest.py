@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 from fake_isolates import RecordingReport, fake_runtime
 
 from edge_runtime.supervisor.server import ServerOptions, run_server
@@ -88,7 +89,7 @@ def serve(zygote, tmp_path):
                 if not ended.is_set():
                     os.kill(os.getpid(), signal.SIGINT)
                 with trio.CancelScope(shield=True):
-                    with trio.move_on_after(5):
+                    with trio.move_on_after(PATIENCE_S):
                         await ended.wait()
                     assert ended.is_set(), "the server does not end"
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 from fake_isolates import HELLO, write_worker
 
 from edge_runtime.errors import EdgeError, LimitExceeded, ScriptError, StoreCorrupt
@@ -252,7 +253,7 @@ async def test_traceback_of_a_refused_version_reaches_whoever_deploys(serve, tmp
 async def test_requests_during_deploys_are_all_answered(serve, tmp_path):
     data = tmp_path / "data"
     folder = write_worker(tmp_path / "w", named("v"))
-    async with serve(development=False, grace_s=5) as server:
+    async with serve(development=False, grace_s=PATIENCE_S) as server:
         await ask(admin_client.deploy, data, folder)
         answers, deploying = [], True
 
@@ -304,7 +305,7 @@ async def test_timers_and_cron_pokes_reach_the_isolate(serve, tmp_path):
 
 async def test_admin_socket_survives_bad_requests_and_clients_that_do_not_read(serve, tmp_path):
     data = tmp_path / "data"
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         async with serve(write_worker(tmp_path / "w", HELLO)) as server:
             stream = await trio.open_unix_socket(str(DataDirectory(data).admin_socket))
             await stream.send_all(b"\x00garbage\r\n\r\n")

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 from fake_isolates import HELLO, alive, write_worker
 
 from edge_runtime.socket_paths import socket_address
@@ -79,7 +80,7 @@ async def test_half_sent_head_of_a_client_that_has_gone_is_refused(serve, three)
         stream = await server.connect()
         await stream.send_all(b"GET / HT")
         await stream.send_eof()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             answer = b"".join([data async for data in stream])
         assert answer.startswith(b"HTTP/1.1 400 ")
         await stream.aclose()
@@ -90,7 +91,7 @@ async def test_silent_clients_make_room_when_there_are_too_many(serve, three, mo
     async with serve(*three) as server:
         streams = [await server.connect() for _ in range(8)]
         for stream in streams[:3]:
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_S):
                 assert await stream.receive_some() == b""
         assert await server.get("/x") == (200, "plain /x")
         for stream in streams:
@@ -101,7 +102,7 @@ async def test_silent_client_is_closed_after_a_while(serve, three, monkeypatch):
     monkeypatch.setattr(ingress, "PEEK_TIMEOUT_S", 0.05)
     async with serve(*three) as server:
         stream = await server.connect()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             assert await stream.receive_some() == b""
         await stream.aclose()
 

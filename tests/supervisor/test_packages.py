@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 
 from edge_runtime.supervisor.packages import InstallFailed, install_requirements, site_folder
 
@@ -99,13 +100,13 @@ async def test_cancelling_ends_pip_with_its_children_and_leaves_nothing(tmp_path
     building = tmp_path / "slow" / "building"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(install_requirements, [requirement], tmp_path / "packages", lambda line: None)
-        with trio.fail_after(60):
+        with trio.fail_after(2 * PATIENCE_S):
             while not building.exists() or not building.read_text():
                 await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
     assert [path.suffix for path in (tmp_path / "packages").iterdir()] == [".lock"]
     pid = int(building.read_text())
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while alive(pid):
             await trio.sleep(0.02)
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from edge_process import PATIENCE_S, eventually
 from fake_isolates import HELLO, alive, write_worker
 
 PROGRAM = Path(__file__).parent / "serve_fake.py"
@@ -32,7 +33,7 @@ class Program:
         return self
 
     def get(self, path):
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as client:
             client.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
             answer = b""
             while data := client.recv(65536):
@@ -66,14 +67,6 @@ def program(tmp_path, *folders, **environment):
         process.kill()
 
 
-def wait_until(condition):
-    for _ in range(500):
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
 def test_killed_server_takes_all_its_processes_along(tmp_path):
     with program(tmp_path, write_worker(tmp_path / "w", HELLO)) as server:
         server.start()
@@ -82,7 +75,7 @@ def test_killed_server_takes_all_its_processes_along(tmp_path):
         assert isolate in family
         assert len(family) == 3
         server.process.kill()
-        assert wait_until(lambda: not any(map(alive, family)))
+        eventually(lambda: not any(map(alive, family)))
 
 
 @pytest.mark.parametrize("victim", ["edge-zygote", "edge-template"])
@@ -97,8 +90,8 @@ def test_killed_zygote_ends_the_server_and_killed_template_does_not(tmp_path, vi
             server.wait_for("isolate_died")
             assert server.get("/x") == "hello /x"
         else:
-            assert server.process.wait(10) == 1
-            assert wait_until(lambda: not any(map(alive, family)))
+            assert server.process.wait(PATIENCE_S) == 1
+            eventually(lambda: not any(map(alive, family)))
 
 
 def test_isolate_in_an_endless_loop_dies_with_the_server_too(tmp_path):
@@ -110,7 +103,7 @@ def test_isolate_in_an_endless_loop_dies_with_the_server_too(tmp_path):
             client.sendall(b"GET /loop HTTP/1.1\r\n\r\n")
             time.sleep(0.05)
             server.process.kill()
-            assert wait_until(lambda: not alive(isolate))
+            eventually(lambda: not alive(isolate))
 
 
 def test_what_a_script_started_dies_with_its_isolate(tmp_path):
@@ -125,7 +118,7 @@ def test_what_a_script_started_dies_with_its_isolate(tmp_path):
         started = int(server.get("/start"))
         assert alive(started)
         server.get("/die")
-        assert wait_until(lambda: not alive(started))
+        eventually(lambda: not alive(started))
 
 
 def test_signal_ends_the_program_with_code_0_while_its_output_is_not_read(tmp_path):
@@ -135,8 +128,8 @@ def test_signal_ends_the_program_with_code_0_while_its_output_is_not_read(tmp_pa
             assert server.get("/" + "x" * 300) == "hello /" + "x" * 300
         family = server.family()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 0
-        assert not any(map(alive, family))
+        assert server.process.wait(PATIENCE_S) == 0
+        eventually(lambda: not any(map(alive, family)))
 
 
 def test_exhausted_descriptors_pause_the_ingress_and_nothing_else(tmp_path):
@@ -154,7 +147,7 @@ def test_second_server_names_the_first(tmp_path):
     with program(tmp_path) as first:
         first.start()
         second = subprocess.run(
-            [sys.executable, str(PROGRAM), str(tmp_path / "data")], capture_output=True, text=True, timeout=20
+            [sys.executable, str(PROGRAM), str(tmp_path / "data")], capture_output=True, text=True, timeout=PATIENCE_S
         )
         assert second.returncode == 1
         assert f"the running process {first.process.pid} holds it" in second.stderr

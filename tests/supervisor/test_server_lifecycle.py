@@ -6,10 +6,11 @@ import socket
 
 import pytest
 import trio
+from edge_process import PATIENCE_S, replace_text
 from fake_isolates import HELLO, RecordingReport, alive, exists, parent_of, write_worker
 
 from edge_runtime.errors import ConfigError, DataDirectoryInUse, UsageError
-from edge_runtime.supervisor import spawner
+from edge_runtime.supervisor import backoff, spawner
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.server import ServerOptions, run_server
 
@@ -51,7 +52,7 @@ async def test_end_leaves_no_process_and_no_descriptor(serve, zygote, tmp_path):
 
 async def test_end_does_not_wait_for_clients_that_hang_or_do_not_read(serve, tmp_path):
     streams = []
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         async with serve(write_worker(tmp_path / "w", HELLO), grace_s=0.1) as server:
             for path in ("/hang", "/flood", ""):
                 stream = await server.connect()
@@ -65,8 +66,8 @@ async def test_end_does_not_wait_for_clients_that_hang_or_do_not_read(serve, tmp
 
 
 async def test_second_signal_ends_without_grace(serve, tmp_path):
-    with trio.fail_after(5):
-        async with serve(write_worker(tmp_path / "w", HELLO), grace_s=60) as server:
+    with trio.fail_after(PATIENCE_S):
+        async with serve(write_worker(tmp_path / "w", HELLO), grace_s=3 * PATIENCE_S) as server:
             stream = await server.connect()
             await stream.send_all(b"GET /hang HTTP/1.1\r\n\r\n")
             pid = await isolate_pid(server)
@@ -78,7 +79,7 @@ async def test_second_signal_ends_without_grace(serve, tmp_path):
 
 async def test_draining_lets_requests_in_progress_finish(serve, tmp_path):
     script = "import trio\ndef handle(path):\n    return 'done'\n"
-    async with serve(write_worker(tmp_path / "w", script), grace_s=5) as server:
+    async with serve(write_worker(tmp_path / "w", script), grace_s=PATIENCE_S) as server:
         stream = await server.connect()
         await stream.send_all(b"GET / HTTP/1.1\r\n")
         await server.get("/")
@@ -139,19 +140,26 @@ async def test_endless_loop_is_killed_by_cpu_time(serve, tmp_path):
         assert await server.get("/") == (200, "alive")
 
 
-async def test_crash_loop_backs_off_and_clients_are_told(serve, tmp_path):
+async def test_crash_loop_backs_off_and_clients_are_told(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(backoff, "CRASH_BACKOFF_FIRST_S", 0.05)
+    monkeypatch.setattr(backoff, "CRASH_WINDOW_S", 1000.0)
+    monkeypatch.setattr(backoff, "CRASH_BACKOFF_MAX_S", 10_000.0)
     script = "import os\ndef handle(path):\n    os._exit(1)\n"
     async with serve(write_worker(tmp_path / "w", script), development=False) as server:
-        for crashes in (1, 2, 3):
+
+        async def crash(times):
             await server.send(b"GET / HTTP/1.1\r\n\r\n")
-            await server.report.wait_for(lambda report, crashes=crashes: len(report.deaths) >= crashes)
-        delays = [death[3] for death in server.report.deaths]
-        assert delays == [0.0, 0.5, 1.0]
-        # The next crash would put the restart two seconds away.
-        await server.send(b"GET / HTTP/1.1\r\n\r\n")
+            await server.report.wait_for(lambda report: len(report.deaths) >= times)
+
+        for times in (1, 2, 3):
+            await crash(times)
+        assert [death[3] for death in server.report.deaths] == [0.0, 0.05, 0.1]
+        # The next crash puts the restart further away than clients are made to wait.
+        monkeypatch.setattr(backoff, "CRASH_BACKOFF_FIRST_S", 1000.0)
+        await crash(4)
         answer = await server.send(b"GET / HTTP/1.1\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"retry-after: 2" in answer
+        assert b"retry-after: 30\r\n" in answer
         assert b"exited" not in answer
 
 
@@ -218,13 +226,13 @@ async def test_reload_serves_the_new_script_and_survives_a_broken_one(serve, tmp
     folder = write_worker(tmp_path / "w", HELLO)
     async with serve(folder, watch=True) as server:
         assert await server.get("/x") == (200, "hello /x")
-        (folder / "entry.py").write_text("def handle(path):\n    return 'second'\n")
+        replace_text(folder / "entry.py", "def handle(path):\n    return 'second'\n")
         await server.report.wait_for(lambda report: len(report.loaded) == 2)
         assert await server.get("/x") == (200, "second")
-        (folder / "entry.py").write_text("def handle(path:\n")
+        replace_text(folder / "entry.py", "def handle(path:\n")
         await server.report.wait_for(lambda report: report.failures)
         assert (await server.get("/x"))[0] == 500
-        (folder / "wrangler.json").write_text("{")
+        replace_text(folder / "wrangler.json", "{")
         await server.report.wait_for(lambda report: len(report.failures) == 2)
         status, text = await server.get("/x")
         assert status == 500
@@ -242,7 +250,7 @@ async def test_many_requests_and_reloads_leak_no_descriptors(serve, tmp_path):
         for number in range(3):
             for _ in range(10):
                 await server.get("/")
-            (folder / "entry.py").write_text(HELLO + f"# {number}\n")
+            replace_text(folder / "entry.py", HELLO + f"# {number}\n")
             await server.report.wait_for(lambda report, number=number: len(report.loaded) == 2 + number)
             assert await server.get("/fds") == inside
         while len(descriptors()) > before:
@@ -310,6 +318,7 @@ async def test_what_scripts_print_is_reported_line_by_line(serve, tmp_path):
     )
     async with serve(write_worker(tmp_path / "w", script)) as server:
         assert await server.get("/x") == (200, "ok")
+        await server.report.wait_for(lambda report: len(report.printed) == 7)
     printed = [line for _, line in server.report.printed]
     long = "\ufffd" + "x" * 20_000
     assert printed[0] == "imported"

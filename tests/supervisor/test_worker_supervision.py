@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 from fake_isolates import HELLO, RecordingReport, alive, exists, parent_of, write_worker
 
 from edge_runtime.errors import ScriptError
@@ -39,7 +40,7 @@ def supervise(zygote, tmp_path):
             await nursery.start(spawner.run)
             await nursery.start(worker.run)
             worker.report = report
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE_S):
                 yield worker, read
             await worker.stop()
             nursery.cancel_scope.cancel()
@@ -49,7 +50,7 @@ def supervise(zygote, tmp_path):
 
 
 async def test_successor_owns_the_actors_once_the_old_isolate_has_released_them(supervise):
-    async with supervise(HELLO, grace_s=10) as (worker, read):
+    async with supervise(HELLO, grace_s=2 * PATIENCE_S) as (worker, read):
         old = await worker.isolate()
         client, server_end = trio.socket.socketpair()
         await old.hand_over(server_end.fileno())
@@ -64,17 +65,19 @@ async def test_successor_owns_the_actors_once_the_old_isolate_has_released_them(
 
 async def test_successor_of_an_isolate_that_does_not_release_owns_the_actors_once_that_is_dead(supervise):
     script = "RELEASES = False\n" + HELLO
-    async with supervise(script, grace_s=0.2) as (worker, read):
+    async with supervise(script, grace_s=2 * PATIENCE_S) as (worker, read):
         for number in range(3):
             old = await worker.isolate()
             await worker.replace(await read(script + f"# {number}\n"))
             new = await worker.isolate()
             assert alive(old.pid)
             assert worker.members.view.agreed == (old.number,)
+            old.kill("the test says so")
             while worker.members.view.agreed == (old.number,):
                 await trio.sleep(0.005)
             assert not alive(old.pid)
             assert worker.members.view.agreed == (new.number,)
+        worker.kill()
 
 
 async def test_as_many_isolates_as_configured_take_connections_and_own_actors(supervise):
@@ -103,7 +106,7 @@ async def test_dead_isolate_of_several_is_replaced_and_the_others_go_on(supervis
 
 
 async def test_old_isolate_keeps_its_connections_while_the_new_one_takes_over(supervise):
-    async with supervise(HELLO, grace_s=10) as (worker, read):
+    async with supervise(HELLO, grace_s=2 * PATIENCE_S) as (worker, read):
         old = await worker.isolate()
         client, server_end = trio.socket.socketpair()
         assert await old.hand_over(server_end.fileno())

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 
 from edge_runtime.compat.install import install_modules
 from edge_runtime.promise import Promise
@@ -175,7 +176,7 @@ async def test_timers_belong_to_their_event(event):
         return repeated
 
     repeated = await event.run(script)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while fired.count("again") < 2:
             await trio.sleep(0.001)
     js.clearInterval(repeated)

@@ -2,6 +2,7 @@ import gzip
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 from script_event import open_event, open_server
 
 from edge_runtime.limits import OPEN_CONNECTIONS_MAX, REDIRECTS_MAX
@@ -54,7 +55,7 @@ class Server:
     async def slow(self, scope, receive, send):
         self.waiting += 1
         self.most_waiting = max(self.waiting, self.most_waiting)
-        with trio.move_on_after(5):
+        with trio.move_on_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:
 
                 async def notice():
@@ -219,7 +220,7 @@ async def test_a_timeout_around_fetch_ends_the_request(server):
             return scope.cancelled_caught
 
         assert await event.run(script)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await server.disconnected.wait()
 
 

@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from edge_process import PATIENCE_S
 from script_event import open_event
 
 from edge_runtime.event import EventContext, EventKind, Outcome
@@ -76,7 +77,7 @@ async def open_worker(flavour_name):
         events = RecordedEvents(nursery, event.flavour)
         own_exports._fill(loopback_services({"Default": Default, "Api": Api}, Env({"NAME": "n"}), events, nursery))
         try:
-            with trio.fail_after(30):
+            with trio.fail_after(PATIENCE_S):
                 yield event, events
         finally:
             own_exports._fill(None)
