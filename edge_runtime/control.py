@@ -202,7 +202,8 @@ class PeerMissing(msgspec.Struct, tag="peer_missing", frozen=True):
 
 
 class IsolateReady(msgspec.Struct, tag="isolate_ready", frozen=True):
-    """Bindings are built; connections are served from now on. Carries two descriptors: those of `metering.panel`."""
+    """Bindings are built; connections are served from now on. Carries three descriptors: the two of `metering.panel`
+    and that of `connection_marks`."""
 
 
 class IsolateFailed(msgspec.Struct, tag="isolate_failed", frozen=True):

@@ -6,11 +6,14 @@ Properties are tried with the same examples on every run, so that a run tells of
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -51,7 +54,29 @@ def missing(capability: str) -> str | None:
         return None if beside or shutil.which("py-spy") else "py-spy is not installed"
     if capability == "browser":
         return None if chromium() else "no Chromium is installed"
-    raise pytest.UsageError(f"unknown capability {capability!r}; known are browser, examples, profiler and ptrace")
+    if capability == "pidfd_getfd":
+        return _why_no_descriptor_can_be_taken()
+    known = "browser, examples, pidfd_getfd, profiler and ptrace"
+    raise pytest.UsageError(f"unknown capability {capability!r}; known are {known}")
+
+
+def _why_no_descriptor_can_be_taken() -> str | None:
+    """From a child, as the supervisor takes them from isolates."""
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    pidfd = os.pidfd_open(child)
+    try:
+        taken = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, 0, 0)
+        if taken < 0:
+            return f"the system does not allow it ({os.strerror(ctypes.get_errno())})"
+        os.close(taken)
+        return None
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(pidfd)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

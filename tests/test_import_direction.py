@@ -38,6 +38,7 @@ LEAVES = [
     "edge_runtime.metering.quantities",
     "edge_runtime.config",
     "edge_runtime.routing",
+    "edge_runtime.connection_marks",
     "edge_runtime.socket_paths",
     "edge_runtime.tracebacks",
     "edge_runtime.forked",

@@ -24,6 +24,7 @@ from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.actors.placement import View
 from edge_runtime.config.model import Binding, WorkerConfig
+from edge_runtime.connection_marks import ConnectionMarks, marks_file
 from edge_runtime.control import (
     ChargeLost,
     Connection,
@@ -138,7 +139,8 @@ class _Isolate:
         self._control = control
         self._clock = SystemClock()
         self._exit_code = EXIT_DRAINED
-        self._connections = Connections()
+        self._marks_file = marks_file()
+        self._connections = Connections(ConnectionMarks(self._marks_file))
         self._relay: Relay
         self._store: Store
         self._ledger: Ledger
@@ -243,7 +245,7 @@ class _Isolate:
             background.start_soon(self._serve_actors, background, built, runtime)
             panel.show()
             guard_cpu()
-            await channel.send(IsolateReady(), panel.descriptors)
+            await channel.send(IsolateReady(), (*panel.descriptors, self._marks_file))
             grace_s = await self._follow(channel, work, background)
             background.start_soon(self._follow_on, channel, work, background)
             await self._drain(channel, grace_s, work)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import trio
 
+from edge_runtime.connection_marks import ConnectionMarks
 from edge_runtime.workers.websocket_link import SocketLink
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -59,6 +60,8 @@ class Exchange(Protocol):
     """Whether the head of the answer has gone out."""
     upgradable: bool
     """It asks for a WebSocket, and `upgrade` can grant it."""
+    connection_number: int
+    """As in `connection_marks`; 0 for a connection that is not marked."""
 
     async def receive(self) -> bytes | None:
         """The next piece of the request's body; None at its end.
@@ -102,8 +105,9 @@ App = Callable[[Exchange], Awaitable[None]]
 class Connections:
     """The open connections of an isolate, for draining and for the question whether it is idle."""
 
-    def __init__(self) -> None:
+    def __init__(self, marks: ConnectionMarks | None = None) -> None:
         self.draining = False
+        self.marks = ConnectionMarks() if marks is None else marks
         self._open: dict[object, Callable[[], None]] = {}
         self._empty = trio.Event()
         self._empty.set()

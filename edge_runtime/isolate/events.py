@@ -88,9 +88,10 @@ class IsolateEvents:
         self._unanswered: set[EventContext] = set()
         self._none_unanswered: trio.Event | None = None
 
-    def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
+    def begin(self, kind: EventKind, name: str, *, actor: Any = None, connection: int = 0) -> EventContext:
+        """`connection`: the number of the one that the event answers, if it is of a client."""
         self.open += 1
-        label = self._label(_WORKER if actor is None else actor.address.kind, kind, name)
+        label = self._label(_WORKER if actor is None else actor.address.kind, kind, name) | connection
         event = EventContext(kind, name, self._nursery, self._flavour, actor, Meter(self._limit_ns, label))
         event.net = self._net
         event.sockets = self._sockets

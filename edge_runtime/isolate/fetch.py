@@ -89,7 +89,7 @@ class FetchHandler:
         if self._handler is None:
             await _answer(exchange, 404, "Not Found")
             return
-        event = self._events.begin(_FETCH, self._handler.name)
+        event = self._events.begin(_FETCH, self._handler.name, connection=exchange.connection_number)
         outcome, status, error = _CANCELED, 0, ""
         try:
             response = await event.run(self._handler.call, request)

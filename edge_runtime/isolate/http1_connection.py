@@ -8,10 +8,13 @@ TLS and upgrades go to hypercorn with the bytes that were read.
 from __future__ import annotations
 
 import logging
+from collections.abc import Coroutine
 from email.utils import formatdate
+from typing import Any
 
 import trio
 
+from edge_runtime.connection_marks import UNKNOWN
 from edge_runtime.isolate.client_socket import Client
 from edge_runtime.isolate.connection import App, Connections
 from edge_runtime.isolate.departures import Departures
@@ -39,9 +42,14 @@ class Http1Connections:
         self._departures: Departures | None = None
         self._set_date()
 
-    async def serve(self, client: Client) -> None:
-        """Serve one connection until it closes. Raises nothing for whatever the client does."""
-        connection = Http1Connection(self, client)
+    def serve(self, client: Client) -> Coroutine[Any, Any, None]:
+        """Serve one connection until it closes. Raises nothing for whatever the client does.
+
+        The connection is marked when this is called, not when its task first runs: from then on it is this isolate's.
+        """
+        return self._serve(Http1Connection(self, client), client)
+
+    async def _serve(self, connection: Http1Connection, client: Client) -> None:
         self.connections.add(connection, connection.drain)
         self._open.add(connection)
         if self._departures is not None:
@@ -58,6 +66,7 @@ class Http1Connections:
             if self._departures is not None:
                 self._departures.remove(client.fileno())
             self.connections.remove(connection)
+            connection.marks[connection.place] = UNKNOWN
             connection.parser.close()
             if unserved is None:
                 client.close()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from edge_runtime.connection_marks import UNKNOWN
 from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge, RawHeaders, WrongBodyLength
 from edge_runtime.isolate.http1_parser import RefusedRequest, RequestHead
 from edge_runtime.isolate.http1_response import WITHOUT_BODY, declared_length, length_without_body, response_head
@@ -56,6 +57,7 @@ class Http1Exchange:
         self.checked = head.checked
         self.http_version: str = head.version
         self.relayed = connection.relayed
+        self.connection_number = connection.number
         self._last = last or not head.keep_alive
         self._expects_continue = head.expects_continue
 
@@ -151,6 +153,7 @@ class Http1Exchange:
         elif self.http_version == "1.0":
             framing += _KEEP_ALIVE
         head = response_head(status, headers, framing, connection.date)
+        connection.marks[connection.place] = UNKNOWN
         self.started = self.ended = self.over = True
         self.closes = closes
         sent = connection.send_now(head, body) if len(body) > _JOINED_MAX else connection.send_now(head + body)
@@ -175,10 +178,12 @@ class Http1Exchange:
             framing += _CLOSE
         elif self.http_version == "1.0":
             framing += _KEEP_ALIVE
-        head = response_head(status, headers, framing, self._connection.date)
+        connection = self._connection
+        head = response_head(status, headers, framing, connection.date)
+        connection.marks[connection.place] = UNKNOWN
         self.started = True
         self.closes, self._left, self._chunked = closes, left, chunked
-        await self._connection.write(head)
+        await connection.write(head)
 
     async def send(self, piece: bytes) -> None:
         size, left = len(piece), self._left

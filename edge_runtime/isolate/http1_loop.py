@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from edge_runtime.connection_marks import BEGUN, IDLE, UNKNOWN, number_of
 from edge_runtime.isolate.client_socket import Client
 from edge_runtime.isolate.http1_exchange import Http1Exchange
 from edge_runtime.isolate.http1_parser import OtherProtocol, RefusedRequest, RequestHead, RequestParser
@@ -42,8 +43,9 @@ _PLAIN: Final = ((b"content-type", b"text/plain;charset=UTF-8"),)
 
 class Http1Connection:
     __slots__ = (
-        "_broken", "_fresh", "_gone", "_half_closed_s", "_in_head", "_lock", "_probe_s", "_server", "_unsent", "client",
-        "exchange", "expires_s", "parser", "relayed", "scope",
+        "_begun_mark", "_broken", "_fresh", "_gone", "_half_closed_s", "_idle_mark", "_in_head", "_lock", "_probe_s",
+        "_server", "_unsent", "client", "exchange", "expires_s", "marks", "number", "parser", "place", "relayed",
+        "scope",
     )  # fmt: skip
 
     def __init__(self, server: Http1Connections, client: Client) -> None:
@@ -54,6 +56,14 @@ class Http1Connection:
         self.exchange: Http1Exchange | None = None
         self.expires_s = inf
         self.relayed = client.family == socket.AF_UNIX
+        marks = server.connections.marks
+        self.marks = marks.marks
+        self.place = marks.place(client.fileno())
+        own = marks.next_own()
+        self.number = number_of(self.place, own)
+        self._idle_mark = own | IDLE
+        self._begun_mark = own | BEGUN
+        self.marks[self.place] = self._idle_mark
         self._fresh = True
         self._in_head = False
         self._unsent: list[memoryview] = []
@@ -77,6 +87,7 @@ class Http1Connection:
         are returned. Call within `scope`."""
         parser = self.parser
         served = 0
+        received = False
         while True:
             try:
                 head = parser.next_head()
@@ -88,7 +99,11 @@ class Http1Connection:
             if head is None:
                 if not await self._receive_head():
                     return None
+                received = True
             else:
+                if not received:  # it came together with the one before
+                    self.marks[self.place] = self._begun_mark
+                received = False
                 served += 1
                 if not await self._serve_request(head, served >= REQUESTS_PER_CONNECTION_MAX):
                     return None
@@ -133,16 +148,20 @@ class Http1Connection:
             if server.connections.draining:
                 return False
             self.expires_s = server.now_s + KEEP_ALIVE_TIMEOUT_S
+            self.marks[self.place] = self._idle_mark
         client = self.client
         while True:
             if self._fresh:
                 self._fresh = False  # a connection is handed over when there is something to read
             else:
                 await client.readable()
+            self.marks[self.place] = self._begun_mark
             try:
                 data = client.recv(_RECEIVE_BYTES)
                 break
             except BlockingIOError:
+                if not self._in_head:
+                    self.marks[self.place] = self._idle_mark
                 continue
             except OSError:
                 return False
@@ -276,6 +295,7 @@ class Http1Connection:
     async def refuse(self, refusal: RefusedRequest) -> None:
         """Answer what cannot be understood, or not served, and end the connection."""
         self.expires_s = inf
+        self.marks[self.place] = UNKNOWN
         await self.write(self._refusal(refusal.status, str(refusal)))
         await self._end()
 
@@ -315,6 +335,7 @@ class Http1Connection:
                 if self.client.recv(1, socket.MSG_PEEK):
                     return
             except BlockingIOError:
+                self.marks[self.place] = UNKNOWN
                 # A request that arrives from now on resets the connection when it is closed; the client is to find
                 # the end before that.
                 with suppress(OSError):
@@ -324,6 +345,7 @@ class Http1Connection:
         self.scope.cancel()
 
     def expire(self) -> None:
+        self.marks[self.place] = UNKNOWN
         if self._in_head:
             self.send_now(self._refusal(408, f"Request Timeout: no complete head within {REQUEST_HEAD_S:g} s"))
         self.scope.cancel()

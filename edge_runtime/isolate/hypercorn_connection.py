@@ -20,6 +20,7 @@ from hypercorn.protocol import ProtocolWrapper
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from edge_runtime.connection_marks import BEGUN, UNKNOWN, number_of
 from edge_runtime.isolate.connection import App, BodyTimeout, BodyTooLarge, Checked, Connections, RawHeaders
 from edge_runtime.isolate.http1_response import WITHOUT_BODY, length_without_body
 from edge_runtime.isolate.websocket_connection import WebSocketConnection, switching_protocols
@@ -99,6 +100,11 @@ class _Connection:
         self._lingers = False
         self._upgraded: WebSocketConnection | None = None
         self.relayed = stream.socket.family == socket.AF_UNIX
+        marks = server.connections.marks
+        self._marks = marks.marks
+        self._place = marks.place(stream.socket.fileno())
+        self._own = marks.next_own()
+        self.number = number_of(self._place, self._own)
         self._protocol: ProtocolWrapper
         self._nursery: trio.Nursery  # hypercorn's TaskGroup interface: read by its HTTP/2 and WebSocket parts
 
@@ -130,6 +136,7 @@ class _Connection:
                 return upgraded
         finally:
             self._closed = True
+            self.mark(UNKNOWN)
             if upgraded is None:
                 with trio.CancelScope(shield=True):
                     await trio.aclose_forcefully(self._stream)
@@ -145,6 +152,10 @@ class _Connection:
     def drain(self) -> None:
         if self._idle:
             self._reading.cancel()
+
+    def mark(self, state: int) -> None:
+        """Show whether the answer to a request of HTTP/1 is wholly outstanding (BEGUN), or nothing (UNKNOWN)."""
+        self._marks[self._place] = self._own | state if state else UNKNOWN
 
     def _set_idle(self, idle: bool) -> None:
         self._idle = idle
@@ -289,6 +300,11 @@ class _Exchange:
         self.started = False
         self.upgradable = scope["type"] == "websocket" and scope["http_version"] == "1.1"
         self._upgraded = False
+        self._alone = self.http_version in ("1.0", "1.1")
+        """The connection has no other exchange at the time."""
+        self.connection_number = connection.number if self._alone else 0
+        if self._alone:
+            connection.mark(BEGUN)
 
     async def run(self, app: App) -> None:
         try:
@@ -384,7 +400,7 @@ class _Exchange:
         the client's next request on it fails.
         """
         self._over = True
-        if self._complete or self._gone or self.http_version not in ("1.0", "1.1"):
+        if self._complete or self._gone or not self._alone:
             return True
         length = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
         if length - self._received > UNREAD_BODY_MAX:
@@ -412,6 +428,7 @@ class _Exchange:
 
     async def start(self, status: int, headers: RawHeaders) -> None:
         self.started = True
+        self._connection.mark(UNKNOWN)
         await self._send_message({"type": f"{self._prefix}.start", "status": status, "headers": headers})
 
     async def send(self, piece: bytes) -> None:
@@ -424,4 +441,5 @@ class _Exchange:
     async def upgrade(self, headers: RawHeaders) -> WebSocketConnection:
         head = switching_protocols(self.headers, headers)
         self.started = self._upgraded = self._over = True
+        self._connection.mark(UNKNOWN)
         return await self._connection.upgrade(head)

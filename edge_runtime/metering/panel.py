@@ -20,6 +20,10 @@ from typing import Final
 
 from edge_runtime.metering.measure import DEADLINE, LABEL, PAGE_BYTES, STUCK_LABEL, STUCK_NS, show_running_on
 
+_LABEL_SHIFT: Final = 24
+"""In the numbers on the page: below it is that of the connection whose request the event answers, or 0 (see
+`connection_marks.number_of`)."""
+_CONNECTION: Final = (1 << _LABEL_SHIFT) - 1
 _LABELS_AT: Final = mmap.PAGESIZE
 _BYTES: Final = 256 * 1024
 """Of the first file: labels beyond that have no room, and their events are told by number 0."""
@@ -49,7 +53,7 @@ class Panel:
         faulthandler.register(_STACK_SIGNAL, self.descriptors[1], all_threads=False)
 
     def label(self, product: str, kind: str, name: str) -> int:
-        """The number under which the supervisor will find these."""
+        """The number by which the supervisor will find these; a connection's can be added to it by `|`."""
         key = (product, kind, name)
         number = self._labels.get(key)
         if number is None:
@@ -58,7 +62,7 @@ class Panel:
                 return 0
             self._memory[self._end : self._end + len(line)] = line
             self._end += len(line)
-            number = self._labels[key] = len(self._labels) + 1
+            number = self._labels[key] = (len(self._labels) + 1) << _LABEL_SHIFT
         return number
 
 
@@ -71,6 +75,8 @@ class Running:
     """By how much it has passed its limit; negative before that."""
     stuck: bool
     """It was stopped several times and goes on."""
+    connection: int
+    """The number of the one that it answers a request of, 0 if there is none."""
     uncharged_ns: int | None = None
     """What it used and is not in the ledger, where that is not its limit and `over_ns`: its event has ended."""
 
@@ -93,9 +99,12 @@ class PanelReader:
             return None
         values = struct.unpack(f"={PAGE_BYTES // 8}q", page)
         if values[DEADLINE]:
-            return Running(values[LABEL], loop_ns - values[DEADLINE], bool(values[STUCK_LABEL]))
+            who = values[LABEL]
+            stuck = bool(values[STUCK_LABEL])
+            return Running(who >> _LABEL_SHIFT, loop_ns - values[DEADLINE], stuck, who & _CONNECTION)
         if values[STUCK_LABEL]:
-            return Running(values[STUCK_LABEL] - 1, 0, True, values[STUCK_NS])
+            who = values[STUCK_LABEL] - 1
+            return Running(who >> _LABEL_SHIFT, 0, True, who & _CONNECTION, values[STUCK_NS])
         return None
 
     def label(self, number: int) -> Label:

@@ -21,7 +21,7 @@ from edge_runtime.supervisor.pinned import PinnedVersions
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.sources import read_version
 from edge_runtime.supervisor.spawner import Spawner
-from edge_runtime.supervisor.worker import Worker
+from edge_runtime.supervisor.worker import Worker, nobody_takes
 from edge_runtime.supervisor.worker_records import WorkerStatus, WorkerUnavailable, WorkerVersion
 
 
@@ -43,6 +43,7 @@ class Fleet:
         self.workers: dict[str, Worker] = {}
         self.routes_changed: Callable[[], None] = lambda: None
         self.look_for_timers: Callable[[], None] = lambda: None
+        self.take_back = nobody_takes
         self._directory = directory
         self._spawner = spawner
         self._report = report
@@ -216,7 +217,14 @@ class Fleet:
         return worker
 
     async def _make(self, version: WorkerVersion) -> Worker:
-        worker = Worker(version, self._spawner, self._report, grace_s=self._grace_s, asked=self._introductions.asked)
+        worker = Worker(
+            version,
+            self._spawner,
+            self._report,
+            grace_s=self._grace_s,
+            asked=self._introductions.asked,
+            take_back=lambda worker, isolate: self.take_back(worker, isolate),
+        )
         await self._nursery.start(worker.run)
         return worker
 

@@ -16,10 +16,12 @@ import trio
 from edge_runtime.control import Routes, WorkerRoutes
 from edge_runtime.limits import INGRESS_PENDING_MAX, PEEK_MAX, PEEK_TIMEOUT_S
 from edge_runtime.routing import RoutingTable
+from edge_runtime.supervisor.isolate import IsolateHandle
+from edge_runtime.supervisor.last_answers import last_answer, send_now
 from edge_runtime.supervisor.peek import Head, Peeked, look
 from edge_runtime.supervisor.refusal import plain_answer, refuse
 from edge_runtime.supervisor.report import Report
-from edge_runtime.supervisor.untouched import is_untouched
+from edge_runtime.supervisor.untouched import has_unread, is_untouched
 from edge_runtime.supervisor.worker import Worker
 from edge_runtime.supervisor.worker_records import WorkerUnavailable
 
@@ -28,10 +30,10 @@ _EXHAUSTED_WAIT_S: Final = 0.1
 _LISTENER_GONE: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
 _POLL_S: Final = 0.01
 
-_BAD_REQUEST: Final = plain_answer(400, "This is not an HTTP request.")
-_NOT_TLS: Final = plain_answer(400, "This port speaks HTTP, not HTTPS.")
-_HEAD_TOO_LARGE: Final = plain_answer(431, "The request's headers are too large to find its host.")
-_NO_WORKER: Final = plain_answer(404, "There is no worker for this host and path.")
+_BAD_REQUEST: Final = plain_answer(400, "This is not an HTTP request.\n")
+_NOT_TLS: Final = plain_answer(400, "This port speaks HTTP, not HTTPS.\n")
+_HEAD_TOO_LARGE: Final = plain_answer(431, "The request's headers are too large to find its host.\n")
+_NO_WORKER: Final = plain_answer(404, "There is no worker for this host and path.\n")
 
 
 class Ingress:
@@ -41,6 +43,8 @@ class Ingress:
         self._development = development
         self._undecided: dict[trio.CancelScope, None] = {}
         self._exhausted = False
+        self._nursery: trio.Nursery | None = None
+        """While it serves."""
         self.table = RoutingTable({})
 
     def routes_changed(self) -> None:
@@ -62,9 +66,39 @@ class Ingress:
 
     async def serve(self, listeners: Sequence[socket.socket]) -> None:
         """Accept until cancelled; closes the listeners."""
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self._nursery:
             for listener in listeners:
-                nursery.start_soon(self._accept, trio.socket.from_stdlib_socket(listener), nursery)
+                self._nursery.start_soon(self._accept, trio.socket.from_stdlib_socket(listener), self._nursery)
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def take_back(self, worker: Worker, isolate: IsolateHandle) -> None:
+        """Answer the clients whose requests a killed isolate had begun, and have its idle connections served by the
+        next one."""
+        for left in isolate.left:
+            answer = None if left.idle else last_answer(left, isolate, development=self._development)
+            rest = send_now(left.client, answer) if answer is not None else b""
+            if self._nursery is None or (answer is None and not left.idle):
+                left.client.close()
+                continue
+            client = trio.socket.from_stdlib_socket(left.client)
+            if left.idle:
+                self._nursery.start_soon(self._serve_elsewhere, client, worker)
+            else:
+                self._nursery.start_soon(refuse, client, rest)
+
+    async def _serve_elsewhere(self, client: trio.socket.SocketType, worker: Worker) -> None:
+        """Bring a connection on which nothing is owed to the next isolate. If there is none, a client that has asked
+        for something is told; another finds its connection closed."""
+        with client:
+            try:
+                answer = await self._hand_over(client, worker)
+                if answer is not None and has_unread(client):
+                    await refuse(client, answer)
+            except OSError:
+                return  # the client has gone
 
     async def _accept(self, listener: trio.socket.SocketType, nursery: trio.Nursery) -> None:
         with listener:
@@ -170,8 +204,8 @@ class Ingress:
     def _unavailable(self, error: WorkerUnavailable) -> bytes:
         if self._development:
             text = f"{error}\n\n{error.detail}" if error.detail else str(error)
-            return plain_answer(500, text)
-        return plain_answer(503, "The worker is not available.", retry_after_s=error.retry_after_s)
+            return plain_answer(500, f"{text}\n")
+        return plain_answer(503, "The worker is not available.\n", retry_after_s=error.retry_after_s)
 
 
 def _expect_more_than(client: trio.socket.SocketType, count: int) -> None:

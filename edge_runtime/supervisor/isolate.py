@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import deque
 from typing import Final, Protocol
 
 import trio
@@ -36,12 +35,11 @@ from edge_runtime.control import (
     WorkerMissing,
 )
 from edge_runtime.errors import WireError
-from edge_runtime.event import Outcome
-from edge_runtime.limits import CPU_KILL_SLACK_MS, EXIT_GRACE_S, HEARTBEAT_S
-from edge_runtime.metering.panel import PanelReader, Running
+from edge_runtime.limits import EXIT_GRACE_S, HEARTBEAT_S
 from edge_runtime.promise import Promise
-from edge_runtime.supervisor.heartbeat import Heartbeat
-from edge_runtime.supervisor.process_clock import ProcessClock
+from edge_runtime.supervisor.handovers import Handovers
+from edge_runtime.supervisor.isolate_watch import IsolateWatch
+from edge_runtime.supervisor.left_connections import LeftConnection
 from edge_runtime.wire import Channel
 
 FromIsolate: Final = (
@@ -71,17 +69,6 @@ _STACK_S: Final = 0.05
 
 _CONFIRM_S: Final = 0.02
 """How long after a connection was handed over the isolate is asked, out of turn, whether it has it."""
-
-
-class _Handover:
-    """Connections passed to the isolate between two pings."""
-
-    __slots__ = ("begun", "decided", "taken")
-
-    def __init__(self) -> None:
-        self.begun = trio.Event()
-        self.decided = trio.Event()
-        self.taken = False
 
 
 class IsolateOwner(Protocol):
@@ -120,23 +107,17 @@ class IsolateHandle:
         """What the event used that was running when the isolate ended, and that it could not charge; once dead."""
         self.killed_for: str | None = None
         """Why the supervisor killed it, if it did."""
+        self.left: list[LeftConnection] = []
+        """Clients' connections that it had when it was killed; once dead, and then its owner's to close."""
         self.retiring = False
         self.last_pong: Pong | None = None
-        self._heartbeat = Heartbeat(limits.blocked_ms, limits.cpu_ms)
         self._pings = 0
         self._questions: dict[int, Promise[tuple[str, ...]]] = {}
         """Lists of objects that were asked for, by number."""
         self._asked = 0
-        self._handover = _Handover()
-        self._undecided: deque[tuple[int, _Handover]] = deque()
+        self._handovers = Handovers()
         self._pidfd = pidfd
-        self._process = ProcessClock(pid)
-        self._panel: PanelReader | None = None
-        self._limit_ns = limits.cpu_ms * 1_000_000
-        self._startup_cpu_ms = limits.startup_cpu_ms
-        self._killed_over_cpu = False
-        self._running: Running | None = None
-        """What ran at the last look."""
+        self._watched = IsolateWatch(pid, limits)
         self.cpu_us_at_end: int | None = None
         """As the kernel counted, once the template has reported it."""
 
@@ -153,21 +134,31 @@ class IsolateHandle:
                     await ended.wait()
                     await self.exited.wait()
                 nursery.cancel_scope.cancel()
+            self.left = self._watched.left(self._handovers.undecided())
         except BaseException:
-            self.kill("the server gave it up")
+            self.kill("the server gave it up", abandon=True)
             raise
         finally:
             self.channel.close()
             os.close(self._pidfd)
             self._pidfd = -1
-            self.lost = self._find_lost()
-            self._process.close()
-            if self._panel is not None:
-                self._panel.close()
+            self.lost = self._watched.lost(self.cpu_us_at_end, killed=self.killed_for is not None)
+            self._watched.close()
             for event in (self.leaving, self.exited, self.dead):
                 event.set()
-            for handover in (self._handover, *(handover for _, handover in self._undecided)):
-                handover.decided.set()
+            self._handovers.end()
+
+    async def wait_started(self) -> None:
+        """Return when it is ready or dead."""
+        async with trio.open_nursery() as nursery:
+
+            async def wait_dead() -> None:
+                await self.dead.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_dead)
+            await self.ready.wait()
+            nursery.cancel_scope.cancel()
 
     async def hand_over(self, descriptor: int) -> bool:
         """Pass a client's connection to the isolate and wait until it has it; the caller keeps its own descriptor.
@@ -176,10 +167,7 @@ class IsolateHandle:
         trio.BrokenResourceError or trio.ClosedResourceError if it was dead already.
         """
         await self.channel.send(Connection(), (descriptor,))
-        handover = self._handover
-        handover.begun.set()
-        await handover.decided.wait()
-        return handover.taken
+        return await self._handovers.passed(descriptor)
 
     def tell(self, message: ChargeLost | Members | TimersChanged | Routes | WorkerMissing | PeerMissing) -> None:
         """Say what the isolate must not miss. One that does not read what it is told is killed."""
@@ -215,24 +203,31 @@ class IsolateHandle:
             self.kill(f"it was still busy {grace_s + EXIT_GRACE_S:g} s after it was told to end")
             await self.dead.wait()
 
-    def kill(self, reason: str) -> None:
-        """SIGKILL, unless it is dead already."""
+    def kill(self, reason: str, *, abandon: bool = False) -> None:
+        """SIGKILL, unless it is dead already. Its connections will be in `left`, or with `abandon` are ended too."""
         if self._pidfd < 0 or self.dead.is_set():
             return
         if self.killed_for is None:
             self.killed_for = reason
+            if not abandon:
+                self._watched.take_connections(self._pidfd)
         try:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
             pass  # reaped already; the pidfd says so in a moment
 
+    @property
+    def killed_over_cpu(self) -> bool:
+        """The supervisor killed it for its CPU time."""
+        return self._watched.over_cpu
+
     def cpu_ms(self) -> int:
         """CPU time of the process so far, all threads, user and system."""
-        return self._process.cpu_ms()
+        return self._watched.cpu_ms()
 
     def memory_mb(self) -> int:
         """Private writable memory, as its limit counts it; 0 once it is dead."""
-        return self._process.memory_mb()
+        return self._watched.memory_mb()
 
     def how_it_ended(self) -> str:
         """For the log, once it is dead."""
@@ -254,9 +249,7 @@ class IsolateHandle:
         try:
             while (received := await self.channel.receive()) is not None:
                 message, descriptors = received
-                if isinstance(message, IsolateReady) and len(descriptors) == 2 and self._panel is None:
-                    self._panel = PanelReader(*descriptors)
-                else:
+                if not (isinstance(message, IsolateReady) and self._watched.see(descriptors)):
                     for descriptor in descriptors:
                         os.close(descriptor)
                 self._take(message, owner)
@@ -272,13 +265,9 @@ class IsolateHandle:
     def _take(self, message: object, owner: IsolateOwner) -> None:
         match message:
             case Pong(number=number):
-                # It reads in order: what was sent before the ping has arrived.
-                while self._undecided and self._undecided[0][0] <= number:
-                    handover = self._undecided.popleft()[1]
-                    handover.taken = True
-                    handover.decided.set()
+                self._handovers.ping_answered(number)
                 self.last_pong = message
-                self._heartbeat.pong()
+                self._watched.pong()
                 owner.isolate_answered(self, message)
             case Log():
                 owner.isolate_logged(message.lines)
@@ -298,13 +287,12 @@ class IsolateHandle:
 
     def _ping(self) -> None:
         self._pings += 1
-        if self.channel.send_soon(Ping(self._pings)) and self._handover.begun.is_set():
-            self._undecided.append((self._pings, self._handover))
-            self._handover = _Handover()
+        if self.channel.send_soon(Ping(self._pings)):
+            self._handovers.ping_sent(self._pings)
 
     async def _confirm(self) -> None:
         while True:
-            await self._handover.begun.wait()
+            await self._handovers.wait_any()
             await trio.sleep(_CONFIRM_S)
             self._ping()
 
@@ -313,52 +301,23 @@ class IsolateHandle:
         before_s = time.monotonic()
         while not self.retiring:  # then its grace is the limit
             now_s = time.monotonic()
-            running = self._look()
-            over_ms = None if running is None else running.over_ns / 1e6
-            stuck = running is not None and running.stuck
-            beat = self._heartbeat.beat(now_s - before_s, self.cpu_ms(), over_ms, stuck=stuck)
+            beat = self._watched.beat(now_s - before_s)
             before_s = now_s
             if beat.kill is not None:
-                self._killed_over_cpu = beat.over_cpu
                 self.kill(beat.kill)
             if beat.ping:
                 self._ping()
-            if beat.blocked_s and self._panel is not None:
-                self._panel.ask_for_stack(self._pidfd)
+            if beat.blocked_s:
+                self._watched.ask_for_stack(self._pidfd)
                 await trio.sleep(_STACK_S)
-                owner.isolate_blocked(self, beat.blocked_s, self._panel.stack())
+                owner.isolate_blocked(self, beat.blocked_s, self._watched.stack())
             await trio.sleep(beat.next_s)
 
     async def _watch_startup(self) -> None:
         """Return when it is ready; it may import its script itself, and that must not take for ever."""
-        allowed_ms = self._startup_cpu_ms + CPU_KILL_SLACK_MS
         while not self.ready.is_set():
-            if self.cpu_ms() > allowed_ms:
-                self.kill(f"Script startup exceeded CPU time limit. (edge.startup_cpu_ms = {self._startup_cpu_ms} ms)")
+            overrun = self._watched.startup_overrun()
+            if overrun is not None:
+                self.kill(overrun)
             with trio.move_on_after(HEARTBEAT_S):
                 await self.ready.wait()
-
-    def _look(self) -> Running | None:
-        self._running = None if self._panel is None else self._panel.running(self._process.loop_ns())
-        return self._running
-
-    def _find_lost(self) -> ChargeLost | None:
-        """What the event that ran at the end had used. The first thread's share of what the process used since the last
-        look is taken for all of it, since whatever ran then ran there."""
-        if self._panel is None:
-            return None
-        seen_ns, seen_ms = self._process.loop_ns(), self._process.cpu_ms()
-        if self.cpu_us_at_end is not None and not seen_ns:
-            seen_ns = self.cpu_us_at_end * 1000
-        elif self.cpu_us_at_end is not None:
-            seen_ns += max(0, self.cpu_us_at_end - seen_ms * 1000) * 1000
-        running = self._panel.running(seen_ns)
-        if running is None:
-            return None
-        product, kind, name = self._panel.label(running.label)
-        used_ns = self._limit_ns + running.over_ns if running.uncharged_ns is None else running.uncharged_ns
-        if self._killed_over_cpu:
-            outcome = Outcome.EXCEEDED_CPU
-        else:
-            outcome = Outcome.INTERNAL_ERROR if self.killed_for is None else Outcome.EXCEEDED_WALL_TIME
-        return ChargeLost(product, kind, name, max(0, used_ns), 0.0, outcome)

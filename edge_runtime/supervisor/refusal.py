@@ -14,7 +14,7 @@ _LINGER_BYTES: Final = 256 * 1024
 
 def plain_answer(status: int, text: str, *, retry_after_s: int | None = None) -> bytes:
     """A whole HTTP/1.1 response that closes the connection."""
-    body = text.encode(errors="backslashreplace") + b"\n"
+    body = text.encode(errors="backslashreplace")
     head = [
         f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}",
         "content-type: text/plain; charset=utf-8",

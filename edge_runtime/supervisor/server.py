@@ -146,6 +146,7 @@ class _Server:
                 ingress.routes_changed()
                 wakeups = Wakeups(store, SystemClock(), fleet.workers.values)
                 fleet.routes_changed, fleet.look_for_timers = ingress.routes_changed, wakeups.look_now
+                fleet.take_back = ingress.take_back
                 inner = open_unix(self._directory.ingress_socket)
                 admin = open_unix(self._directory.admin_socket)
                 nursery = await stack.enter_async_context(trio.open_nursery())

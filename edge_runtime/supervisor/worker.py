@@ -29,6 +29,11 @@ def _nobody_answers(worker: Worker, isolate: IsolateHandle, message: AskedBySome
     """For a worker without a server around it."""
 
 
+def nobody_takes(worker: Worker, isolate: IsolateHandle) -> None:
+    for left in isolate.left:
+        left.client.close()
+
+
 class Worker:
     def __init__(
         self,
@@ -39,11 +44,14 @@ class Worker:
         grace_s: float,
         idle_s: float = ISOLATE_IDLE_S,
         asked: Callable[[Worker, IsolateHandle, AskedBySomeIsolate], None] = _nobody_answers,
+        take_back: Callable[[Worker, IsolateHandle], None] = nobody_takes,
     ) -> None:
+        """`take_back` gets the connections that a killed isolate has `left`."""
         self.version = version
         self._report = report
         self._grace_s = grace_s
         self._asked = asked
+        self._take_back = take_back
         self._isolates = IsolateGroup(self.name, idle_s)
         self._template = CurrentTemplate(self.name, spawner, report, self._isolates.charge)
         self._starts = StartRecord(self.name, report)
@@ -238,7 +246,7 @@ class Worker:
         self._isolates.forked(isolate)
         self._nursery.start_soon(self._follow, isolate, template)
         with trio.move_on_after(STARTUP_MS / 1000):
-            await _first_of(isolate.ready, isolate.dead)
+            await isolate.wait_started()
         if isolate.ready.is_set():
             if not self._template.is_current(template):
                 self._retire(isolate)
@@ -254,6 +262,7 @@ class Worker:
             await isolate.run(self)
         finally:
             self._isolates.dead(isolate)
+            self._take_back(self, isolate)
             if isolate.lost is not None:
                 self._isolates.charge(isolate.lost)
             self._template.returned(template)
@@ -285,14 +294,3 @@ class Worker:
         """Have everybody who waits for an isolate look again."""
         self._changed.set()
         self._changed = trio.Event()
-
-
-async def _first_of(*events: trio.Event) -> None:
-    async with trio.open_nursery() as nursery:
-
-        async def watch(event: trio.Event) -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        for event in events:
-            nursery.start_soon(watch, event)

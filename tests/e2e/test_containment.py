@@ -284,8 +284,12 @@ def provoke(server, misdeed, flavour):
 def test_worker_that_blocks_is_killed_while_others_are_served(server, neighbour, misdeed, flavour, told):
     before = pid_of(server, misdeed, flavour)
     answered = neighbour.answers
-    with pytest.raises(httpx2.RemoteProtocolError):
-        provoke(server, misdeed, flavour)
+    try:
+        answer = provoke(server, misdeed, flavour)
+    except httpx2.RemoteProtocolError:
+        pass  # where the system does not let the connection outlive the process
+    else:
+        assert answer.status_code in (500, 503)  # a frozen process may have finished its turn
     assert neighbour.answers > answered
     assert pid_of(server, misdeed, flavour) != before
     server.wait_for(rf"isolate {before} ended: killed: (its event loop was blocked|.* used more than limits.cpu_ms)")

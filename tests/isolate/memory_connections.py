@@ -20,6 +20,9 @@ class MemoryStream:
         self._received = received
         self._ended = False
 
+    def fileno(self):
+        return -1
+
     def getpeername(self):
         return ("127.0.0.1", 1)
 

@@ -1,0 +1,117 @@
+"""What can be seen of an isolate from outside, whether it answers or not: its use of the processor, its limits, what
+code runs in it, and what it leaves behind when it is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_runtime.config.model import WorkerLimits
+from edge_runtime.connection_marks import MarksReader
+from edge_runtime.control import ChargeLost
+from edge_runtime.event import Outcome
+from edge_runtime.limits import CPU_KILL_SLACK_MS
+from edge_runtime.metering.panel import PanelReader
+from edge_runtime.supervisor.heartbeat import Beat, Heartbeat
+from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnections
+from edge_runtime.supervisor.process_clock import ProcessClock
+
+
+class IsolateWatch:
+    def __init__(self, pid: int, limits: WorkerLimits) -> None:
+        self._process = ProcessClock(pid)
+        self._heartbeat = Heartbeat(limits.blocked_ms, limits.cpu_ms)
+        self._limit_ns = limits.cpu_ms * 1_000_000
+        self._startup_cpu_ms = limits.startup_cpu_ms
+        self._panel: PanelReader | None = None
+        self._marks: MarksReader | None = None
+        self._connections: LeftConnections | None = None
+        self.over_cpu = False
+        """The last beat said that it is to be killed for its CPU time."""
+        self._ran_away = 0
+        """The number of the connection for whose request it is to be killed."""
+
+    def see(self, descriptors: Sequence[int]) -> bool:
+        """Begin to look at what the isolate shows (see `control.IsolateReady`); whether the descriptors were taken."""
+        if self._panel is not None or len(descriptors) != 3:
+            return False
+        running, stack, marks = descriptors
+        self._panel = PanelReader(running, stack)
+        self._marks = MarksReader(marks)
+        self._connections = LeftConnections(self._marks)
+        return True
+
+    def close(self) -> None:
+        self._process.close()
+        if self._panel is not None and self._marks is not None and self._connections is not None:
+            self._panel.close()
+            self._connections.close()
+            self._marks.close()
+
+    def cpu_ms(self) -> int:
+        """CPU time of the process so far, all threads, user and system."""
+        return self._process.cpu_ms()
+
+    def memory_mb(self) -> int:
+        """Private writable memory, as its limit counts it; 0 once it is dead."""
+        return self._process.memory_mb()
+
+    def startup_overrun(self) -> str | None:
+        """For an isolate that is not ready: why it is to be killed, which may import its script itself."""
+        if self.cpu_ms() <= self._startup_cpu_ms + CPU_KILL_SLACK_MS:
+            return None
+        return f"Script startup exceeded CPU time limit. (edge.startup_cpu_ms = {self._startup_cpu_ms} ms)"
+
+    def pong(self) -> None:
+        self._heartbeat.pong()
+
+    def beat(self, elapsed_s: float) -> Beat:
+        """What to do now; `elapsed_s` since the last call."""
+        running = None if self._panel is None else self._panel.running(self._process.loop_ns())
+        over_ms = None if running is None else running.over_ns / 1e6
+        stuck = running is not None and running.stuck
+        beat = self._heartbeat.beat(elapsed_s, self.cpu_ms(), over_ms, stuck=stuck)
+        self.over_cpu = beat.over_cpu
+        if beat.kill is not None and running is not None:
+            self._ran_away = running.connection
+        return beat
+
+    def ask_for_stack(self, pidfd: int) -> None:
+        """Have `stack` find where the event loop is, a moment later."""
+        if self._panel is not None:
+            self._panel.ask_for_stack(pidfd)
+
+    def stack(self) -> list[tuple[str, int, str]]:
+        """File, line and function of each frame, innermost first; empty if it cannot be had."""
+        return [] if self._panel is None else self._panel.stack()
+
+    def take_connections(self, pidfd: int) -> None:
+        """Call right before the isolate is killed, so that `left` finds something."""
+        if self._connections is not None:
+            self._connections.take(pidfd)
+
+    def left(self, undecided: set[int]) -> list[LeftConnection]:
+        """The connections that were taken and are still to be served, once it is dead (see `LeftConnections.left`)."""
+        if self._connections is None:
+            return []
+        return self._connections.left(self._ran_away, undecided)
+
+    def lost(self, cpu_us_at_end: int | None, *, killed: bool) -> ChargeLost | None:
+        """What the event that ran at the end had used, once it is dead. The first thread's share of what the process
+        used since the last look is taken for all of it, since whatever ran then ran there."""
+        if self._panel is None:
+            return None
+        seen_ns, seen_ms = self._process.loop_ns(), self._process.cpu_ms()
+        if cpu_us_at_end is not None and not seen_ns:
+            seen_ns = cpu_us_at_end * 1000
+        elif cpu_us_at_end is not None:
+            seen_ns += max(0, cpu_us_at_end - seen_ms * 1000) * 1000
+        running = self._panel.running(seen_ns)
+        if running is None:
+            return None
+        product, kind, name = self._panel.label(running.label)
+        used_ns = self._limit_ns + running.over_ns if running.uncharged_ns is None else running.uncharged_ns
+        if self.over_cpu:
+            outcome = Outcome.EXCEEDED_CPU
+        else:
+            outcome = Outcome.EXCEEDED_WALL_TIME if killed else Outcome.INTERNAL_ERROR
+        return ChargeLost(product, kind, name, max(0, used_ns), 0.0, outcome)
