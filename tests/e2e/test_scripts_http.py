@@ -1,4 +1,5 @@
-"""Requests and responses as scripts use them, in both flavours, over real connections."""
+"""Requests and responses as scripts use them, in both flavours and on both implementations of HTTP/1, over real
+connections."""
 
 import http.client
 import json
@@ -6,7 +7,7 @@ import json
 import httpx2
 import pytest
 from edge_process import eventually
-from script_workers import FLAVOURS, client_of, served, write_flavours
+from script_workers import FLAVOURS, SCRIPTS, client_of, served, write_flavours, write_worker
 
 TEXT = "text/plain;charset=UTF-8"
 
@@ -15,11 +16,13 @@ TEXT = "text/plain;charset=UTF-8"
 def edge(tmp_path_factory):
     root = tmp_path_factory.mktemp("workers")
     write_flavours(root, "http")
+    script = (SCRIPTS / "http.py").read_text()
+    write_worker(root / "http-hypercorn", script, vars={"FLAVOUR": "trio"}, edge={"http1": "hypercorn"})
     with served(root, tmp_path_factory.mktemp("data")) as edge:
         yield edge
 
 
-@pytest.fixture(params=FLAVOURS)
+@pytest.fixture(params=[*FLAVOURS, "hypercorn"])
 def client(edge, request):
     with client_of(edge, f"http-{request.param}") as client:
         yield client
@@ -81,7 +84,7 @@ def test_a_generated_body_arrives_piece_by_piece(client):
 
 
 def test_an_upload_is_answered_while_it_is_still_being_sent(edge, client):
-    connection = http.client.HTTPConnection("localhost", edge.port, timeout=10)
+    connection = http.client.HTTPConnection("localhost", edge.port, timeout=60)
     connection.putrequest("POST", "/echo/stream", skip_host=True)
     connection.putheader("host", client.headers["host"])
     connection.putheader("transfer-encoding", "chunked")
@@ -173,7 +176,7 @@ def test_requests_arrive_as_cloudflare_shows_them(edge, client):
 
 def test_urls_are_normalised(edge, client):
     def url_of(target):
-        connection = http.client.HTTPConnection("localhost", edge.port, timeout=10)
+        connection = http.client.HTTPConnection("localhost", edge.port, timeout=60)
         connection.putrequest("GET", target, skip_host=True)
         connection.putheader("host", client.headers["host"].upper() + ":80")
         connection.endheaders()
