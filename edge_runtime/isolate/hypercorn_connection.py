@@ -31,6 +31,7 @@ from edge_runtime.limits import (
     REQUEST_BODY_WINDOW_S,
     REQUEST_HEADERS_MAX,
     REQUEST_URL_MAX,
+    REQUESTS_PER_CONNECTION_MAX,
     UNREAD_BODY_MAX,
     UNREAD_BODY_S,
     WRITE_TIMEOUT_S,
@@ -45,7 +46,7 @@ def hypercorn_config() -> Config:
     config = Config()
     config.include_server_header = False
     config.h11_max_incomplete_size = REQUEST_HEADERS_MAX + REQUEST_URL_MAX
-    config.keep_alive_max_requests = 2**31
+    config.keep_alive_max_requests = REQUESTS_PER_CONNECTION_MAX
     config.errorlog = None
     return config
 
@@ -208,8 +209,9 @@ class _Connection:
             await self._write(b"".join(corked))
 
     async def _write(self, data: bytes) -> None:
+        closed = self._closed  # what is written before the end goes out, also if the end comes while it waits
         async with self._write_lock:
-            if self._closed:
+            if closed:
                 # The read loop is about to cancel the handler that still sends; the lock gave it a turn for that.
                 return
             with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as scope:
@@ -230,7 +232,7 @@ class _Connection:
             self._closed = True
             self._reading.cancel()
             if self._write_lock.locked():
-                return  # the client does not read; the end of the connection is all that it will see
+                return  # something is still being written; `_linger` ends our side when that is over
             async with self._write_lock:
                 try:
                     await self._stream.send_eof()
@@ -242,6 +244,7 @@ class _Connection:
         and could take the answer along."""
         with trio.move_on_after(UNREAD_BODY_S):
             try:
+                await self._stream.send_eof()
                 while await self._stream.receive_some(_RECEIVE_BYTES):
                     pass
             except (trio.BrokenResourceError, trio.ClosedResourceError):

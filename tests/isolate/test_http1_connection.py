@@ -218,13 +218,6 @@ async def test_connection_of_an_old_client_is_kept_when_it_asks_for_that():
     assert b"connection: close" in last
 
 
-async def test_connection_closes_after_its_last_request(monkeypatch):
-    monkeypatch.setattr(http1_loop, "REQUESTS_PER_CONNECTION_MAX", 3)
-    received = await answered(responding(200), GET * 5)
-    assert received.count(b"HTTP/1.1 200 OK") == 3
-    assert received.count(b"connection: close") == 1
-
-
 # Bodies of requests
 
 

@@ -41,6 +41,16 @@ async def test_pipelined_requests_are_answered_in_order(serving):
         assert places == sorted(places)
 
 
+async def test_connection_closes_after_its_last_request(serving, set_limit):
+    set_limit("REQUESTS_PER_CONNECTION_MAX", 3)
+    async with serving(respond_with(b"hi")) as (connect, _):
+        stream = await connect()
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 5)
+        received = (await read_all(stream)).lower()
+        assert received.count(b"http/1.1 200") == 3
+        assert received.count(b"connection: close") == 1
+
+
 async def test_streamed_body_arrives_chunked_and_request_body_streams_in(serving):
     async def app(exchange):
         await exchange.start(200, PLAIN)
