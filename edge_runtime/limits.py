@@ -118,6 +118,7 @@ STEP_NAME_MAX: Final = 256  # CF
 STEP_RESULT_MAX: Final = MIB  # CF
 EVENT_PAYLOAD_MAX: Final = MIB  # CF
 EVENT_TYPE_MAX: Final = 100  # CF
+JOURNAL_PART_BYTES: Final = MIB  # ours: read of a journal before the isolate's other tasks have their turn
 STEPS_DEFAULT: Final = 10_000  # CF: `limits.steps`
 STEPS_MAX: Final = 1_000_000  # ours; CF: 25_000
 STEP_RETRIES_DEFAULT: Final = 5  # CF

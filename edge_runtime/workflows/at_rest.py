@@ -62,9 +62,15 @@ class AtRest:
         self._context.set_timer(batch, None)
         await self._context.commit(batch)
 
-    async def restart(self, record: InstanceRecord, entries: list[Entry], commands: Sequence[Asked]) -> None:
-        """Do what the restarts among `commands` ask for; that supersedes everything that was left before them."""
+    async def restart(self, record: InstanceRecord, commands: Sequence[Asked]) -> None:
+        """Do what the restarts among `commands` ask for; that supersedes everything that was left before them.
+
+        Raises JournalBroken.
+        """
         context, address = self._context, self._home
+        with context.store.snapshot() as snapshot:
+            entries: list[Entry]
+            entries, _ = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq)
         batch = Batch()
         from_the_top, before = False, entries
         last = max(index for index, command in enumerate(commands) if isinstance(command, RestartAsked))
@@ -80,8 +86,7 @@ class AtRest:
         batch.delete_range(Table.JOURNAL, *blocks.key_range(address.worker, address.namespace, address.id))
         instances.forget_answers(batch, address)
         step_streams.forget_dropped(batch, address, before, entries)
-        stored, _ = blocks.encode(entries, blocks.FIRST_DIGEST)
-        batch.put(Table.JOURNAL, blocks.key(address.worker, address.namespace, address.id, 1), stored)
+        blocks.write(batch, address, entries)
         anew = msgspec.structs.replace(
             record,
             status=Status.QUEUED,

@@ -7,15 +7,16 @@ the list of entries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
 
+from edge_runtime.actors.api import ActorAddress
 from edge_runtime.errors import StoreCorrupt
 from edge_runtime.store import keys
-from edge_runtime.store.api import Snapshot, Table
+from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.workflows.journal import Entry
 
 _VERSION: Final = b"\x03"
@@ -30,6 +31,7 @@ class JournalBroken(StoreCorrupt):
 
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
+_PART_BYTES: Final = 64 * 1024  # of a journal that is written anew: what is decoded to read one of its entries
 _DECODE: Final = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
@@ -47,8 +49,17 @@ def decode(stored: bytes, previous: bytes) -> tuple[list[Entry], bytes]:
         raise JournalBroken(f"it has format {stored[:1].hex() or 'none'}, known is {_VERSION.hex()}")
     if blake2b(previous + body, digest_size=_DIGEST).digest() != digest:
         raise JournalBroken("its digest does not follow from the block before it")
+    return _decode_body(body), digest
+
+
+def decode_verified(stored: bytes) -> list[Entry]:
+    """The entries of a block that was read before, as part of the chain."""
+    return _decode_body(stored[_HEADER:])
+
+
+def _decode_body(body: bytes) -> list[Entry]:
     try:
-        return _DECODE(body), digest
+        return _DECODE(body)
     except msgspec.DecodeError as error:
         raise JournalBroken(f"it is not a block of this version: {error}") from error
 
@@ -63,6 +74,33 @@ def key_range(worker: str, workflow: str, instance: str) -> tuple[bytes, bytes]:
     return keys.prefix_range(worker, workflow, keys.short(instance))
 
 
+class Chain:
+    """Blocks read one after the other, from the first."""
+
+    def __init__(self) -> None:
+        self.digest = FIRST_DIGEST
+        self.seq = 0
+        """Of the last entry."""
+
+    def follow(self, stored: bytes) -> list[Entry]:
+        """The entries of the next block. Raises JournalBroken naming the place where one is missing or changed."""
+        place = self.seq + 1
+        try:
+            block, self.digest = decode(stored, self.digest)
+        except JournalBroken as error:
+            raise JournalBroken(f"the block of entry {place} is damaged: {error}") from error
+        for number, entry in enumerate(block, place):
+            if entry.seq != number:
+                raise JournalBroken(f"entry {number} is missing; entry {entry.seq} is in its place")
+        self.seq += len(block)
+        return block
+
+    def require(self, seq: int) -> None:
+        """Raises JournalBroken unless there have been `seq` entries, which is what the instance's record says."""
+        if self.seq < seq:
+            raise JournalBroken(f"{self.seq} entries are stored, the instance's record says at least {seq}")
+
+
 class Loaded(NamedTuple):
     entries: list[Entry]
     digest: bytes
@@ -73,24 +111,31 @@ def load(snapshot: Snapshot, worker: str, workflow: str, instance: str, seq: int
 
     Raises JournalBroken naming the place where one is missing, surplus or changed.
     """
-    start, end = key_range(worker, workflow, instance)
-    loaded = _read_chain(value for _, value in snapshot.scan(Table.JOURNAL, start, end))
-    if len(loaded.entries) < seq:
-        raise JournalBroken(f"{len(loaded.entries)} entries are stored, the instance's record says at least {seq}")
-    return loaded
-
-
-def _read_chain(stored: Iterable[bytes]) -> Loaded:
+    chain = Chain()
     entries: list[Entry] = []
+    for _, value in snapshot.scan(Table.JOURNAL, *key_range(worker, workflow, instance)):
+        entries += chain.follow(value)
+    chain.require(seq)
+    return Loaded(entries, chain.digest)
+
+
+def write(batch: Batch, address: ActorAddress, entries: Sequence[Entry]) -> None:
+    """Put a whole journal, in blocks that are not so large that one entry of them is dear to read."""
     digest = FIRST_DIGEST
-    for value in stored:
-        place = len(entries) + 1
-        try:
-            block, digest = decode(value, digest)
-        except JournalBroken as error:
-            raise JournalBroken(f"the block of entry {place} is damaged: {error}") from error
-        for number, entry in enumerate(block, place):
-            if entry.seq != number:
-                raise JournalBroken(f"entry {number} is missing; entry {entry.seq} is in its place")
-        entries += block
-    return Loaded(entries, digest)
+    block: list[Entry] = []
+    size = 0
+    for entry in entries:
+        entry_size = len(_ENCODE(entry))
+        if block and (size + entry_size > _PART_BYTES):
+            digest = _put(batch, address, block, digest)
+            block, size = [], 0
+        block.append(entry)
+        size += entry_size
+    if block:
+        _put(batch, address, block, digest)
+
+
+def _put(batch: Batch, address: ActorAddress, block: Sequence[Entry], previous: bytes) -> bytes:
+    stored, digest = encode(block, previous)
+    batch.put(Table.JOURNAL, key(address.worker, address.namespace, address.id, block[0].seq), stored)
+    return digest

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from edge_runtime.workflows.effects import Fault, StepRequested
 from edge_runtime.workflows.history import History
-from edge_runtime.workflows.journal import Drifted, StepKey
+from edge_runtime.workflows.journal import Drifted, StepKey, StepStarted
 from edge_runtime.workflows.operation import Operation
 from edge_runtime.workflows.progress import disarm, release
 from edge_runtime.workflows.requests import Request, difference, is_of_kind
@@ -21,7 +21,7 @@ def fits(history: History, op: Operation, request: Request, *, strict: bool) -> 
     found = difference(op.started, request)
     if found is not None:
         if strict or not is_of_kind(op.started, request):
-            fault(history, op, found)
+            fault(history, op.started, found)
             return False
         _note(history, request.key, f"{found}; what is recorded stays in force")
     if isinstance(request, StepRequested) and op.started.config not in (None, request.config):
@@ -32,14 +32,15 @@ def fits(history: History, op: Operation, request: Request, *, strict: bool) -> 
 def may_begin(history: History, request: Request, *, strict: bool) -> bool:
     """Whether a step that the journal does not have may begin."""
     if strict and (left := history.replay.left_out) is not None:
-        fault(history, left, f"the script has gone on to step {request.key} without asking for it")
+        fault(history, history.started(left), f"the script has gone on to step {request.key} without asking for it")
         return False
     first = history.replay.expected
     if first is not None:
+        expected = history.started(first)
         if strict:
-            fault(history, first, f"step {request.key}, which the journal does not have, is asked for before it")
+            fault(history, expected, f"step {request.key}, which the journal does not have, is asked for before it")
             return False
-        text = f"the journal does not have it; step {first.key} came next when this part ran before"
+        text = f"the journal does not have it; step {expected.key} came next when this part ran before"
         _note(history, request.key, text)
     return True
 
@@ -47,21 +48,22 @@ def may_begin(history: History, request: Request, *, strict: bool) -> bool:
 def may_end(history: History, *, strict: bool) -> bool:
     """Whether the end of the script is the instance's: strict, no recorded step may be left out."""
     if strict and (left := history.replay.left_out) is not None:
-        fault(history, left, "the script has ended without asking for it")
+        fault(history, history.started(left), "the script has ended without asking for it")
         return False
     return True
 
 
 def note_left_out(history: History) -> None:
-    for op in history.operations.values():
-        if not op.requested:
-            _note(history, op.key, "the journal has it and the script did not ask for it again")
+    past = history.replay.past
+    for row in past.not_requested():
+        left = history.started(past.start(row))
+        _note(history, left.key, "the journal has it and the script did not ask for it again")
 
 
-def fault(history: History, op: Operation, difference: str) -> None:
+def fault(history: History, started: StepStarted, difference: str) -> None:
     release(history)
     history.over = history.faulty = True
-    history.effects.append(Fault(f"step {op.key} (entry {op.started.seq}): {difference}"))
+    history.effects.append(Fault(f"step {started.key} (entry {started.seq}): {difference}"))
     disarm(history)
 
 

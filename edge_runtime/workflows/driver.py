@@ -382,9 +382,14 @@ class Driver:
         try:
             await self.stop_run()
             await attempts.wait_ended()
+            # What is undone is read from the journal.
+            await self._context.wait_durable()
         except trio.Cancelled:
             self.close()
             raise
+        except Exception:
+            # A commit was refused: this activation is over.
+            self.close()
         self.put_in(RunStopped())
 
     def _start_committed(self, effect: StartAttempt, committed: Promise[None]) -> None:

@@ -8,7 +8,7 @@ order results are given is `replay`'s matter, what a step does next `progress`'s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import assert_never
 
 from edge_runtime.limits import STEPS_DEFAULT
@@ -41,8 +41,8 @@ from edge_runtime.workflows.effects import (
     WaitRequested,
     Woken,
 )
-from edge_runtime.workflows.history import History
-from edge_runtime.workflows.journal import Entry, StepKey, StepSucceeded
+from edge_runtime.workflows.history import History, Recall
+from edge_runtime.workflows.journal import Created, Entry, StepKey, StepSucceeded
 from edge_runtime.workflows.operation import Operation, Phase
 from edge_runtime.workflows.progress import (
     arm,
@@ -60,21 +60,22 @@ from edge_runtime.workflows.requests import Request, start_entry
 class Engine:
     """One activation of one instance.
 
-    `entries` are all that are stored; `due_ms` is the stored timer. Of the events in the inbox it is given as many as
+    `load` it with all entries that are stored, first; `recall` gives one of them again, or a later one that is durable.
+    `due_ms` is the stored timer. Of the events in the inbox it is given as many as
     the script waits for, in the order of sending, each once. `strict`: a script that drifts from the journal is
     stopped.
     """
 
     def __init__(
         self,
-        entries: Sequence[Entry],
+        recall: Recall,
         *,
         due_ms: int | None = None,
         steps_max: int = STEPS_DEFAULT,
         strict: bool = True,
     ) -> None:
-        self._history = History(entries, due_ms)
-        self._occurrences: dict[tuple[tuple[str, ...], str], int] = {}
+        self._history = History(recall, due_ms)
+        self._occurrences: dict[tuple[str, ...], dict[str, int]] = {}
         self._positions: dict[tuple[str, ...], int] = {}
         self._deferred: list[Request] = []  # asked for from the request of a pause until its end
         self._steps_max = steps_max
@@ -82,7 +83,18 @@ class Engine:
         self.live = True
         """The script runs in this activation."""
 
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Take stored entries, which follow those taken before."""
+        self._history.load(entries)
+
     # What the driver may look at
+
+    @property
+    def created(self) -> Created:
+        """The first entry."""
+        created = self._history.created
+        assert created is not None, "a journal begins with the creation"
+        return created
 
     @property
     def seq(self) -> int:
@@ -134,7 +146,10 @@ class Engine:
 
         Called when the script calls the step, which may be before it is ready to be asked for.
         """
-        count = self._occurrences[(path, name)] = self._occurrences.get((path, name), 0) + 1
+        named = self._occurrences.get(path)
+        if named is None:
+            named = self._occurrences[path] = {}
+        count = named[name] = named.get(name, 0) + 1
         position = self._positions[path] = self._positions.get(path, 0) + 1
         return StepKey(path, name, count), position
 
@@ -149,16 +164,16 @@ class Engine:
                 history.replay.delivering = False  # the script has moved on, so it has reacted
                 self._request(input)
             case AttemptSucceeded():
-                op = history.operations[input.key]
-                if op.in_flight and op.attempt == input.attempt:
+                op = history.operations.get(input.key)
+                if op is not None and op.in_flight and op.attempt == input.attempt:
                     history.append(
                         StepSucceeded(
                             seq=history.next, at_ms=now_ms, key=input.key, value=input.value, cpu_us=input.cpu_us
                         )
                     )
             case AttemptRaised():
-                op = history.operations[input.key]
-                if op.in_flight and op.attempt == input.attempt:
+                op = history.operations.get(input.key)
+                if op is not None and op.in_flight and op.attempt == input.attempt:
                     op.in_flight, op.cpu_us = False, input.cpu_us
                     attempt_failed(history, op, input.error, input.retryable, input.retry_after_ms)
             case DelayComputed():
@@ -223,7 +238,7 @@ class Engine:
         if history.pausing_ms is not None:
             self._deferred.append(request)
             return
-        op = history.operations.get(request.key)
+        op = history.find(request.key)
         if op is None:
             self._begin(request)
             return
@@ -266,12 +281,9 @@ class Engine:
         if replay.delivering:
             history.effects.append(Breathe())
             return
-        assert op.result is not None, "a step that is done has a result"
         replay.give()
-        history.effects.append(Resolve(op.key, op.result, op.done_seq))
-        if op.started.rollback is None:
-            # Nobody needs it any more, and results may be large and many.
-            op.result = None
+        history.effects.append(Resolve(op.key, history.result(op), op.done_seq))
+        history.given(op)
         if replay.held:
             history.effects.append(Breathe())
 

@@ -1,13 +1,14 @@
 """The history of one activation: the fold of the instance's entries and of what the script has asked for. Pure.
 
+Of steps that are over only what is still needed is kept: their places in the journal (`past`), and those to be undone.
 What the other parts of the engine decide, they append here; what is to be done for it, they add to `effects`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
-from edge_runtime.workflows.effects import Append, Effect
+from edge_runtime.workflows.effects import Append, Effect, Result
 from edge_runtime.workflows.journal import (
     Created,
     Drifted,
@@ -24,16 +25,21 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.operation import Operation, Phase
+from edge_runtime.workflows.operation import Operation, Phase, result_of
 from edge_runtime.workflows.replay import Replay
 from edge_runtime.workflows.rollback import Rollback
 from edge_runtime.workflows.timetable import Timetable
+
+Recall = Callable[[int], Entry]
+"""Gives an entry of the journal, by its number. It is stored, or was appended and is durable."""
 
 
 class History:
     """Invariant: what does not depend on this activation follows from the entries alone."""
 
     __slots__ = (
+        "_recall",
+        "created",
         "do_steps",
         "due_ms",
         "effects",
@@ -52,9 +58,12 @@ class History:
         "timetable",
     )
 
-    def __init__(self, entries: Sequence[Entry], due_ms: int | None) -> None:
+    def __init__(self, recall: Recall, due_ms: int | None) -> None:
+        self._recall = recall
         self.seq = 0
+        self.created: Created | None = None
         self.operations: dict[StepKey, Operation] = {}
+        """Steps that are open, those whose result the script waits for, and those to be undone if it comes to that."""
         self.do_steps = 0
         self.noted: set[tuple[StepKey | None, str]] = set()
         self.pausing_ms: int | None = None
@@ -74,9 +83,53 @@ class History:
         """It has ended because the script drifted."""
         self.now_ms = 0
         self.effects: list[Effect] = []
+
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Take the entries that are stored, in order, before anything else."""
+        past = self.replay.past
         for entry in entries:
-            self._absorb(entry)
-        self.replay.begin(self.operations.values(), self.seq)
+            op = self._absorb(entry)
+            if op is None or op.started.step is StepKind.ROLLBACK:
+                continue
+            if isinstance(entry, StepStarted):
+                past.begin(op.key, entry.seq)
+            if op.phase is Phase.DONE:
+                row = past.row(op.key)
+                assert row is not None, "what is done has begun"
+                past.end(row, op.done_seq)
+                self._forget_result(op)
+
+    def find(self, key: StepKey) -> Operation | None:
+        """A step that was begun in this or an earlier activation."""
+        op = self.operations.get(key)
+        if op is None:
+            past = self.replay.past
+            row = past.row(key)
+            if row is None:
+                return None
+            op = self.operations[key] = Operation.begin(self.started(past.start(row)))
+            op.absorb_end(past.result(row))
+        return op
+
+    def started(self, seq: int) -> StepStarted:
+        """The beginning of a step, from the journal."""
+        entry = self._recall(seq)
+        assert isinstance(entry, StepStarted), "a step begins with its start"
+        return entry
+
+    def result(self, op: Operation) -> Result:
+        """The result of a step that is done."""
+        return result_of(self._recall(op.done_seq)) if op.result is None else op.result
+
+    def given(self, op: Operation) -> None:
+        """The script has the result of a step, which may be large."""
+        self._forget_result(op)
+
+    def _forget_result(self, op: Operation) -> None:
+        if op.started.rollback is None:
+            del self.operations[op.key]
+        else:
+            op.result = None
 
     @property
     def next(self) -> int:
@@ -84,8 +137,12 @@ class History:
         return self.seq + 1
 
     def append(self, entry: Entry) -> None:
-        self._absorb(entry)
+        op = self._absorb(entry)
         self.effects.append(Append(entry))
+        if op is not None:
+            if op.phase is Phase.DONE and op.started.step is not StepKind.ROLLBACK:
+                self.replay.done(op)
+            self.file(op)
 
     def ask(self, op: Operation) -> None:
         """The script has asked for a step that was begun just now, or the engine for the undoing of one."""
@@ -108,7 +165,8 @@ class History:
         timed = self.timetable.timed
         return bool(timed) and len(self.open) == len(timed) and not self.replay.held
 
-    def _absorb(self, entry: Entry) -> None:
+    def _absorb(self, entry: Entry) -> Operation | None:
+        """The step that the entry is of, if it is of one."""
         assert entry.seq == self.seq + 1, "entries are numbered without gaps"
         self.seq = entry.seq
         match entry:
@@ -119,34 +177,33 @@ class History:
                 op = self.operations[entry.key]
                 op.absorb(entry)
             case Created():
-                return
+                self.created = entry
+                return None
             case Drifted():
                 self.noted.add((entry.key, entry.difference))
-                return
+                return None
             case Finished():
                 self.finished = True
-                return
+                return None
             case PauseRequested():
                 self.pausing_ms = entry.since_ms
-                return
+                return None
             case Paused():
                 self.paused = True
-                return
+                return None
             case Resumed():
                 for op in self.operations.values():
                     op.shift(self.pausing_ms or 0, entry.until_ms)
                     self.file(op)
                 self.pausing_ms, self.paused = None, False
-                return
+                return None
             case RollbackStarted():
                 self.pausing_ms, self.paused = None, False
                 self.rollback = Rollback(entry, self.operations)
-                return
+                return None
             case Restarted() | RollbackEnded():
-                return
+                return None
             case _:
                 op = self.operations[entry.key]
                 op.absorb(entry)
-        if op.phase is Phase.DONE and op.started.step is not StepKind.ROLLBACK:
-            self.replay.done(op)
-        self.file(op)
+        return op

@@ -19,7 +19,7 @@ from edge_runtime.event import EventContext, EventKind
 from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS, WORKFLOW_RESUME_MS
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
-from edge_runtime.workflows import blocks, inbox, instances
+from edge_runtime.workflows import inbox, instances
 from edge_runtime.workflows.at_rest import AtRest
 from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.definition import WorkflowDefinition
@@ -31,10 +31,11 @@ from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.inbox import Asked, DeleteAsked, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status, retained_until_ms
 from edge_runtime.workflows.interception import Interceptor
-from edge_runtime.workflows.journal import Created, Entry
+from edge_runtime.workflows.journal import Created
 from edge_runtime.workflows.script_run import run_script
 from edge_runtime.workflows.shared_tasks import SharedTasks
 from edge_runtime.workflows.slots import Slots
+from edge_runtime.workflows.stored_journal import StoredJournal
 
 
 class WorkflowFactory:
@@ -197,27 +198,27 @@ class WorkflowInstance:
                 record = instances.read(snapshot, address)
                 commands = inbox.read_commands(snapshot, address)
                 rewriting = any(isinstance(command, RestartAsked | DeleteAsked) for command in commands)
-                if record is None or (record.finished and not rewriting):
-                    await self._at_rest.drop(commands, list(inbox.event_keys(snapshot, address)))
-                    break
-                pinned = self._at_rest.pinned(record)
-                if instances.actor_of(address, pinned) != context.address:
-                    await self._at_rest.hand_over(record, pinned)
-                    break
-                if any(isinstance(command, DeleteAsked) for command in commands):
-                    await self._at_rest.delete(record)
-                    continue
-                if not (commands or self._may_run(record)):
-                    break
-                try:
-                    entries, digest = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq)
-                except JournalBroken as error:
-                    self._at_rest.end_broken(record, error)
-                    break
-            if rewriting:
-                await self._at_rest.restart(record, entries, commands)
+                over = record is None or (record.finished and not rewriting)
+                events = list(inbox.event_keys(snapshot, address)) if over else []
+            if record is None or over:
+                await self._at_rest.drop(commands, events)
+                break
+            pinned = self._at_rest.pinned(record)
+            if instances.actor_of(address, pinned) != context.address:
+                await self._at_rest.hand_over(record, pinned)
+                break
+            if any(isinstance(command, DeleteAsked) for command in commands):
+                await self._at_rest.delete(record)
                 continue
-            if self._launch_engine(record, entries, digest, commands):
+            if not commands and not self._may_run(record):
+                break
+            try:
+                if rewriting:
+                    await self._at_rest.restart(record, commands)
+                elif await self._launch_engine(record, commands):
+                    break
+            except JournalBroken as error:
+                self._at_rest.end_broken(record, error)
                 break
         if self._slots is not None and self._live_driver is None:
             self._slots.release(address.id)
@@ -232,14 +233,19 @@ class WorkflowInstance:
         runnable = self._is_due(record) and (record.status is not Status.PAUSED or mended)
         return runnable and self._take_slot(resuming=record.started_ms is not None)
 
-    def _launch_engine(
-        self, record: InstanceRecord, entries: list[Entry], digest: bytes, commands: Sequence[Asked]
-    ) -> bool:
-        """Make the engine, give it the commands, and have the script run. False if all is to be read again."""
+    async def _launch_engine(self, record: InstanceRecord, commands: Sequence[Asked]) -> bool:
+        """Make the engine, give it the commands, and have the script run. False if all is to be read again.
+
+        Raises JournalBroken before anything else was done.
+        """
         context, address = self._context, self._home
+        stored = StoredJournal(context.store, address)
         engine = Engine(
-            entries, due_ms=context.due_ms, steps_max=self._definition.steps_max, strict=self._definition.strict
+            stored.entry, due_ms=context.due_ms, steps_max=self._definition.steps_max, strict=self._definition.strict
         )
+        digest = await stored.load(record.seq, engine.load)
+        if self._stopping:
+            return True
         engine.live = False
         self._tasks.workers.adopt_context()
         event = context.events.begin(EventKind.WORKFLOW, address.namespace, actor=context)
@@ -269,9 +275,9 @@ class WorkflowInstance:
         ):
             engine.live = True
             if record.started_ms is None:
-                count_start(event.meter.quantities, _created(entries))
+                count_start(event.meter.quantities, engine.created)
             driver.begin()
-            self._begin_run(event, driver, _created(entries))
+            self._begin_run(event, driver, engine.created)
             return True
         driver.close()
         return not self._relaunch_asked
@@ -338,9 +344,3 @@ class WorkflowInstance:
         if self._slots is not None:
             self._slots.release(address.id)
         self._context.events.end(event, *outcome_of_end(ended, address.id))
-
-
-def _created(entries: list[Entry]) -> Created:
-    first = entries[0] if entries else None
-    assert isinstance(first, Created), "a journal begins with the creation"
-    return first

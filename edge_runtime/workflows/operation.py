@@ -14,6 +14,7 @@ from edge_runtime.workflows.journal import (
     AttemptReleased,
     AttemptStarted,
     Backoff,
+    Entry,
     EventReceived,
     StepConfig,
     StepFailed,
@@ -45,13 +46,14 @@ StepEntry = StepStarted | AttemptStarted | AttemptFailed | AttemptReleased | Ste
 
 @dataclass(slots=True)
 class Operation:
-    """Invariant: `phase`, `attempt`, `due_ms` and `result` follow from the entries alone, except ASKING."""
+    """Invariant: `phase`, `attempt`, `due_ms` and `done_seq` follow from the entries alone, except ASKING."""
 
     started: StepStarted
     phase: Phase
     attempt: int
     due_ms: int | None
     result: Result | None = None
+    """None while there is none, and where it is to be read from the journal."""
     done_seq: int = 0
     rested_ms: int = 0
     """When it began to wait for a time or an event, where it does."""
@@ -63,8 +65,6 @@ class Operation:
     """Of the attempt whose delay is being asked for."""
     cpu_us: int = 0
     """Of the attempt that has just failed."""
-    left_out: bool = False
-    """The script has gone on without asking for it."""
 
     @property
     def key(self) -> StepKey:
@@ -83,7 +83,7 @@ class Operation:
     @classmethod
     def begin(cls, started: StepStarted) -> Operation:
         if started.skipped:
-            return cls(started, Phase.DONE, 0, None, Value(None), started.seq)
+            return cls(started, Phase.DONE, 0, None, result_of(started), started.seq)
         match started.step:
             case StepKind.NOW | StepKind.RANDOM | StepKind.UUID4:
                 return cls(started, Phase.RUNNING, 0, None)
@@ -97,8 +97,9 @@ class Operation:
     def absorb(self, entry: StepEntry) -> None:
         """Apply one entry of this step that follows its `StepStarted`."""
         match entry:
-            case StepSucceeded():
-                self._end(Value(entry.value), entry.seq)
+            case StepSucceeded() | EventReceived() | StepFailed():
+                self.absorb_end(entry.seq)
+                self.result = result_of(entry)
             case AttemptStarted():
                 self.phase, self.attempt, self.due_ms = Phase.RUNNING, entry.attempt, None
             case AttemptFailed():
@@ -106,10 +107,6 @@ class Operation:
                 self.rested_ms = entry.at_ms
             case AttemptReleased():
                 self.phase, self.in_flight = Phase.RELEASED, False
-            case EventReceived():
-                self._end(Received(entry.event_type, entry.payload, entry.sent_ms), entry.seq)
-            case StepFailed():
-                self._end(Error(entry.error), entry.seq)
             case StepStarted():
                 raise AssertionError(f"step {entry.key} begins twice")
 
@@ -118,9 +115,10 @@ class Operation:
         if self.due_ms is not None:
             self.due_ms += max(0, until_ms - max(since_ms, self.rested_ms))
 
-    def _end(self, result: Result, seq: int) -> None:
+    def absorb_end(self, seq: int) -> None:
+        """Entry `seq` has the result of this step, which is not kept here."""
         self.phase, self.due_ms, self.in_flight = Phase.DONE, None, False
-        self.result, self.done_seq = result, seq
+        self.done_seq = seq
 
     @property
     def may_retry(self) -> bool:
@@ -128,6 +126,21 @@ class Operation:
         if self.started.at_most_once:
             return False
         return self.config.retries_max is None or self.attempt <= self.config.retries_max
+
+
+def result_of(entry: Entry) -> Result:
+    """What the entry that ends a step gives the script."""
+    match entry:
+        case StepSucceeded():
+            return Value(entry.value)
+        case EventReceived():
+            return Received(entry.event_type, entry.payload, entry.sent_ms)
+        case StepFailed():
+            return Error(entry.error)
+        case StepStarted(skipped=True):
+            return Value(None)
+        case _:
+            raise AssertionError(f"entry {entry.seq} ends no step")
 
 
 def retry_delay_ms(config: StepConfig, attempt: int) -> int:

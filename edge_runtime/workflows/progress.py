@@ -41,7 +41,7 @@ def run(history: History, op: Operation) -> None:
     undo = None
     if op.started.step is StepKind.ROLLBACK and history.rollback is not None:
         undone = history.operations[StepKey(op.key.path[1:], op.key.name, op.key.occurrence)]
-        undo = history.rollback.undo(undone)
+        undo = history.rollback.undo(undone, history.result(undone) if undone.phase is Phase.DONE else None)
     op.in_flight = True
     history.effects.append(StartAttempt(op.key, op.attempt, op.config, op.started.at_most_once, undo))
 
@@ -66,8 +66,8 @@ def attempt_failed(
 
 
 def delay_computed(history: History, answer: DelayComputed) -> None:
-    op = history.operations[answer.key]
-    if op.phase is not Phase.ASKING or op.attempt != answer.attempt:
+    op = history.operations.get(answer.key)
+    if op is None or op.phase is not Phase.ASKING or op.attempt != answer.attempt:
         return
     error, op.pending_error = op.pending_error, None
     assert error is not None, "a delay is asked for after an error"

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Final
 
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.effects import Error, Undo, Value
+from edge_runtime.workflows.effects import Error, Result, Undo, Value
 from edge_runtime.workflows.journal import RollbackStarted, StepKey, rollback_key
 from edge_runtime.workflows.operation import Operation, Phase
 
@@ -55,8 +55,8 @@ class Rollback:
         undone = (self._operations.get(rollback_key(step.key)) for step in self.steps)
         return sum(undo is not None and isinstance(undo.result, Value) for undo in undone)
 
-    def undo(self, step: Operation) -> Undo:
-        return Undo(step.key, max(step.attempt, 1), step.result, self.started.error)
+    def undo(self, step: Operation, result: Result | None) -> Undo:
+        return Undo(step.key, max(step.attempt, 1), result, self.started.error)
 
 
 def undoable(operations: Mapping[StepKey, Operation]) -> list[Operation]:

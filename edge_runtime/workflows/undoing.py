@@ -55,7 +55,7 @@ def request_while_undoing(history: History, rollback: Rollback, request: Request
     if rollback.phase is not RollbackPhase.GATHERING:
         history.effects.append(Refuse(request.key, REFUSED))
         return
-    op = history.operations.get(request.key)
+    op = history.find(request.key)
     if op is not None and difference(op.started, request) is None:
         history.replay.found(op)
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import trio
-from workflow_world import open_world
+from workflow_world import WORKER, WORKFLOW, inline_offload, open_world
 
+from edge_runtime.actors.api import ActorKind
+from edge_runtime.promise import Promise
 from edge_runtime.store.api import Snapshot, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
+from edge_runtime.workflows import blocks
+from edge_runtime.workflows.journal import StepKey, StepStarted, StepSucceeded
+from edge_runtime.workflows.operation import Operation
 
 EVENTS = 1000
+STEPS = 3000
+LARGE_RESULTS = 40
+LARGE = 512 * 1024
 
 
 class CountingSnapshot:
@@ -88,3 +98,82 @@ async def test_queued_events_are_taken_in_order_with_a_few_rows_read_for_each(au
     # Looking at it reads them all; besides, an event takes its own row and what the one before it has left.
     assert store.rows[Table.INBOX] <= 6 * EVENTS
     assert store.rows[Table.TIMERS] <= 10 * EVENTS
+
+
+def live(*kinds: type) -> Counter[str]:
+    gc.collect()
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, kinds))
+
+
+async def test_finished_steps_leave_no_objects_behind_live_and_at_replay(autojump_clock: object) -> None:
+    def name(number: int) -> str:
+        return "step" if number % 2 else f"step {number}"
+
+    seen: list[Counter[str]] = []
+
+    async def run(event: Any, step: Any) -> list[int]:
+        results = [await step.do(name(number), lambda number=number: number) for number in range(STEPS)]
+        seen.append(live(Operation, StepStarted, StepSucceeded, StepKey, Promise))
+        await step.wait_for_event("rest", "go")
+        return results
+
+    store = CountingStore()
+    async with open_world(flow(run), store, idle_ms=1000, offload=inline_offload) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+        assert store.rows[Table.JOURNAL] < 10
+        await trio.sleep(60)
+        assert not world.host.in_memory(ActorKind.WORKFLOW, WORKFLOW)
+        store.rows.clear()
+        await world.send("go")
+        assert (await world.settled()).output == list(range(STEPS))
+    assert len(seen) == 2, "the script ran from the top again"
+    for objects in seen:
+        assert objects.total() < 100, objects
+    # Each block is read when the journal is, and once more when the script asks for its step.
+    assert store.rows[Table.JOURNAL] <= 3 * STEPS
+
+
+async def test_replay_of_large_results_holds_those_that_the_script_holds(autojump_clock: object) -> None:
+    held: list[int] = []
+
+    async def run(event: Any, step: Any) -> None:
+        for number in range(LARGE_RESULTS):
+            await step.do(f"large {number}", lambda: b"x" * LARGE)
+        held.append(tracemalloc.get_traced_memory()[0])
+        await step.wait_for_event("rest", "go")
+
+    store = MemoryStore()
+    async with open_world(flow(run), store, idle_ms=1000) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+    async with open_world(flow(run), store) as world:
+        tracemalloc.start()
+        try:
+            await world.send("go")
+            await world.settled()
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert most < 10 * LARGE, f"{most} bytes at most, {held} at the wait"
+
+
+async def test_restart_of_a_long_instance_keeps_blocks_that_are_quick_to_read(autojump_clock: object) -> None:
+    async def run(event: Any, step: Any) -> int:
+        total = 0
+        for number in range(LARGE_RESULTS):
+            total += len(await step.do(f"large {number}", lambda: b"x" * LARGE))
+        return total + await step.do("last", lambda: 1)
+
+    async with open_world(flow(run)) as world:
+        await world.create()
+        await world.settled()
+
+        async def restart() -> None:
+            await (await world.namespace.get("one")).restart({"from": {"name": "last"}})
+
+        await world.handler(restart)
+        assert (await world.settled()).output == LARGE_RESULTS * LARGE + 1
+        start, end = blocks.key_range(WORKER, WORKFLOW, "one")
+        with world.store.snapshot() as snapshot:
+            assert max(len(value) for _, value in snapshot.scan(Table.JOURNAL, start, end)) < 2 * LARGE

@@ -129,7 +129,8 @@ class Script:
 
     def __init__(self, entries: Sequence[Entry] = (CREATED,), **options) -> None:
         self.entries = list(entries)
-        self.engine = Engine(self.entries, **options)
+        self.engine = Engine(lambda seq: self.entries[seq - 1], **options)
+        self.engine.load(self.entries)
         self.now_ms = 0
 
     def put(self, input: Input, at_ms: int | None = None) -> list[str]:
@@ -493,7 +494,7 @@ def test_uncaught_error_ends_the_instance() -> None:
 
 
 def test_contexts_have_namespaces_of_their_own() -> None:
-    engine = Engine([CREATED])
+    engine = Script().engine
     assert engine.reserve(("left",), "a") == (StepKey(("left",), "a", 1), 1)
     assert engine.reserve(("right",), "a") == (StepKey(("right",), "a", 1), 1)
     assert engine.reserve(("left",), "a") == (StepKey(("left",), "a", 2), 2)
