@@ -4,10 +4,11 @@ Source: aws/aws-durable-execution-conformance-tests, test-requirements/step and 
 rendered as Lambda shows a history: events numbered from 2 on, an InvocationCompleted wherever the instance rests or
 ends. Each case runs undisturbed, and again with the process killed at every rest; both must give the same.
 
-Not here, because it is not offered: serialisation of one's own (1-6) and a logger of the step's context (1-7; what a
-step prints is shown). Elsewhere the same case has our defaults: retries of 1, 2, 4 ... s without jitter (1-13), and at
-most once means never a second time (1-17), while a step that is cut short by default counts that as an attempt, and the
-next begins at once (1-18).
+Not here, because it is not offered: serialisation of one's own (1-6). Where the suite logs by the step's context, a
+step prints (1-7). Elsewhere the same case has our defaults: retries of 1, 2, 4 ... s without jitter (1-13), errors that
+are not retried because they are a NonRetryableError rather than by a strategy (1-16), and at most once means never a
+second time (1-17), while a step that is cut short by default counts that as an attempt, and the next begins at once
+(1-18).
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def rendered(entries: list[Entry], kills: set[int]) -> list[str]:
                 shown.append(f"StepStarted {entry.key.name}")
             case AttemptFailed():
                 delay_s = (entry.retry_at_ms - entry.at_ms) / 1000
-                shown.append(f"StepFailed {entry.key.name} attempt {entry.attempt}, next in {delay_s:g}")
+                error = entry.error.name
+                shown.append(f"StepFailed {entry.key.name} {error} attempt {entry.attempt}, next in {delay_s:g}")
             case StepSucceeded() if kinds[entry.key].step in SLEEPS:
                 started = kinds[entry.key]
                 shown.append(f"WaitSucceeded {entry.key.name} {((started.due_ms or 0) - started.at_ms) // 1000}")
@@ -168,6 +170,17 @@ async def tripled(given: Any) -> int:
     return 2000 * 3 ** (int(given["ctx"]["attempt"]) - 1)
 
 
+async def printing(step: Any, event: Any, ran: Counter[str]) -> Any:
+    async def greet(ctx: Any) -> str:
+        print(f"Greeting step started for: {event.payload}")
+        print(f"Greeting step completed with: Hello, {event.payload}!")
+        return f"Hello, {event.payload}!"
+
+    greeting = await step.do("greet", greet)
+    await step.sleep("rest", "1 second")
+    return greeting
+
+
 async def caught(step: Any, event: Any, ran: Counter[str]) -> Any:
     def fails() -> None:
         raise ValueError("no")
@@ -187,8 +200,8 @@ def waits(*durations: Any) -> Any:
     return run
 
 
-def failed(attempt: int, delay_s: int) -> list[str]:
-    return ["StepStarted work", f"StepFailed work attempt {attempt}, next in {delay_s}", END]
+def failed(attempt: int, delay_s: int, error: str = "OSError") -> list[str]:
+    return ["StepStarted work", f"StepFailed work {error} attempt {attempt}, next in {delay_s}", END]
 
 
 WAITED = {"completedWaits": 1}
@@ -225,9 +238,7 @@ CASES = [
         "1-11",
         unreliable(1, retries(3, 1000)),
         [
-            "StepStarted work",
-            "StepFailed work attempt 1, next in 1",
-            END,
+            *failed(1, 1),
             "StepStarted work",
             "StepSucceeded work attempt 2",
         ],
@@ -245,12 +256,8 @@ CASES = [
         "1-13",
         unreliable(2, []),
         [
-            "StepStarted work",
-            "StepFailed work attempt 1, next in 1",
-            END,
-            "StepStarted work",
-            "StepFailed work attempt 2, next in 2",
-            END,
+            *failed(1, 1),
+            *failed(2, 2),
             "StepStarted work",
             "StepSucceeded work attempt 3",
         ],
@@ -261,12 +268,8 @@ CASES = [
         "1-14",
         unreliable(2, retries(4, tripled)),
         [
-            "StepStarted work",
-            "StepFailed work attempt 1, next in 2",
-            END,
-            "StepStarted work",
-            "StepFailed work attempt 2, next in 6",
-            END,
+            *failed(1, 2),
+            *failed(2, 6),
             "StepStarted work",
             "StepSucceeded work attempt 3",
         ],
@@ -277,9 +280,7 @@ CASES = [
         "1-15",
         unreliable(1, retries(3, 1000), TimeoutError),
         [
-            "StepStarted work",
-            "StepFailed work attempt 1, next in 1",
-            END,
+            *failed(1, 1, "TimeoutError"),
             "StepStarted work",
             "StepSucceeded work attempt 2",
         ],
@@ -369,6 +370,20 @@ async def test_history_is_that_of_the_suite(autojump_clock: object, case: Case, 
     assert {name: ran[name] for name in case.bodies} == case.bodies
 
 
+@pytest.mark.parametrize("killed_at_rests", [False, True], ids=["undisturbed", "killed at rests"])
+async def test_what_a_step_prints_is_shown_once_and_not_at_its_replay(
+    autojump_clock: object, capsys: pytest.CaptureFixture[str], killed_at_rests: bool
+) -> None:
+    """1-7, with a rest after the step."""
+    history = ["StepStarted greet", "StepSucceeded greet", "WaitStarted rest 1", END, "WaitSucceeded rest 1"]
+    case = Case("1-7", printing, history, "Hello, Ada!", params="Ada")
+    entries, status, _ = await lived(case, killed_at_rests=killed_at_rests)
+    assert rendered(entries, set()) == numbered(case.history)
+    assert status["output"] == case.result
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["Greeting step started for: Ada", "Greeting step completed with: Hello, Ada!"]
+
+
 @pytest.mark.parametrize(
     ("id", "options", "history", "status", "runs"),
     [
@@ -379,7 +394,7 @@ async def test_history_is_that_of_the_suite(autojump_clock: object, case: Case, 
             [
                 "StepStarted work",
                 KILLED,
-                "StepFailed work attempt 1, next in 0",
+                "StepFailed work WorkflowInternalError attempt 1, next in 0",
                 "StepStarted work",
                 "StepSucceeded work attempt 2",
             ],
