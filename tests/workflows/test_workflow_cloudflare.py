@@ -88,6 +88,30 @@ async def test_non_retryable_error_is_shown_as_raised_at_its_attempt_at_the_step
         assert (error.name, error.message) == ("NonRetryableError", "my own message")
 
 
+async def test_non_retryable_error_that_was_caught_is_caught_again_at_replay_and_its_step_not_run(
+    autojump_clock: object,
+) -> None:
+    ran: list[int] = []
+    caught: list[str] = []
+
+    async def run(event: Any, step: Any) -> None:
+        async def fails() -> None:
+            ran.append(1)
+            raise NonRetryableError("refused")
+
+        try:
+            await step.do("fails", fails)
+        except NonRetryableError as error:
+            caught.append(str(error))
+        await step.sleep("nap", "1 hour")
+
+    async with open_world(flow(run), idle_ms=1000) as world:
+        await world.create()
+        assert (await world.settled()).status == "complete"
+    assert ran == [1]
+    assert caught == ["refused", "refused"]
+
+
 @pytest.mark.parametrize("end", ["complete", "errored", "terminated"])
 async def test_terminate_is_refused_once_an_instance_has_ended(autojump_clock: object, end: str) -> None:
     async def run(event: Any, step: Any) -> None:

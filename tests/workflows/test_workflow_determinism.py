@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from bindings.workflows.kind import WorkflowSpec
 from edge_runtime.config.model import Binding
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
+from edge_runtime.workflows.errors import retry_after_ms
 
 
 async def test_time_and_randomness_are_the_same_at_every_replay(autojump_clock: object) -> None:
@@ -202,6 +204,30 @@ async def test_retry_after_of_an_error_is_waited_for(autojump_clock: object) -> 
         await world.create()
         await world.settled()
     assert begun[1] - begun[0] == pytest.approx(90, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "after_ms"),
+    [
+        (90, 90_000),
+        (1.0005, 1001),
+        ("2", 2000),
+        (timedelta(minutes=1), 60_000),
+        (0, 0),
+        (-1, None),
+        (float("inf"), None),
+        (float("nan"), None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_retry_after_is_seconds_in_the_forms_that_sdks_have_and_left_aside_otherwise(
+    given: object, after_ms: int | None
+) -> None:
+    error = OSError("busy")
+    error.retry_after = given  # type: ignore[attr-defined]
+    assert retry_after_ms(error) == after_ms
 
 
 async def test_step_that_never_returns_is_cancelled_and_fails(autojump_clock: object) -> None:

@@ -106,6 +106,28 @@ async def test_timeout_of_a_blocking_step_fails_it_whatever_its_thread_does(
         assert list((await world.status())["output"]) == ["WorkflowTimeoutError", None]
 
 
+async def test_blocking_step_holds_up_nobody_else() -> None:
+    busy = Busy(in_native_code)
+
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> Any:
+            if event.payload == "quick":
+                return await step.do("quick", lambda: "done meanwhile")
+            return await step.do("busy", busy)
+
+    async with open_world(Flow, offload=ThreadOffload(4)) as world:
+        await world.create("slow")
+        try:
+            assert await ThreadOffload(1)(busy.begun.wait, 30)
+            await world.create("other", "quick")
+            assert (await world.settled("other"))["output"] == "done meanwhile"
+            assert (await world.status("slow"))["status"] == "running"
+            assert not busy.over.is_set()
+        finally:
+            busy.let_go.set()
+        assert (await world.settled("slow"))["output"] == "too late"
+
+
 @WAYS
 async def test_termination_does_not_wait_for_a_blocked_thread(
     wait: Callable[[Busy], None], at_once: bool, ended: str
