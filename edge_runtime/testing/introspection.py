@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from edge_runtime.testing.mocks import MockedStream, Rules, Step, read_step, timed_out
+from edge_runtime.testing.mocks import MockedStream, Rules, Step, read_step
 from edge_runtime.testing.worker import WorkerUnderTest
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.streams import ReadableStream
@@ -64,10 +64,9 @@ class Modifier:
 
     def forceStepTimeout(self, step: object, times: int | None = None) -> None:
         """Fail so many attempts, or all, as if each had taken too long."""
-        key = read_step(step)
-        self._fail(key, "force timeout", timed_out(key), times)
+        self._fail(read_step(step), "force timeout", None, times)
 
-    def _fail(self, key: Step, wanted: str, error: BaseException, times: int | None) -> None:
+    def _fail(self, key: Step, wanted: str, error: BaseException | None, times: int | None) -> None:
         if key in self._rules.results:
             raise ValueError(f"[WorkflowIntrospector] Trying to {wanted} on step '{key[0]}' after mocking its result!")
         self._rules.errors.setdefault(key, []).append((error, math.inf if times is None else times))

@@ -49,8 +49,8 @@ class Rules:
     delays: set[Step | None] = field(default_factory=set)
     event_timeouts: set[Step] = field(default_factory=set)
     results: dict[Step, Any] = field(default_factory=dict)
-    errors: dict[Step, list[tuple[BaseException, float]]] = field(default_factory=dict)
-    """In their order, each with how often it is still to be raised."""
+    errors: dict[Step, list[tuple[BaseException | None, float]]] = field(default_factory=dict)
+    """In their order, each with how often it is still to be raised; None is the step's timeout."""
     events: list[tuple[str, Any]] = field(default_factory=list)
     """Not sent yet."""
 
@@ -116,7 +116,7 @@ class Mocks:
                 error, left = queue.pop(0)
                 if left > 1:
                     queue.insert(0, (error, left - 1))
-                raise error
+                raise timed_out(effect) if error is None else error
             if step in rules.results:
                 result = rules.results[step]
                 return await result.again() if isinstance(result, MockedStream) else result
@@ -132,5 +132,5 @@ def read_step(given: object) -> Step:
     raise UsageError(f'step: found {given!r}; allowed: a name, or {{"name": ..., "index": 1}}')
 
 
-def timed_out(step: Step) -> JsException:
-    return JsException(f'Execution timed out: the timeout of step "{step[0]}" was forced', TIMEOUT)
+def timed_out(effect: StartAttempt) -> JsException:
+    return JsException(f"Execution timed out after {effect.config.timeout_ms}ms", TIMEOUT)

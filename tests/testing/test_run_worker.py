@@ -56,8 +56,11 @@ async def test_mocked_errors_and_timeouts_are_recorded_as_attempts(autojump_cloc
         await worker.env.ORDER_FLOW.create(id="one")
         (one,) = every.get()
         assert await one.get_error() == {"name": "WorkflowTimeoutError", "message": "Execution timed out after 0ms"}
-        errors = [attempt.error.name for attempt in one.describe().steps[0].attempts if attempt.error]
-        assert errors == ["ValueError", "WorkflowTimeoutError"]
+        errors = [attempt.error for attempt in one.describe().steps[0].attempts if attempt.error]
+        assert [(error.name, error.message) for error in errors] == [
+            ("ValueError", "wrong"),
+            ("WorkflowTimeoutError", "Execution timed out after 600000ms"),
+        ]
         with pytest.raises(RuntimeError, match="will not be complete"):
             await one.wait_for_status("complete")
         with pytest.raises(ValueError, match="already"):
