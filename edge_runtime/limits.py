@@ -96,7 +96,7 @@ OBJECT_VALUE_MAX: Final = 2 * 1000 * 1000  # CF: SQLite-backed classes, key and 
 OBJECT_KV_VALUE_MAX: Final = 131_072  # CF: classes created with new_classes
 OBJECT_KV_VALUE_SPARE: Final = 34  # CF: what the encoding of such a value may add
 OBJECT_KEYS_PER_CALL_MAX: Final = 128  # CF
-OBJECT_NAMES_KEPT: Final = 256  # ours: names of a class whose ids an isolate remembers
+OBJECT_NAMES_KEPT: Final = 1024  # ours: names of objects whose ids an isolate remembers
 OBJECT_CACHE_ENTRIES: Final = 256  # ours: values an active object keeps decoded
 OBJECT_CACHE_VALUE_MAX: Final = 2 * KIB  # ours: stored size of such a value
 OBJECT_IDLE_MS: Final = 10_000  # CF: workerd's local eviction of idle objects
@@ -109,6 +109,8 @@ ALARMS_AT_ONCE_MAX: Final = 64  # ours: alarms and timers in flight per isolate
 
 ACTOR_QUEUE_MAX: Final = 10_000  # ours: messages to one actor that are not answered yet; more are refused
 ACTOR_SWEEP_S: Final = 1.0  # ours: how often idle actors are looked for
+ACTOR_WAVE: Final = 256  # ours: evictions after which their memory is returned
+ACTOR_WAVE_SWEEPS_MAX: Final = 10  # ours: sweeps that evict without a pause, after which it is returned all the same
 STORAGE_TIMEOUT_S: Final = 30.0  # CF: a write that takes longer resets the object
 
 # Workflows

@@ -42,6 +42,7 @@ LEAVES = [
     "edge_runtime.socket_paths",
     "edge_runtime.tracebacks",
     "edge_runtime.forked",
+    "edge_runtime.memory",
     "edge_runtime.seams",
     "edge_runtime.errors",
     "edge_runtime.limits",

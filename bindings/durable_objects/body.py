@@ -70,6 +70,12 @@ class ObjectBody:
     from the others. A failing constructor, critical section or `ctx.abort` resets the object; nothing else does.
     """
 
+    __slots__ = (
+        "_alarm_retries", "_class", "_context", "_facet", "_facet_factory", "_facets", "_gate", "_instance",
+        "_lingering", "_methods", "_name", "_recipients", "_running", "_scopes", "_sockets", "_stopped", "_storage",
+        "_sync_methods",
+    )  # fmt: skip
+
     def __init__(
         self,
         context: ActorContext,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -84,6 +83,12 @@ class Activation(ActorWrites):
     An actor at rest has no task: what is to run begins in the pass of `turn_end`, as a carrier's task.
     """
 
+    __slots__ = (
+        "_answers", "_at_gate", "_before", "_body", "_carriers", "_ended", "_ending", "_evict", "_factory", "_held",
+        "_resting", "_running", "_started", "_suspended", "_tasks", "_within_begin", "closing", "events", "gone",
+        "idle_ms", "offload", "open", "random", "touched_s", "waiting",
+    )  # fmt: skip
+
     def __init__(
         self,
         address: ActorAddress,
@@ -112,7 +117,7 @@ class Activation(ActorWrites):
         self.idle_ms = factory.idle_ms
         self.closing = False
         """No delivery begins any more; those that arrive wait for the next activation."""
-        self.waiting: deque[Delivery] = deque()
+        self.waiting: list[Delivery] = []
         self.touched_s = clock.monotonic_s()
         self.gone: Promise[None] = Promise()
         """Resolves when it has ended and the host has forgotten it."""
@@ -197,7 +202,7 @@ class Activation(ActorWrites):
                 if not self._turn_end.over:
                     self._turn_end.soon(self._begin)
                 return True
-            work = self._process(self.waiting.popleft()) if self._started else self._start()
+            work = self._process(self.waiting.pop(0)) if self._started else self._start()
             self._running += 1
             if carrier.begin(work, self._tasks.copy(), self._carried):
                 self._suspended.add(carrier)

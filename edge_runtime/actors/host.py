@@ -31,10 +31,13 @@ from edge_runtime.event import Events
 from edge_runtime.limits import (
     ACTOR_QUEUE_MAX,
     ACTOR_SWEEP_S,
+    ACTOR_WAVE,
+    ACTOR_WAVE_SWEEPS_MAX,
     ALARMS_AT_ONCE_MAX,
     MOVE_PATIENCE_S,
     STORAGE_TIMEOUT_S,
 )
+from edge_runtime.memory import give_back
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Offload, Randomness
 from edge_runtime.store.api import Batch, Store, Table
@@ -56,8 +59,9 @@ class LocalActorHost:
         worker: str,
         sweep_s: float = ACTOR_SWEEP_S,
         elsewhere: Elsewhere | None = None,
+        give_back: Callable[[], None] = give_back,
     ) -> None:
-        """`sweep_s`: how often idle actors are looked for."""
+        """`sweep_s`: how often idle actors are looked for; `give_back()` is called when many have been evicted."""
         self._elsewhere = elsewhere
         self._me = 0
         self._view = NOBODY
@@ -84,6 +88,9 @@ class LocalActorHost:
         self._timer_sleep: trio.CancelScope | None = None
         self._asleep_until_ms: int | None = None
         self._populated = trio.Event()
+        self._give_back = give_back
+        self._evicted = 0
+        """Since memory was last given back."""
 
     def register(self, worker: str, kind: ActorKind, namespace: str, factory: BodyFactory) -> None:
         self._factories[worker, kind, namespace] = factory
@@ -240,7 +247,7 @@ class LocalActorHost:
 
     def _forward_waiting(self, ended: Activation, elsewhere: Elsewhere) -> None:
         while ended.waiting:
-            delivery = ended.waiting.popleft()
+            delivery = ended.waiting.pop(0)
             if isinstance(delivery.message, TimerMessage):
                 # The new owner fires it.
                 delivery.fail(ActorBroken(CODE_UPDATED))
@@ -396,28 +403,41 @@ class LocalActorHost:
         )
 
     async def _sweep(self) -> None:
-        """Evict idle actors and break those whose writes take too long."""
+        """Evict idle actors and break those whose writes take too long. Return the memory after a wave of evictions:
+        when nothing more was found to evict, or when it goes on and on."""
+        sweeps = 0
         while True:
-            if not self._activations:
+            if not self._activations and self._evicted < ACTOR_WAVE:
                 self._populated = trio.Event()
                 await self._populated.wait()
             await trio.sleep(self._sweep_s)
-            now_s = self._clock.monotonic_s()
-            for activation in list(self._activations.values()):
-                if activation.closing:
-                    continue
-                oldest_s = activation.oldest_commit_s
-                if oldest_s is not None and now_s - oldest_s > STORAGE_TIMEOUT_S:
-                    activation.abort(ActorBroken(STORAGE_TIMED_OUT, overloaded=True))
-                elif activation.idle and (now_s - activation.touched_s) * 1000 >= activation.idle_ms:
-                    self._evict(activation)
+            before = self._evicted
+            self._sweep_once()
+            sweeps += 1
+            if self._evicted >= ACTOR_WAVE and (self._evicted == before or sweeps >= ACTOR_WAVE_SWEEPS_MAX):
+                self._give_back()
+                self._evicted = 0
+            if not self._evicted:
+                sweeps = 0
+
+    def _sweep_once(self) -> None:
+        now_s = self._clock.monotonic_s()
+        for activation in list(self._activations.values()):
+            if activation.closing:
+                continue
+            oldest_s = activation.oldest_commit_s
+            if oldest_s is not None and now_s - oldest_s > STORAGE_TIMEOUT_S:
+                activation.abort(ActorBroken(STORAGE_TIMED_OUT, overloaded=True))
+            elif activation.idle and (now_s - activation.touched_s) * 1000 >= activation.idle_ms:
+                self._evict(activation)
 
     def _evict(self, activation: Activation) -> None:
         assert self._nursery is not None
         activation.closing = True
+        self._evicted += 1
         self._tasks.run(self._nursery.start_soon, activation.stop, ActorBroken(CODE_UPDATED))
 
 
 def _fail_waiting(activation: Activation, error: ActorBroken) -> None:
     while activation.waiting:
-        activation.waiting.popleft().fail(error)
+        activation.waiting.pop(0).fail(error)

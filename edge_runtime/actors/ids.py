@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import Final
 
 from edge_runtime.limits import OBJECT_KEY_MAX, OBJECT_NAMES_KEPT
+from edge_runtime.memory import remembered
 
 JURISDICTIONS: Final = ("eu", "us", "fedramp", "fedramp-high")
 
@@ -73,23 +74,13 @@ class IdFactory:
         self._unique_key = unique_key
         self._key = sha256(unique_key.encode()).digest()
         self.jurisdiction = jurisdiction
-        self._named: dict[str, DurableObjectId] = {}
-        """Ids of names that were asked for lately: two hashes are a tenth of what a call costs."""
 
     def within(self, jurisdiction: str) -> IdFactory:
         return IdFactory(self._unique_key, jurisdiction)
 
     def from_name(self, name: str) -> DurableObjectId:
-        known = self._named.get(name)
-        if known is not None:
-            return known
-        first = self._mac(name.encode("utf-8", "surrogatepass"), self.jurisdiction)
-        id = DurableObjectId(self._complete(first, self.jurisdiction), name, self.jurisdiction)
-        if len(self._named) >= OBJECT_NAMES_KEPT:
-            del self._named[next(iter(self._named))]
-        if len(name) <= OBJECT_KEY_MAX:
-            self._named[name] = id
-        return id
+        make = _named if len(name) <= OBJECT_KEY_MAX else _of_name
+        return make(self._key, self.jurisdiction, name)
 
     def unique(self, random_16: bytes) -> DurableObjectId:
         return DurableObjectId(self._complete(random_16, self.jurisdiction), None, self.jurisdiction)
@@ -117,9 +108,23 @@ class IdFactory:
         return in_part and self._complete(bytes.fromhex(id.toString())[:_HALF], id.jurisdiction) == id.toString()
 
     def _complete(self, first: bytes, jurisdiction: str | None) -> str:
-        return (first + self._mac(first, jurisdiction)).hex()
+        return _complete(self._key, first, jurisdiction)
 
-    def _mac(self, data: bytes, jurisdiction: str | None) -> bytes:
-        if jurisdiction is not None:
-            data = jurisdiction.encode() + b"\x00" + data
-        return hmac.digest(self._key, data, "sha256")[:_HALF]
+
+def _of_name(key: bytes, jurisdiction: str | None, name: str) -> DurableObjectId:
+    first = _mac(key, name.encode("utf-8", "surrogatepass"), jurisdiction)
+    return DurableObjectId(_complete(key, first, jurisdiction), name, jurisdiction)
+
+
+_named: Final = remembered(OBJECT_NAMES_KEPT)(_of_name)
+"""Two hashes are a tenth of what a call costs."""
+
+
+def _complete(key: bytes, first: bytes, jurisdiction: str | None) -> str:
+    return (first + _mac(key, first, jurisdiction)).hex()
+
+
+def _mac(key: bytes, data: bytes, jurisdiction: str | None) -> bytes:
+    if jurisdiction is not None:
+        data = jurisdiction.encode() + b"\x00" + data
+    return hmac.digest(key, data, "sha256")[:_HALF]

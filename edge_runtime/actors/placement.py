@@ -8,11 +8,11 @@ its own actors move; when one enters, actors move to it and nowhere else. How me
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
 from edge_runtime.actors.api import ActorAddress
+from edge_runtime.memory import remembered
 
 _WORD: Final = (1 << 64) - 1
 
@@ -47,7 +47,7 @@ def owner_of(address: ActorAddress, members: tuple[int, ...]) -> int | None:
     return _owner_among(address, members)
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _owner_among(address: ActorAddress, members: tuple[int, ...]) -> int:
     place = _place(address)
     return max(members, key=lambda member: (_score(place, member), member))

@@ -162,6 +162,7 @@ class Committer:
                     self._hop(self._on_failure, failure)
             if group:
                 self._hop(_settle, group, refusals, self._refusal if failure is not None else None)
+            del group, refusals  # not to be kept until the next ones come
 
     def _take(self) -> tuple[list[Queued], bool]:
         """Everything queued, and whether `refuse` was called after it. An empty group after STORE_SWEEP_S."""

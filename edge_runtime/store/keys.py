@@ -13,10 +13,10 @@ extensions, and in one position bytes before strings before integers. No part's 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final
 
 from edge_runtime.errors import StoreCorrupt
+from edge_runtime.memory import remembered
 
 Part = str | bytes | int
 
@@ -48,7 +48,7 @@ def encode(*parts: Part) -> bytes:
     return out
 
 
-@lru_cache(_REMEMBERED, typed=True)
+@remembered(_REMEMBERED, typed=True)
 def head(*parts: Part) -> bytes:
     """As `encode`, for parts that many keys begin with, or that are needed again soon: the last ones are remembered."""
     return encode(*parts)
@@ -100,7 +100,7 @@ def prefix_range(*parts: Part, partial: str | bytes | None = None) -> tuple[byte
     return start, _successor_of_prefix(start)
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED)
 def short(id: str) -> str | bytes:
     """The part that stands for an id where there are many: 16 bytes for a UUID in its canonical form. See `long`.
 

@@ -6,7 +6,6 @@ channel does, and its isolates end with it.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
@@ -32,6 +31,7 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import EdgeError
 from edge_runtime.limits import ERROR_DETAIL_MAX, MIB
+from edge_runtime.memory import trim
 from edge_runtime.supervisor.process_tree import Children, fork
 from edge_runtime.wire import BlockingChannel
 
@@ -197,9 +197,7 @@ def _tidy_memory() -> None:
     malloc would clear and hand out again in each of them."""
     gc.collect()
     gc.freeze()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc's
-        libc.malloc_trim(0)
+    trim()
 
 
 def _reseed() -> None:
