@@ -58,9 +58,13 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def private_mb(pid: int) -> float:
-    """Memory that the process shares with no other."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(kb) for kb in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", text, re.MULTILINE)) / 1024
+    """Memory that the process shares with no other. Pages of files that are mapped to be shared (the store) are not
+    counted: they are the kernel's cache."""
+    text = Path(f"/proc/{pid}/smaps").read_text()
+    mappings = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", text, flags=re.MULTILINE)
+    own = (mapping for mapping in mappings if not re.match(r"\S+ ...s", mapping))
+    found = (kb for mapping in own for kb in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", mapping, re.MULTILINE))
+    return sum(map(int, found)) / 1024
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class ObjectBody:
         self._stopped = False
         self._instance: Any = None
         self._gate = InputGate()
-        self._scopes: set[trio.CancelScope] = set()
+        self._scopes: list[trio.CancelScope] = []
         """Of what runs outside of the activation's tasks and must end with it."""
         self._methods: frozenset[str] = rpc_methods(cast(Hashable, of.cls))
         self._sync_methods: frozenset[str] = sync_methods(cast(Hashable, of.cls))
@@ -319,12 +319,12 @@ class ObjectBody:
         section = await entered
         try:
             with trio.move_on_after(BLOCK_CONCURRENCY_MS / 1000) as limit:
-                self._scopes.add(limit)
+                self._scopes.append(limit)
                 try:
                     gate_inside.set(section)
                     return await event.run(call_gated, section, callback)
                 finally:
-                    self._scopes.discard(limit)
+                    self._scopes.remove(limit)
             too_long = ActorBroken(BLOCKED_TOO_LONG, retryable=False, overloaded=True)
             self._context.abort(too_long)
             raise too_long

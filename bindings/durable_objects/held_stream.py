@@ -24,12 +24,12 @@ class HeldStream(ReadableStream):
     _context: ActorContext
     _inner: ReadableStream
     _over: Callable[[], None] | None
-    _scopes: set[trio.CancelScope]
+    _scopes: list[trio.CancelScope]
     _token: trio.lowlevel.TrioToken
 
     @classmethod
     def of(
-        cls, inner: ReadableStream, context: ActorContext, scopes: set[trio.CancelScope], over: Callable[[], None]
+        cls, inner: ReadableStream, context: ActorContext, scopes: list[trio.CancelScope], over: Callable[[], None]
     ) -> HeldStream:
         stream = cls.of_pull(inner.next_piece, inner.discard)
         assert isinstance(stream, HeldStream)
@@ -75,11 +75,11 @@ class HeldStream(ReadableStream):
         if self._context.closed.settled:
             raise ActorBroken(CUT_OFF)
         with trio.CancelScope() as scope:
-            self._scopes.add(scope)
+            self._scopes.append(scope)
             try:
                 await self._inner.write_to(write_when_durable)
             finally:
-                self._scopes.discard(scope)
+                self._scopes.remove(scope)
                 self._finish()
         if scope.cancelled_caught:
             raise ActorBroken(CUT_OFF)
@@ -108,7 +108,7 @@ class HeldStream(ReadableStream):
 
 
 def hold_body(
-    response: FetchResponse, context: ActorContext, scopes: set[trio.CancelScope], over: Callable[[], None]
+    response: FetchResponse, context: ActorContext, scopes: list[trio.CancelScope], over: Callable[[], None]
 ) -> bool:
     """Put a HeldStream in place of a response's streamed body; False if the body is there already or absent.
 

@@ -219,11 +219,13 @@ class ObjectRecipients:
         self._owner = owner
         self._context = context
         self._host = host
-        self._open: set[WebSocket] = set()
+        self._open: set[WebSocket] | None = None
 
     def recipient(self, event: EventContext, socket: WebSocket) -> Recipient:
+        if self._open is None:
+            self._open = set()
         self._open.add(socket)
-        socket.closed.add_done_callback(lambda _: self._open.discard(socket))
+        socket.closed.add_done_callback(partial(self._closed, socket))
         return _Listener(self, event.name.rpartition(".")[2])
 
     def deliver(self, name: str, call: Callable[[], Any], handled: Handled) -> None:
@@ -236,8 +238,12 @@ class ObjectRecipients:
 
     def end(self) -> None:
         """The activation is over."""
-        for socket in tuple(self._open):
+        for socket in tuple(self._open or ()):
             socket._drop()
+
+    def _closed(self, socket: WebSocket, _: Promise[None]) -> None:
+        if self._open is not None:
+            self._open.discard(socket)
 
 
 class _Listener:

@@ -217,6 +217,7 @@ class Overlay:
         if written.error is not None:
             return
         if number == self._turns:
+            self._turn = None
             self._unwritten.clear()
         else:
             self._unwritten = {key: entry for key, entry in self._unwritten.items() if entry[0] > number}

@@ -131,7 +131,7 @@ class _Entrypoint:
             result = await event.run(call, event)
             if kind is EventKind.FETCH:
                 response = _response(result, self._cls)
-                held = hold_body(response, cast(Any, _UNGATED), set(), end)
+                held = hold_body(response, cast(Any, _UNGATED), [], end)
                 result = response
             plain = _plain(event, result)
             outcome = Outcome.OK

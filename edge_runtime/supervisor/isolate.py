@@ -229,6 +229,10 @@ class IsolateHandle:
         """Private writable memory, as its limit counts it; 0 once it is dead."""
         return self._watched.memory_mb()
 
+    def grown_mb(self) -> int:
+        """Of its resident memory, what was added since it was ready."""
+        return self._watched.grown_mb()
+
     def how_it_ended(self) -> str:
         """For the log, once it is dead."""
         if self.killed_for is not None:
@@ -275,6 +279,7 @@ class IsolateHandle:
                 if (question := self._questions.pop(number, None)) is not None:
                     question.resolve(message.ids)
             case IsolateReady():
+                self._watched.ready()
                 self.ready.set()
             case IsolateFailed():
                 self.failure = message

@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 
 from edge_runtime.control import ChargeLost, Pong, Routes, TimersChanged
+from edge_runtime.limits import ISOLATE_GROWN_MB
 from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.members import MemberIsolates
 from edge_runtime.supervisor.worker_records import WorkerState, WorkerStatus, WorkerUnavailable, WorkerVersion
 
 
 class IsolateGroup:
-    def __init__(self, worker: str, idle_s: float) -> None:
-        """`idle_s`: without connection, event or timer soon due, before the isolates are evicted."""
+    def __init__(self, worker: str, idle_s: float, idle_grown_s: float) -> None:
+        """`idle_s`: without connection, event or timer soon due, before the isolates are evicted; `idle_grown_s`: the
+        same where one holds much memory that it has no use for any more and cannot return in part."""
         self.members = MemberIsolates(worker)
         self.serving: list[IsolateHandle] = []
         self.living: set[IsolateHandle] = set()
         """Those that start or retire as well."""
         self._idle_s = idle_s
+        self._idle_grown_s = min(idle_s, idle_grown_s)
         self._turn = 0
         self._busy_at_s = 0.0
         self._routes = Routes(())
@@ -102,12 +105,13 @@ class IsolateGroup:
         if _busy(pong):
             self._busy_at_s = now_s
             return False
-        if pong.next_due_ms is not None and pong.next_due_ms - time.time() * 1000 < self._idle_s * 1000:
-            self._busy_at_s = max(self._busy_at_s, now_s - self._idle_s / 2)
+        idle_s = self._idle_grown_s if isolate.grown_mb() >= ISOLATE_GROWN_MB else self._idle_s
+        if pong.next_due_ms is not None and pong.next_due_ms - time.time() * 1000 < idle_s * 1000:
+            self._busy_at_s = max(self._busy_at_s, now_s - idle_s / 2)
             return False
         return (
             isolate in self.serving
-            and now_s - self._busy_at_s >= self._idle_s
+            and now_s - self._busy_at_s >= idle_s
             and all(each.last_pong is not None and not _busy(each.last_pong) for each in self.serving)
         )
 

@@ -27,6 +27,7 @@ class IsolateWatch:
         self._connections: LeftConnections | None = None
         self.over_cpu = False
         """The last beat said that it is to be killed for its CPU time."""
+        self._resident_at_start_mb = 0
         self._ran_away = 0
         """The number of the connection for whose request it is to be killed."""
 
@@ -54,6 +55,14 @@ class IsolateWatch:
     def memory_mb(self) -> int:
         """Private writable memory, as its limit counts it; 0 once it is dead."""
         return self._process.memory_mb()
+
+    def ready(self) -> None:
+        """The isolate serves from now on."""
+        self._resident_at_start_mb = self._process.resident_mb()
+
+    def grown_mb(self) -> int:
+        """Of its resident memory, what was added since it was ready."""
+        return self._process.resident_mb() - self._resident_at_start_mb
 
     def startup_overrun(self) -> str | None:
         """For an isolate that is not ready: why it is to be killed, which may import its script itself."""

@@ -49,11 +49,19 @@ class ProcessClock:
 
     def memory_mb(self) -> int:
         """Private writable memory, as its limit counts it; 0 once it is dead."""
+        return self._pages()[5] * _PAGE // MIB
+
+    def resident_mb(self) -> int:
+        """Memory that is there and of no file; 0 once it is dead."""
+        pages = self._pages()
+        return (pages[1] - pages[2]) * _PAGE // MIB
+
+    def _pages(self) -> list[int]:
+        """/proc/PID/statm."""
         try:
-            pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[5])
-        except (OSError, IndexError):
-            return 0
-        return pages * _PAGE // MIB
+            return list(map(int, Path(f"/proc/{self._pid}/statm").read_text().split())) or [0] * 7
+        except OSError:
+            return [0] * 7
 
 
 def _open(path: str) -> int:

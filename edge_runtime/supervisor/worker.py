@@ -13,7 +13,7 @@ import trio
 
 from edge_runtime.control import AskedBySomeIsolate, LogLine, Pong, Routes, RunScheduled
 from edge_runtime.errors import ScriptError, UsageError
-from edge_runtime.limits import ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
+from edge_runtime.limits import ISOLATE_IDLE_GROWN_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
 from edge_runtime.supervisor.blocked import blocked_notice
 from edge_runtime.supervisor.current_template import CurrentTemplate
 from edge_runtime.supervisor.isolate import IsolateHandle
@@ -43,6 +43,7 @@ class Worker:
         *,
         grace_s: float,
         idle_s: float = ISOLATE_IDLE_S,
+        idle_grown_s: float = ISOLATE_IDLE_GROWN_S,
         asked: Callable[[Worker, IsolateHandle, AskedBySomeIsolate], None] = _nobody_answers,
         take_back: Callable[[Worker, IsolateHandle], None] = nobody_takes,
     ) -> None:
@@ -52,7 +53,7 @@ class Worker:
         self._grace_s = grace_s
         self._asked = asked
         self._take_back = take_back
-        self._isolates = IsolateGroup(self.name, idle_s)
+        self._isolates = IsolateGroup(self.name, idle_s, idle_grown_s)
         self._template = CurrentTemplate(self.name, spawner, report, self._isolates.charge)
         self._starts = StartRecord(self.name, report)
         self._wanted = False

@@ -25,7 +25,7 @@ def supervise(zygote, tmp_path):
     """`async with supervise(script) as (worker, read)`; `read(script)` gives a further version."""
 
     @asynccontextmanager
-    async def supervising(script, *, grace_s=0.2, idle_s=60.0, **config):
+    async def supervising(script, *, grace_s=0.2, idle_s=60.0, idle_grown_s=60.0, **config):
         report = RecordingReport()
         spawner = Spawner(zygote, report.output)
         numbers = iter(range(1000))
@@ -35,7 +35,7 @@ def supervise(zygote, tmp_path):
             directory = DataDirectory(tmp_path / "data")
             return await read_version(folder, directory, (), report, environment=None, development=False)
 
-        worker = Worker(await read(script), spawner, report, grace_s=grace_s, idle_s=idle_s)
+        worker = Worker(await read(script), spawner, report, grace_s=grace_s, idle_s=idle_s, idle_grown_s=idle_grown_s)
         async with trio.open_nursery() as nursery:
             await nursery.start(spawner.run)
             await nursery.start(worker.run)
@@ -154,6 +154,31 @@ async def test_idle_isolate_is_evicted_and_started_again_on_demand(supervise):
         assert worker.status().state is WorkerState.IDLE
         assert worker.report.deaths == []
         assert (await worker.isolate()).pid != isolate.pid
+
+
+GROWS = """
+HELD = []
+
+def __getattr__(name):
+    if name == "BUSY_ACTORS":  # which is looked for with every answer to the supervisor
+        HELD[:] = [bytearray(64 << 20)]
+    raise AttributeError(name)
+"""
+
+
+async def test_an_idle_isolate_is_evicted_sooner_if_its_memory_has_grown(supervise):
+    async with supervise(GROWS + HELLO, idle_grown_s=0.0) as (worker, _):
+        isolate = await worker.isolate()
+        await isolate.dead.wait()
+        assert worker.asleep
+
+
+async def test_an_idle_isolate_whose_memory_has_not_grown_has_its_time(supervise):
+    async with supervise(HELLO, idle_grown_s=0.0) as (worker, _):
+        isolate = await worker.isolate()
+        while isolate.last_pong is None or isolate.last_pong.number < 2:
+            await trio.sleep(0.01)
+        assert not worker.asleep
 
 
 @pytest.mark.parametrize("busy", ["BUSY_ACTORS = 1\n", "NEXT_DUE_MS = 0\n"])
