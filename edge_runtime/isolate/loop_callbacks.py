@@ -81,7 +81,10 @@ TASK_STEP, TASK_WAKEUP = _callback_types()
 
 def metered(callback: Callable[..., object], context: contextvars.Context | None) -> Callable[..., object]:
     meter = user_meter.get() if context is None else context.get(user_meter)
-    return callback if meter is None else functools.partial(measure_inline, meter, callback)
+    if meter is None:
+        return callback
+    meter.shared = True
+    return functools.partial(measure_inline, meter, callback)
 
 
 def measured(call: Callable[[], T]) -> Callable[[], T]:

@@ -248,6 +248,7 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
             context = options.get("context")
             meter = user_meter.get() if context is None else context.get(user_meter)
             if meter is not None and not isinstance(coro, MeteredCoroutine):
+                meter.shared = True
                 coro = MeteredCoroutine(coro, meter)
         return cast("asyncio.Task[Any]", super().create_task(coro, **options))
 

@@ -6,11 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import pytest
-import trio
-from edge_process import EDGE, EdgeProcess, eventually
-
-from edge_runtime.metering.ledger import read_usage
-from edge_runtime.store.lmdb_store import open_store
+from edge_process import EDGE, EdgeProcess
 
 SCRIPT = dedent("""
     import _thread, os, subprocess, sys, threading, time
@@ -88,40 +84,32 @@ SCRIPT = dedent("""
                     gc.collect()
                 case "sleep":
                     await trio.sleep(0.1)
-                case "ready":
-                    pass
             return Response("ok")
 
         async def child(self):
             await trio.sleep(0)
             burn(5)
     """)
-BURNT_US = {
-    "plain": 20_000,
-    "children": 20_000,
-    "threads": 20_000,
-    "thread": 20_000,
-    "raw": 20_000,
-    "pool": 20_000,
-    "process": 100_000,
-    "later": 5_000,
-    "generator": 20_000,
-    "del": 20_000,
-    "cycle": 20_000,
-    "sleep": 0,
-}
-ROUNDS = 3
+WAYS = (
+    "plain",
+    "children",
+    "threads",
+    "thread",
+    "raw",
+    "pool",
+    "process",
+    "later",
+    "generator",
+    "del",
+    "cycle",
+    "sleep",
+)
+ROUNDS = 4
 
 
 def usage(data, *options):
     command = [*EDGE, "usage", "--data", str(data), *options]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-async def charged(data):
-    async with open_store(data / "store", readonly=True) as store:
-        with store.snapshot() as snapshot:
-            return sum(row.cpu_us for row in read_usage(snapshot) if row.kind != "startup")
 
 
 class Load:
@@ -139,22 +127,11 @@ class Load:
         }
         (folder / "wrangler.json").write_text(json.dumps(config))
         self.data = root / "data"
-        self.charged_us = {}
         with EdgeProcess("dev", folder, "--port", 0, "--data", self.data, "--no-reload") as edge:
             edge.wait_ready()
-            with edge.client() as client:
-                assert client.get("/ready").text == "ok"
-                charged_us = 0
-                for way, burnt_us in BURNT_US.items():
-                    assert client.get(f"/{way}").text == "ok"
-                    before_us, charged_us = charged_us, self._wait_charged(charged_us + max(burnt_us, 1))
-                    self.charged_us[way] = charged_us - before_us
             with ThreadPoolExecutor(16) as many:
-                list(many.map(lambda way: self._ask(edge, way), [*BURNT_US, "object"] * ROUNDS))
+                list(many.map(lambda way: self._ask(edge, way), [*WAYS, "object"] * ROUNDS))
             assert edge.interrupt() == 0
-
-    def _wait_charged(self, at_least_us):
-        return eventually(lambda: (now_us := trio.run(charged, self.data)) >= at_least_us and now_us)
 
     def _ask(self, edge, way):
         with edge.client() as client:
@@ -164,13 +141,6 @@ class Load:
 @pytest.fixture(scope="module")
 def load(tmp_path_factory):
     return Load(tmp_path_factory.mktemp("accounts"))
-
-
-@pytest.mark.parametrize("way", BURNT_US)
-def test_known_cpu_time_is_charged_wherever_it_is_used(load, way):
-    # Beside the loop itself there is what the handler does around it; an interpreter takes a while to end.
-    slack_us = 60_000 if way == "process" else 6_000
-    assert BURNT_US[way] <= load.charged_us[way] <= BURNT_US[way] * 1.02 + slack_us
 
 
 def test_attributed_and_overhead_are_the_kernels_cpu_time(load):
@@ -193,4 +163,9 @@ def test_ledger_is_exported_as_lines_of_json_and_as_csv(load):
     (added,) = (record for record in records if record["handler"] == "Counter.add")
     fetches = [record for record in records if record["handler"] == "Default.fetch"]
     assert sum(record["bytes_out"] for record in fetches) == len("ok") * sum(record["events"] for record in fetches)
-    assert (added["product"], added["owner"], added["events"], added["rows_read"]) == ("object", "Counter", 3, 3)
+    assert (added["product"], added["owner"], added["events"], added["rows_read"]) == (
+        "object",
+        "Counter",
+        ROUNDS,
+        ROUNDS,
+    )
