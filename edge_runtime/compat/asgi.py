@@ -20,11 +20,11 @@ from urllib.parse import unquote, urlsplit
 import sniffio
 import trio
 
-from edge_runtime.compat.anyio_threads import adjust_anyio
 from edge_runtime.compat.app_body import AppBody, BodyPipe, ClientDisconnected
+from edge_runtime.compat.app_run import Message, run_app
 from edge_runtime.compat.asgi_websocket import WebSocketSession
 from edge_runtime.compat.blocking import enter_loop
-from edge_runtime.compat.lifespan import ASGI_VERSIONS, Lifespan, is_cancellation
+from edge_runtime.compat.lifespan import ASGI_VERSIONS, is_cancellation
 from edge_runtime.event import require_event
 from edge_runtime.promise import Promise, PromiseCancelled
 from edge_runtime.workers.js_views import JsRequest
@@ -32,7 +32,6 @@ from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import NULL_BODY_STATUSES, Response
 from edge_runtime.workers.streams import ReadableStream
 
-Message: TypeAlias = MutableMapping[str, Any]
 AsgiApp: TypeAlias = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
@@ -56,8 +55,8 @@ async def fetch(app: AsgiApp, request: Request | JsRequest, env: Any, ctx: objec
     if isinstance(request, JsRequest):
         request = request.request
     enter_loop()
-    exchange = _Exchange(app, request, env)
-    work = event.begin(exchange.run)
+    exchange = _Exchange(request.body)
+    work = event.begin(run_app, app, http_scope(request, env), exchange)
     try:
         return await exchange.answer
     except BaseException:
@@ -81,8 +80,8 @@ async def websocket(app: AsgiApp, request: Request | JsRequest, env: Any = None)
     if isinstance(request, JsRequest):
         request = request.request
     enter_loop()
-    session = WebSocketSession(app, websocket_scope(request, env))
-    work = event.spawn(event.run, session.run)
+    session = WebSocketSession()
+    work = event.spawn(event.run, run_app, app, websocket_scope(request, env), session)
     try:
         await session.answer
     finally:
@@ -95,13 +94,11 @@ async def websocket(app: AsgiApp, request: Request | JsRequest, env: Any = None)
 
 
 class _Exchange:
-    """One request to an app and its answer."""
+    """`app_run.Conversation` of one request to an app and its answer."""
 
-    def __init__(self, app: AsgiApp, request: Request, env: Any) -> None:
+    def __init__(self, upload: ReadableStream | None) -> None:
         self.answer: Promise[Response] = Promise()
-        self._app = app
-        self._scope = http_scope(request, env)
-        self._upload: ReadableStream | None = request.body
+        self._upload = upload
         self._over: Promise[None] = Promise()
         """Settled when the answer is complete or the client has gone: then `receive` says http.disconnect."""
         self._reading: Callable[[], object] | None = None
@@ -112,33 +109,16 @@ class _Exchange:
         self._pipe: BodyPipe | None = None
         self._complete = False
 
-    async def run(self) -> None:
-        """Run the app through its life. Raises nothing but cancellation."""
-        try:
-            await Lifespan(self._app, self._serve).run()
-        except BaseException as error:
-            self._failed(error)
-            if is_cancellation(error):
-                raise
+    def returned(self) -> None:
+        if not self.answer.settled:
+            raise RuntimeError("The application did not generate a response")
 
-    async def _serve(self, state: dict[str, Any]) -> None:
-        self._scope["state"] = state
-        adjust_anyio()
-        try:
-            await self._app(self._scope, self._receive, self._send)
-            if not self.answer.settled:
-                raise RuntimeError("The application did not generate a response")
-        except BaseException as error:
-            self._failed(error)
-            if is_cancellation(error):
-                raise
-        finally:
-            if self._pipe is not None:
-                self._pipe.end()
-            self._end()
+    def over(self) -> None:
+        if self._pipe is not None:
+            self._pipe.end()
+        self._end()
 
-    def _failed(self, error: BaseException) -> None:
-        """The handler gets the error if it still waits for an answer, else it can only be logged."""
+    def failed(self, error: BaseException) -> None:
         if not self.answer.settled:
             ended = is_cancellation(error)
             self.answer.reject(PromiseCancelled("the application was cancelled before it answered") if ended else error)
@@ -156,7 +136,7 @@ class _Exchange:
         if not self._over.settled:
             self._over.resolve(None)
 
-    async def _receive(self) -> Message:
+    async def receive(self) -> Message:
         if self._gone:
             return {"type": _DISCONNECT}
         if not self._uploaded:
@@ -193,7 +173,7 @@ class _Exchange:
                 return None
             raise
 
-    async def _send(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.start":
             if self._headers is not None:

@@ -7,9 +7,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-from edge_runtime.compat.anyio_threads import adjust_anyio
 from edge_runtime.compat.app_body import ClientDisconnected
-from edge_runtime.compat.lifespan import Lifespan, is_cancellation
+from edge_runtime.compat.lifespan import is_cancellation
 from edge_runtime.promise import Promise, PromiseCancelled
 from edge_runtime.workers.response import Response
 from edge_runtime.workers.websocket import DISCONNECTED, GONE, SocketFlags, WebSocket, open_pair
@@ -20,13 +19,11 @@ _FAILED: Final = 1011
 
 
 class WebSocketSession:
-    """One connection of an app. `answer` settles with the headers of the response that opens it, or with None if the
-    app refuses it; `response` is that response."""
+    """`app_run.Conversation` of one connection. `answer` settles with the headers of the response that opens it, or
+    with None if the app refuses it; `response` is that response."""
 
-    def __init__(self, app: Any, scope: dict[str, Any]) -> None:
+    def __init__(self) -> None:
         self.answer: Promise[list[tuple[str, str]] | None] = Promise()
-        self._app = app
-        self._scope = scope
         client, self.socket = open_pair(SocketFlags())
         self._client: WebSocket | None = client
         self._inbox = _Inbox(self.socket)
@@ -37,31 +34,15 @@ class WebSocketSession:
         headers, client, self._client = self.answer.result(), self._client, None
         return Response(None, 403) if headers is None else Response(None, 101, headers=headers, web_socket=client)
 
-    async def run(self) -> None:
-        """Run the app through its life. Raises nothing but cancellation."""
-        try:
-            await Lifespan(self._app, self._serve).run()
-        except BaseException as error:
-            self._failed(error)
-            if is_cancellation(error):
-                raise
+    def returned(self) -> None:
+        if not self.answer.settled:
+            raise RuntimeError("The application neither accepted nor closed the WebSocket")
+        self._close(1000, "")
 
-    async def _serve(self, state: dict[str, Any]) -> None:
-        self._scope["state"] = state
-        adjust_anyio()
-        try:
-            await self._app(self._scope, self._receive, self._send)
-            if not self.answer.settled:
-                raise RuntimeError("The application neither accepted nor closed the WebSocket")
-            self._close(1000, "")
-        except BaseException as error:
-            self._failed(error)
-            if is_cancellation(error):
-                raise
-        finally:
-            self._inbox.end()
+    def over(self) -> None:
+        self._inbox.end()
 
-    def _failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         ended = is_cancellation(error)
         if not self.answer.settled:
             self.answer.reject(PromiseCancelled("the application was cancelled before it answered") if ended else error)
@@ -74,13 +55,13 @@ class WebSocketSession:
         if self.answer.error is None and self._inbox.listening:
             self.socket.close(code, reason)
 
-    async def _receive(self) -> dict[str, Any]:
+    async def receive(self) -> dict[str, Any]:
         if not self._connected:
             self._connected = True
             return {"type": "websocket.connect"}
         return await self._inbox.take()
 
-    async def _send(self, message: Mapping[str, Any]) -> None:
+    async def send(self, message: Mapping[str, Any]) -> None:
         kind = message["type"]
         if kind == "websocket.accept" and not self.answer.settled:
             self._accept(message)
