@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import click
 import trio
 
+from bindings.command_options import data_option, json_option, with_options
 from bindings.durable_objects import stored
 from bindings.durable_objects.history import all_recorded
 from bindings.durable_objects.kind import ObjectSpec
@@ -29,7 +30,6 @@ from edge_runtime.store.lmdb_store import open_store
 from edge_runtime.workers.conversion import from_wire
 
 T = TypeVar("T")
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +90,11 @@ class Place:
         return trio.run(with_snapshot)
 
 
-def _options(command: Command) -> Command:
-    data = click.option(
-        "--data",
-        "data_dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=None,
-        help="Data directory; by default .edge in the worker's folder.",
-    )
-    worker = click.option("--worker", default=None, help="The worker, where several have a class of this name.")
-    return data(worker(click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)))
+_options = with_options(
+    data_option,
+    click.option("--worker", default=None, help="The worker, where several have a class of this name."),
+    json_option,
+)
 
 
 @click.group("objects")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 import trio
 
+from bindings.command_options import config_option, data_option, env_option, local_option, with_options
 from bindings.kind import load_kinds
 from bindings.kv.bulk import check_names, check_pairs, decode_keys, decode_pairs, get_all, reason
 from bindings.kv.kind import KvSpec
@@ -28,7 +29,6 @@ from edge_runtime.store.lmdb_store import open_store
 
 T = TypeVar("T")
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Place:
@@ -77,32 +77,14 @@ def _bound_namespace(binding: str, config: Path, environment: str | None) -> str
     return bound[binding].namespace
 
 
-def _place_options(command: Command) -> Command:
-    for option in reversed(
-        (
-            click.option("--binding", default=None, help="Name of the binding in the worker's configuration."),
-            click.option("--namespace-id", default=None, help="Id of the namespace."),
-            click.option(
-                "--data",
-                "--persist-to",
-                "data_dir",
-                type=click.Path(path_type=Path, file_okay=False),
-                default=None,
-                help="Data directory; by default .edge in the worker's folder.",
-            ),
-            click.option(
-                "-c",
-                "--config",
-                type=click.Path(path_type=Path, exists=True),
-                default=None,
-                help="Configuration file, or the worker's folder.",
-            ),
-            click.option("-e", "--env", "environment", default=None, help="Section env.NAME of the configuration."),
-            click.option("--local", is_flag=True, expose_value=False, hidden=True, help="Always so here."),
-        )
-    ):
-        command = option(command)
-    return command
+_place_options = with_options(
+    click.option("--binding", default=None, help="Name of the binding in the worker's configuration."),
+    click.option("--namespace-id", default=None, help="Id of the namespace."),
+    data_option,
+    config_option,
+    env_option,
+    local_option,
+)
 
 
 @click.group()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import trio
 
+from bindings.command_options import config_option, data_option, env_option, json_option, local_option, with_options
 from bindings.workflows.places import Place, Workflow
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.errors import UsageError
@@ -25,36 +25,17 @@ from edge_runtime.workflows import control, instances
 from edge_runtime.workflows.inbox import Command
 
 T = TypeVar("T")
-ClickCommand = TypeVar("ClickCommand", bound=Callable[..., Any])
 LATEST = "latest"
 
 
-def options(command: ClickCommand) -> ClickCommand:
-    for option in reversed(
-        (
-            click.option(
-                "--data",
-                "--persist-to",
-                "data_dir",
-                type=click.Path(path_type=Path, file_okay=False),
-                default=None,
-                help="Data directory; by default .edge in the worker's folder.",
-            ),
-            click.option(
-                "-c",
-                "--config",
-                type=click.Path(path_type=Path, exists=True),
-                default=None,
-                help="Configuration file, or the worker's folder.",
-            ),
-            click.option("-e", "--env", "environment", default=None, help="Section env.NAME of the configuration."),
-            click.option("--worker", default=None, help="The worker, where several have a workflow of this name."),
-            click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-            click.option("--local", is_flag=True, expose_value=False, hidden=True, help="Always so here."),
-        )
-    ):
-        command = option(command)
-    return command
+options = with_options(
+    data_option,
+    config_option,
+    env_option,
+    click.option("--worker", default=None, help="The worker, where several have a workflow of this name."),
+    json_option,
+    local_option,
+)
 
 
 def run(place: Place, work: Callable[[Store], Awaitable[T]], *, readonly: bool) -> T:

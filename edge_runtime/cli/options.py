@@ -6,17 +6,14 @@ from pathlib import Path
 
 import click
 
+from bindings.command_options import data_option, env_option, json_option
+
+__all__ = [
+    "data_directory", "data_option", "env_option", "host_option", "json_option", "port_option", "quiet_option",
+]  # fmt: skip
+
 DEFAULT_DATA = ".edge"
 
-data_option = click.option(
-    "--data",
-    "data_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=None,
-    help="Data directory; by default .edge in the worker's folder.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-env_option = click.option("-e", "--env", "environment", default=None, help="Section [env.NAME] of the configuration.")
 port_option = click.option(
     "--port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="0 takes a free one."
 )
