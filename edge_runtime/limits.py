@@ -135,6 +135,7 @@ INSTANCE_RETENTION_MS: Final = 30 * 24 * 3600 * 1000  # CF: finished instances
 INSTANCE_IDLE_MS: Final = 10_000  # ours: kept in memory after the last step activity; CF: 5 minutes
 INSTANCES_PER_PAGE: Final = 25  # CF: listed at once by default
 HIBERNATE_SLEEP_MS: Final = 1_000  # ours: an instance that sleeps so long leaves memory at once
+JOURNAL_BLOCK_SMALL: Final = 256  # ours: stored bytes below which a journal's last block is extended
 STARTS_AT_ONCE_MAX: Final = 32  # ours: new instances that begin before what they write is waited for
 STARTS_KNOWN_MAX: Final = 256  # ours: new instances that wait to begin and are known in memory; the others are on disk
 WORKFLOW_RESUME_MS: Final = 10_000  # ours: a running instance whose process died is resumed no later than this

@@ -36,7 +36,7 @@ class StoredEntry:
 
 def ids(snapshot: Snapshot, worker: str, namespace: str) -> Iterator[str]:
     """The ids of a namespace's objects, in order, each once; a look-up or two for each, whatever they hold."""
-    in_records = _next_ids(snapshot, Table.ACTORS, (worker, ActorKind.OBJECT.value, namespace))
+    in_records = _next_ids(snapshot, Table.ACTORS, (worker, ActorKind.OBJECT.code, namespace))
     in_entries = _next_ids(snapshot, Table.OBJECTS, (worker, namespace))
     record, entry = next(in_records, None), next(in_entries, None)
     while record is not None or entry is not None:

@@ -28,6 +28,11 @@ class ActorKind(StrEnum):
     # Addresses are looked up at every call; an Enum's own hash is a function in Python.
     __hash__ = str.__hash__
 
+    @property
+    def code(self) -> str:
+        """What stands for it in keys."""
+        return self[0]
+
 
 class ActorAddress(NamedTuple):
     """Permanent name of an actor within a data directory.

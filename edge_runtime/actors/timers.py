@@ -6,7 +6,7 @@ Keys of Table.TIMERS, value empty:
     encode(worker, due_ms, kind, namespace, id, token)   a wake-up by somebody else, deleted once it was heard
 
 Table.ACTORS: encode(worker, kind, namespace, id) -> ActorRecord, as `store.records`. It exists while there is something
-to say in it. Ids and tokens are `keys.short`.
+to say in it. Kinds are `ActorKind.code`, ids and tokens `keys.short`.
 
 The earliest timer is read from the table and nothing of it is kept in memory, so a sleeper costs nothing.
 """
@@ -30,8 +30,13 @@ class ActorRecord(msgspec.Struct, frozen=True, array_like=True):
     due_ms: int | None = None
     retries: int = 0
     name: str | None = None
-    scheduled_ms: int | None = None
-    """What the timer was first set to; `due_ms` is later while it is being retried."""
+    first_due_ms: int | None = None
+    """While the timer is being retried: what it was first set to, before `due_ms`."""
+
+    @property
+    def scheduled_ms(self) -> int | None:
+        """What the timer was first set to."""
+        return self.due_ms if self.first_due_ms is None else self.first_due_ms
 
     @property
     def blank(self) -> bool:
@@ -40,6 +45,7 @@ class ActorRecord(msgspec.Struct, frozen=True, array_like=True):
 
 BLANK: Final = ActorRecord()
 _RECORD: Final[RecordCodec[ActorRecord]] = RecordCodec(ActorRecord)
+_KINDS: Final = {kind.code: kind for kind in ActorKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +58,11 @@ class DueTimer:
 
 
 def record_key(address: ActorAddress) -> bytes:
-    return keys.head(address.worker, address.kind, address.namespace, keys.short(address.id))
+    return keys.head(address.worker, address.kind.code, address.namespace, keys.short(address.id))
 
 
 def timer_key(address: ActorAddress, due_ms: int) -> bytes:
-    whose = keys.head(address.kind, address.namespace, keys.short(address.id))
+    whose = keys.head(address.kind.code, address.namespace, keys.short(address.id))
     return keys.head(address.worker) + keys.encode(due_ms) + whose
 
 
@@ -91,7 +97,7 @@ def write_record(batch: Batch, address: ActorAddress, old: ActorRecord | None, n
 
 def schedule_new(batch: Batch, address: ActorAddress, due_ms: int) -> None:
     """Set the timer of an actor that comes into being with this batch, so that it has none and is not activated."""
-    write_record(batch, address, None, ActorRecord(due_ms, 0, None, due_ms))
+    write_record(batch, address, None, ActorRecord(due_ms))
 
 
 def schedule(
@@ -108,7 +114,7 @@ def schedule(
     old = None if stored is None else decode_record(stored)
     kept = name if name is not None or old is None else old.name
     batch.expect(Table.ACTORS, key, stored)
-    write_record(batch, address, old, ActorRecord(due_ms, 0, kept, due_ms))
+    write_record(batch, address, old, ActorRecord(due_ms, 0, kept))
 
 
 def forget(batch: Batch, snapshot: Snapshot, address: ActorAddress) -> None:
@@ -153,20 +159,20 @@ def due(snapshot: Snapshot, worker: str, now_ms: int, limit: int) -> list[DueTim
 def scheduled_namespaces(snapshot: Snapshot, worker: str, kind: ActorKind) -> list[str]:
     """The namespaces of a kind that have a record, in order; one look-up each, however many actors there are."""
     found: list[str] = []
-    start, end = keys.prefix_range(worker, kind.value)
+    start, end = keys.prefix_range(worker, kind.code)
     while (key := next(iter(snapshot.keys(Table.ACTORS, start, end)), None)) is not None:
         namespace = keys.decode(key)[2]
         if not isinstance(namespace, str):
             raise StoreCorrupt(f"an actor's record has the key {key!r}")
         found.append(namespace)
-        start = keys.prefix_range(worker, kind.value, namespace)[1]
+        start = keys.prefix_range(worker, kind.code, namespace)[1]
     return found
 
 
 def addresses(snapshot: Snapshot, worker: str, kind: ActorKind, namespace: str, limit: int) -> list[ActorAddress]:
     """At most `limit` actors of a namespace that have a record, in the order of their ids."""
     found: list[ActorAddress] = []
-    start, end = keys.prefix_range(worker, kind.value, namespace)
+    start, end = keys.prefix_range(worker, kind.code, namespace)
     for key in snapshot.keys(Table.ACTORS, start, end):
         if len(found) >= limit:
             break
@@ -176,8 +182,10 @@ def addresses(snapshot: Snapshot, worker: str, kind: ActorKind, namespace: str, 
 
 def _decode_timer(key: bytes) -> DueTimer:
     match keys.decode(key):
-        case (str(worker), int(due_ms), str(kind), str(namespace), str() | bytes() as id, *token) if len(token) <= 1:
-            address = ActorAddress(worker, ActorKind(kind), namespace, keys.long(id))
+        case (str(worker), int(due_ms), str(code), str(namespace), str() | bytes() as id, *token) if (
+            len(token) <= 1 and code in _KINDS
+        ):
+            address = ActorAddress(worker, _KINDS[code], namespace, keys.long(id))
             return DueTimer(address, due_ms, key, own=not token)
         case _:
             raise StoreCorrupt(f"a timer has the key {key!r}")

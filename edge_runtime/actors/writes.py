@@ -78,11 +78,9 @@ class ActorWrites:
 
     def set_timer(self, batch: Batch, due_ms: int | None, *, retries: int = 0) -> None:
         old = self._record
-        scheduled_ms = due_ms
-        if retries and due_ms is not None and old is not None and old.scheduled_ms is not None:
-            scheduled_ms = old.scheduled_ms
+        first_due_ms = old.scheduled_ms if retries and due_ms is not None and old is not None else None
         self.timer_set = True
-        self._write_record(batch, ActorRecord(due_ms, retries, self._name, scheduled_ms))
+        self._write_record(batch, ActorRecord(due_ms, retries, self._name, first_due_ms))
 
     def forget(self, batch: Batch) -> None:
         self._name_due = False
@@ -144,7 +142,7 @@ class ActorWrites:
             if not self._name_due:
                 self._name_due = True
             elif record.name != self._name:
-                self._write_record(batch, ActorRecord(record.due_ms, record.retries, self._name, record.scheduled_ms))
+                self._write_record(batch, ActorRecord(record.due_ms, record.retries, self._name, record.first_due_ms))
         written = self.store.commit(batch)
         self._commits.append(self.clock.monotonic_s())
         due_ms = self.due_ms

@@ -4,7 +4,8 @@ Every key in the store is written by `encode`; the tables' owners document which
 
     bytes   0x01, the bytes with each 0x00 written as 0x00 0xFF, then 0x00
     str     0x02, its UTF-8 with each 0x00 written as 0x00 0xFF, then 0x00
-    int     0x03, eight bytes big-endian of value + 2**63
+    int     0x0B + n for a positive one of n bytes, then these, big-endian; 0x0B for 0; 0x0B - n for a negative one
+            of n bytes, then those of its magnitude, each complemented
 
 So keys compare as their tuples do: strings by code point, bytes bytewise, integers by value, a tuple before its
 extensions, and in one position bytes before strings before integers. No part's encoding begins with 0x00 or 0xFF.
@@ -22,7 +23,9 @@ Part = str | bytes | int
 
 _BYTES: Final = b"\x01"
 _STR: Final = b"\x02"
-_INT: Final = b"\x03"
+_ZERO_INT: Final = 0x0B
+_INT_BYTES: Final = 8
+_INTS: Final = tuple(bytes((_ZERO_INT + count,)) for count in range(_INT_BYTES + 1))
 _END: Final = b"\x00"
 _ZERO: Final = b"\x00\xff"
 _SIGN: Final = 1 << 63
@@ -65,12 +68,10 @@ def decode(key: bytes) -> tuple[Part, ...]:
     at = 0
     while at < len(key):
         tag = key[at : at + 1]
-        if tag == _INT:
-            digits = key[at + 1 : at + 9]
-            if len(digits) != 8:
-                raise StoreCorrupt(f"key {key!r} ends inside the integer at byte {at}")
-            parts.append(int.from_bytes(digits, "big") - _SIGN)
-            at += 9
+        count = key[at] - _ZERO_INT
+        if -_INT_BYTES <= count <= _INT_BYTES:
+            parts.append(_decode_int(key, at, count))
+            at += 1 + abs(count)
         elif tag in (_STR, _BYTES):
             end = _find_end(key, at + 1)
             raw = key[at + 1 : end].replace(_ZERO, _END)
@@ -129,7 +130,23 @@ def after(key: bytes) -> bytes:
 def _encode_int(part: int) -> bytes:
     if not -_SIGN <= part < _SIGN:
         raise ValueError(f"an integer in a key must fit 64 bits with its sign, found {part}")
-    return _INT + (part + _SIGN).to_bytes(8, "big")
+    count = (part.bit_length() + 7) >> 3
+    if part >= 0:
+        return _INTS[count] + part.to_bytes(count, "big")
+    return bytes((_ZERO_INT - count,)) + (part + (1 << 8 * count) - 1).to_bytes(count, "big")
+
+
+def _decode_int(key: bytes, at: int, count: int) -> int:
+    """The integer of `count` bytes at `at`; of -`count` if it is negative."""
+    digits = key[at + 1 : at + 1 + abs(count)]
+    if len(digits) != abs(count):
+        raise StoreCorrupt(f"key {key!r} ends inside the integer at byte {at}")
+    value = int.from_bytes(digits, "big")
+    if count < 0:
+        value -= (1 << 8 * -count) - 1
+    if (value.bit_length() + 7) >> 3 != abs(count) or not -_SIGN <= value < _SIGN:
+        raise StoreCorrupt(f"key {key!r} holds an integer at byte {at} in a form that integers are not written in")
+    return value
 
 
 def _encode_other(part: object) -> bytes:

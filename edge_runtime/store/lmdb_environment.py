@@ -29,7 +29,7 @@ from edge_runtime.errors import StoreCorrupt, StoreError, StoreFailed, StoreFull
 from edge_runtime.store import chunks, keys, long_keys, values
 from edge_runtime.store.api import Table
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 ENGINE: Final = "lmdb 0.9"
 NODES: Final = b"long_keys"
 

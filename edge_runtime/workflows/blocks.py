@@ -1,6 +1,10 @@
 """How a journal is stored: in blocks chained to one another, each with the entries that were committed together.
 
-Key: (worker, workflow, `keys.short` of the instance's id, number of the first entry) in Table.JOURNAL. Value: one byte
+A last block that is small is written anew with the entries that follow, as one: most steps are small, and a key and a
+digest for each would take as much as what they say. So blocks have about JOURNAL_BLOCK_SMALL bytes at least, but for
+the last.
+
+Key: (`keys.short` of the instance's id, worker, workflow, number of the first entry) in Table.JOURNAL. Value: one byte
 version (3), a digest of 8 bytes over the previous block's digest and the body, then the body, which is MessagePack of
 the list of entries.
 """
@@ -15,6 +19,7 @@ import msgspec
 
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.errors import StoreCorrupt
+from edge_runtime.limits import JOURNAL_BLOCK_SMALL
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.workflows.journal import Entry
@@ -66,33 +71,59 @@ def _decode_body(body: bytes) -> list[Entry]:
 
 def key(worker: str, workflow: str, instance: str, seq: int) -> bytes:
     """Of the block that begins with entry `seq`."""
-    return keys.head(worker, workflow, keys.short(instance)) + keys.encode(seq)
+    return keys.head(keys.short(instance), worker, workflow) + keys.encode(seq)
 
 
 def key_range(worker: str, workflow: str, instance: str) -> tuple[bytes, bytes]:
     """(start, end) of all entries of an instance."""
-    return keys.prefix_range(worker, workflow, keys.short(instance))
+    return keys.prefix_range(keys.short(instance), worker, workflow)
+
+
+class Tail(NamedTuple):
+    """What the next block follows."""
+
+    digest: bytes
+    """Of the last block that stays as it is."""
+    entries: Sequence[Entry] = ()
+    """Those of the last block, if it is to be written anew."""
+
+
+FIRST: Final = Tail(FIRST_DIGEST)
+
+
+def follow(tail: Tail, entries: Sequence[Entry]) -> tuple[int, bytes, Tail]:
+    """(number of the first entry, stored value, tail afterwards) of the block to be written for further entries."""
+    entries = [*tail.entries, *entries]
+    stored, digest = encode(entries, tail.digest)
+    return entries[0].seq, stored, _tail(tail.digest, digest, entries, len(stored))
+
+
+def _tail(before: bytes, digest: bytes, entries: Sequence[Entry], size: int) -> Tail:
+    """After a block of this digest and size that follows the digest `before`."""
+    return Tail(before, entries) if size < JOURNAL_BLOCK_SMALL else Tail(digest)
 
 
 class Chain:
     """Blocks read one after the other, from the first."""
 
     def __init__(self) -> None:
-        self.digest = FIRST_DIGEST
+        self.tail = FIRST
         self.seq = 0
         """Of the last entry."""
+        self._digest = FIRST_DIGEST
 
     def follow(self, stored: bytes) -> list[Entry]:
         """The entries of the next block. Raises JournalBroken naming the place where one is missing or changed."""
-        place = self.seq + 1
+        place, before = self.seq + 1, self._digest
         try:
-            block, self.digest = decode(stored, self.digest)
+            block, self._digest = decode(stored, before)
         except JournalBroken as error:
             raise JournalBroken(f"the block of entry {place} is damaged: {error}") from error
         for number, entry in enumerate(block, place):
             if entry.seq != number:
                 raise JournalBroken(f"entry {number} is missing; entry {entry.seq} is in its place")
         self.seq += len(block)
+        self.tail = _tail(before, self._digest, block, len(stored))
         return block
 
     def require(self, seq: int) -> None:
@@ -103,7 +134,7 @@ class Chain:
 
 class Loaded(NamedTuple):
     entries: list[Entry]
-    digest: bytes
+    tail: Tail
 
 
 def load(snapshot: Snapshot, worker: str, workflow: str, instance: str, seq: int) -> Loaded:
@@ -116,7 +147,7 @@ def load(snapshot: Snapshot, worker: str, workflow: str, instance: str, seq: int
     for _, value in snapshot.scan(Table.JOURNAL, *key_range(worker, workflow, instance)):
         entries += chain.follow(value)
     chain.require(seq)
-    return Loaded(entries, chain.digest)
+    return Loaded(entries, chain.tail)
 
 
 def write(batch: Batch, address: ActorAddress, entries: Sequence[Entry]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_runtime.actors import timers
 from edge_runtime.actors.api import ActorAddress
-from edge_runtime.limits import EVENT_PAYLOAD_MAX, INSTANCE_ID_MAX, INSTANCE_RETENTION_MS, WORKFLOW_RESUME_MS
+from edge_runtime.limits import EVENT_PAYLOAD_MAX, INSTANCE_ID_MAX, WORKFLOW_RESUME_MS
 from edge_runtime.seams import Clock, Randomness
 from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.workflows import blocks, inbox, instances, restart
@@ -32,8 +32,9 @@ class NewInstance:
 
     id: str
     params: bytes
-    success_retention_ms: int = INSTANCE_RETENTION_MS
-    error_retention_ms: int = INSTANCE_RETENTION_MS
+    success_retention_ms: int | None = None
+    """Once it is complete; None: INSTANCE_RETENTION_MS."""
+    error_retention_ms: int | None = None
     trigger: str = "binding"
     delay_ms: int = 0
     """How long after its creation it starts."""
@@ -60,10 +61,10 @@ def check_address(id: object) -> str:
     return str(id)
 
 
-def read_retention(given: object) -> tuple[int, int]:
-    """(success, error) in milliseconds of `retention`; what is not given is the default."""
+def read_retention(given: object) -> tuple[int | None, int | None]:
+    """(success, error) in milliseconds of `retention`; None for what is not given."""
     if given is None:
-        return INSTANCE_RETENTION_MS, INSTANCE_RETENTION_MS
+        return None, None
     if not isinstance(given, Mapping):
         raise TypeError(
             f"retention: found {type(given).__name__}; allowed: a dict with successRetention, errorRetention"
@@ -74,9 +75,9 @@ def read_retention(given: object) -> tuple[int, int]:
     return _retention_ms(given, "successRetention"), _retention_ms(given, "errorRetention")
 
 
-def _retention_ms(given: Mapping[str, Any], name: str) -> int:
+def _retention_ms(given: Mapping[str, Any], name: str) -> int | None:
     value = given.get(name)
-    return INSTANCE_RETENTION_MS if value is None else read_duration_ms(f"retention.{name}", value)
+    return None if value is None else read_duration_ms(f"retention.{name}", value)
 
 
 def create(

@@ -25,6 +25,7 @@ from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.transaction import Transaction
 from edge_runtime.workflows import inbox, instances, journal
 from edge_runtime.workflows.attempts import Attempts
+from edge_runtime.workflows.blocks import Tail
 from edge_runtime.workflows.calls import Call
 from edge_runtime.workflows.durable_operations import count_end, count_entry
 from edge_runtime.workflows.effects import (
@@ -85,7 +86,7 @@ class Driver:
         context: ActorContext,
         record: InstanceRecord,
         engine: Engine,
-        digest: bytes,
+        tail: Tail,
         event: EventContext,
         on_end: Callable[[Ended], None],
         tasks: SharedTasks,
@@ -101,7 +102,7 @@ class Driver:
         self._version = version
         self._interceptor = interceptor
         self._writer = InstanceWriter(
-            context, record, engine.seq, digest, event, tasks.held_starts, self._durable, self.close
+            context, record, engine.seq, tail, event, tasks.held_starts, self._durable, self.close
         )
         self._attempts = Attempts(context, event, self.put_in, tasks.workers, interceptor)
         self._pacing = Pacing(engine, event, context.clock, self.put_in)

@@ -2,8 +2,8 @@
 
 Keys of Table.INBOX, ids as `keys.short`:
 
-    (worker, workflow, id, event type, ordered id)  events: those of one type in the order of sending
-    (worker, workflow, id, 0, ordered id)           commands, in the order of sending
+    (id, worker, workflow, event type, ordered id)  events: those of one type in the order of sending
+    (id, worker, workflow, 0, ordered id)           commands, in the order of sending
 
 Value: `store.values` of a list that begins with the kind. What is there stays until the entry that records it is
 committed, so a command works from any process, whether the instance is in memory or not and whether its worker runs or

@@ -243,7 +243,7 @@ class WorkflowInstance:
         engine = Engine(
             stored.entry, due_ms=context.due_ms, steps_max=self._definition.steps_max, strict=self._definition.strict
         )
-        digest = await stored.load(record.seq, engine.load)
+        tail = await stored.load(record.seq, engine.load)
         if self._stopping:
             return True
         engine.live = False
@@ -255,7 +255,7 @@ class WorkflowInstance:
             context,
             record,
             engine,
-            digest,
+            tail,
             event,
             self._on_end,
             self._tasks,

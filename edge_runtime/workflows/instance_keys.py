@@ -1,4 +1,8 @@
-"""Where what is stored of an instance begins, in each of the tables that have it by its address."""
+"""Where what is stored of an instance begins, in each of the tables that have it by its address.
+
+The id comes first. Those that we make are ordered by time, so what is new comes after everything that is there, where
+a B-tree fills its pages.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from edge_runtime.workflows.journal import StepKey
 
 def key_prefix(address: ActorAddress) -> bytes:
     """Of the keys of an instance: its blocks' keys are this followed by `keys.encode(seq)`."""
-    return keys.head(address.worker, address.namespace, keys.short(address.id))
+    return keys.head(keys.short(address.id), address.worker, address.namespace)
 
 
 def answers_key(address: ActorAddress, key: StepKey | None = None) -> bytes:

@@ -86,8 +86,10 @@ class InstanceRecord(msgspec.Struct, frozen=True, array_like=True):
     """The script of this version was stopped because it drifted from the journal; another goes on."""
     pinned: bool = False
     """It runs in `version` of the worker, whichever is the newest."""
-    success_retention_ms: int = INSTANCE_RETENTION_MS
-    error_retention_ms: int = INSTANCE_RETENTION_MS
+    success_retention_ms: int | None = None
+    """How long it is kept once it is complete; None: INSTANCE_RETENTION_MS."""
+    error_retention_ms: int | None = None
+    """The same, if it has failed or was terminated."""
 
     @property
     def finished(self) -> bool:
@@ -185,7 +187,7 @@ def finished_record(
 def retained_until_ms(record: InstanceRecord) -> int:
     """When a finished instance is deleted; its actor's timer is set to it."""
     kept_ms = record.success_retention_ms if record.status is Status.COMPLETE else record.error_retention_ms
-    return (record.ended_ms or record.updated_ms) + kept_ms
+    return (record.ended_ms or record.updated_ms) + (INSTANCE_RETENTION_MS if kept_ms is None else kept_ms)
 
 
 def scan(

@@ -12,7 +12,6 @@ from edge_runtime.actors import timers
 from edge_runtime.actors.api import ActorAddress, ActorContext, ActorHost, ActorKind
 from edge_runtime.config.cron import parse
 from edge_runtime.errors import Conflict
-from edge_runtime.limits import INSTANCE_RETENTION_MS
 from edge_runtime.seams import Clock
 from edge_runtime.store.api import Batch, Store
 from edge_runtime.workflows import control, instances, payloads
@@ -54,8 +53,6 @@ class ScheduleBody:
         new = NewInstance(
             f"{address.id}-{due_ms}",
             payloads.encode({}),
-            INSTANCE_RETENTION_MS,
-            INSTANCE_RETENTION_MS,
             trigger="cron",
             cron=address.id,
             scheduled_ms=due_ms,

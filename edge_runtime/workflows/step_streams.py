@@ -122,7 +122,7 @@ class _Keeper:
 def _bytes_of(context: ActorContext, home: ActorAddress, without: bytes) -> int:
     """What the other streams of an instance have, counted in whole pieces."""
     with context.store.snapshot() as snapshot:
-        found = snapshot.keys(Table.STREAMS, *keys.prefix_range(home.worker, home.namespace, keys.short(home.id)))
+        found = snapshot.keys(Table.STREAMS, *keys.prefix_range(keys.short(home.id), home.worker, home.namespace))
         return STEP_STREAM_PIECE * sum(1 for key in found if not key.startswith(without))
 
 

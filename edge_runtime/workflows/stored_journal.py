@@ -11,7 +11,7 @@ from edge_runtime.limits import JOURNAL_PART_BYTES
 from edge_runtime.store import keys
 from edge_runtime.store.api import Store, Table
 from edge_runtime.workflows import blocks, instance_keys
-from edge_runtime.workflows.blocks import Chain, JournalBroken
+from edge_runtime.workflows.blocks import Chain, JournalBroken, Tail
 from edge_runtime.workflows.journal import Entry
 
 
@@ -25,8 +25,8 @@ class StoredJournal:
         self._block: list[Entry] = []
         """What was recalled last: a step that took no time has its two entries in one block."""
 
-    async def load(self, seq: int, take: Callable[[list[Entry]], None]) -> bytes:
-        """Give `take` all entries, block by block, at least those up to `seq`; returns the last block's digest.
+    async def load(self, seq: int, take: Callable[[list[Entry]], None]) -> Tail:
+        """Give `take` all entries, block by block, at least those up to `seq`; returns what the next block follows.
 
         Other tasks have their turn after each part of JOURNAL_PART_BYTES. Raises JournalBroken naming the place where
         an entry is missing, surplus or changed.
@@ -46,7 +46,7 @@ class StoredJournal:
                     break
             await trio.lowlevel.checkpoint()
         chain.require(seq)
-        return chain.digest
+        return chain.tail
 
     def entry(self, seq: int) -> Entry:
         """One entry of those that are stored."""

@@ -18,6 +18,7 @@ from edge_runtime.promise import Promise
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.workflows import blocks, instance_keys, instances
+from edge_runtime.workflows.blocks import Tail
 from edge_runtime.workflows.held_starts import HeldStarts
 from edge_runtime.workflows.instances import InstanceRecord
 from edge_runtime.workflows.journal import Entry
@@ -31,7 +32,7 @@ class InstanceWriter:
         context: ActorContext,
         record: InstanceRecord,
         seq: int,
-        digest: bytes,
+        tail: Tail,
         event: EventContext,
         held_starts: HeldStarts,
         on_durable: Callable[[], None],
@@ -49,7 +50,7 @@ class InstanceWriter:
         self._on_durable = on_durable
         self._on_refused = on_refused
         self._seq = seq
-        self._digest = digest
+        self._tail = tail
         self._home = instances.home_of(context.address)
         self._journal_key = instance_keys.key_prefix(self._home)
         self._held: list[Entry] = []
@@ -88,8 +89,8 @@ class InstanceWriter:
         """Queue the batch with the entries that wait; False if this actor may not write any more."""
         entries, self._held = self._held, []
         if entries:
-            stored, self._digest = blocks.encode(entries, self._digest)
-            batch.put(Table.JOURNAL, self._journal_key + keys.encode(entries[0].seq), stored)
+            first_seq, stored, self._tail = blocks.follow(self._tail, entries)
+            batch.put(Table.JOURNAL, self._journal_key + keys.encode(first_seq), stored)
         committed = self.last_commit = self._context.commit(batch)
         if committed.settled and committed.error is not None:
             self._on_refused()

@@ -525,7 +525,7 @@ async def test_delete_all_leaves_nothing_behind_and_later_writes_bring_the_name_
 
     async with stored_actor(store) as call:
         await call(fill)
-        assert record() == ActorRecord(10**15, 0, "ann", 10**15)
+        assert record() == ActorRecord(10**15, 0, "ann")
         await call(clear)
         for name in (Table.OBJECTS, Table.ACTORS, Table.TIMERS):
             assert not store._image[name].order

@@ -284,7 +284,8 @@ async def test_damaged_journal_ends_the_instance_with_the_reason(autojump_clock:
     async with open_world(Flow) as world:
         await world.create()
         await world.settled("one", "waiting")
-        key = blocks.key(WORKER, WORKFLOW, "one", 3)
+        with world.store.snapshot() as snapshot:
+            *_, key = snapshot.keys(Table.JOURNAL, *blocks.key_range(WORKER, WORKFLOW, "one"))
         batch = Batch()
         if damage == "changed":
             stored = world.store.get(Table.JOURNAL, key) or b""

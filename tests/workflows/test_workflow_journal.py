@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from edge_runtime.limits import JOURNAL_BLOCK_SMALL
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.store.values import ErrorRecord
@@ -143,3 +146,29 @@ async def test_deleting_an_instance_leaves_nothing_of_it() -> None:
     store.commit_group()
     with store.snapshot() as snapshot:
         assert [table for table in Table if any(True for _ in snapshot.keys(table))] == []
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=30), st.integers(0, 29))
+def test_small_blocks_are_written_as_one_and_read_back_after_any_commit(sizes: list[int], reload_at: int) -> None:
+    """`reload_at`: the commit before which another activation has loaded what is stored."""
+    store = MemoryStore(manual=True)
+    tail, entries = blocks.FIRST, []
+    for seq, size in enumerate(sizes, 1):
+        entry = Created(seq=seq, at_ms=seq, params=bytes(size))
+        entries.append(entry)
+        if seq - 1 == reload_at:
+            tail = whole_journal(store).tail
+        first_seq, stored, tail = blocks.follow(tail, [entry])
+        store.commit(Batch().put(Table.JOURNAL, blocks.key("w", "f", "i", first_seq), stored))
+        store.commit_group()
+        assert whole_journal(store).entries == entries
+        assert whole_journal(store).tail == tail
+    with store.snapshot() as snapshot:
+        *whole, _ = [len(value) for _, value in snapshot.scan(Table.JOURNAL, *blocks.key_range("w", "f", "i"))]
+    assert all(size >= JOURNAL_BLOCK_SMALL for size in whole)
+
+
+def whole_journal(store: MemoryStore) -> blocks.Loaded:
+    with store.snapshot() as snapshot:
+        return blocks.load(snapshot, "w", "f", "i", 0)
