@@ -28,7 +28,7 @@ from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
 from edge_runtime.tracebacks import script_traceback
-from edge_runtime.workers.conversion import SAME, from_wire, to_wire
+from edge_runtime.workers.conversion import SAME, SMALL, from_wire, to_wire_result
 from edge_runtime.workers.entrypoints import DurableObjectAbort
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods, sync_methods
 from edge_runtime.workers.js_object import JsException
@@ -270,7 +270,7 @@ class ObjectBody:
         try:
             result = await event.run(call_gated, self._gate, fn, *args)
             if kind is EventKind.RPC:
-                if type(result) not in SAME and name != "constructor":
+                if type(result) not in SMALL and name != "constructor":
                     result = _plain_result(event, result)
             elif kind is EventKind.FETCH:
                 result = self._response(result)
@@ -416,7 +416,7 @@ def _plain_result(event: EventContext, result: object) -> Any:
     """The result in plain form; what is in it by reference is lent by `event`."""
     token = current_event.set(event)
     try:
-        return to_wire(result)
+        return to_wire_result(result)
     finally:
         current_event.reset(token)
 

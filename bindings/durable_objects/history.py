@@ -57,14 +57,14 @@ def by_migrations(
     done = len(past.tags)
     if tags[:done] != past.tags:
         raise ScriptError(
-            f"worker {worker}: the migrations {_listed(past.tags)} were applied to its Durable Objects, and the "
-            f"configuration has {_listed(tags)}; allowed are those that were applied, in their order, and new ones "
+            f"worker {worker}: the migrations {listed(past.tags)} were applied to its Durable Objects, and the "
+            f"configuration has {listed(tags)}; allowed are those that were applied, in their order, and new ones "
             "after them: restore them, or begin anew with another data directory or name of the worker"
         )
     begun = migrate(migrations[:done], where)
     if not _same(past.outcome, begun) and not (lenient and _only_adds(past.outcome, begun)):
         raise ScriptError(
-            f"worker {worker}: the migrations {_listed(past.tags)} were applied once and have left "
+            f"worker {worker}: the migrations {listed(past.tags)} were applied once and have left "
             f"{_shown(past.outcome)}; as the configuration has them now they would leave {_shown(begun)}. "
             "A migration does not run again: leave it as it was applied, and add one with a new tag"
         )
@@ -107,7 +107,7 @@ def _only_adds(past: Migrated, now: Migrated) -> bool:
     return past.classes.items() <= now.classes.items() and set(now.deleted) <= set(past.deleted)
 
 
-def _listed(tags: Sequence[str]) -> str:
+def listed(tags: Sequence[str]) -> str:
     return ", ".join(tags) or "none"
 
 

@@ -13,7 +13,7 @@ import msgspec
 from bindings.durable_objects.body import ObjectClass, ObjectFactory
 from bindings.durable_objects.declared import DURABLE_OBJECT, Declared, declared
 from bindings.durable_objects.deletion import delete_namespace
-from bindings.durable_objects.history import History, by_declaration, by_migrations, record, recorded
+from bindings.durable_objects.history import History, by_declaration, by_migrations, listed, record, recorded
 from bindings.durable_objects.migrations import Migrated, Migration, migrate
 from bindings.durable_objects.namespace import DurableObjectNamespace
 from bindings.durable_objects.sockets import NamespaceSockets
@@ -63,6 +63,10 @@ class ElsewhereSpec(msgspec.Struct, frozen=True):
     class_name: str
 
 
+class NoneSpec(msgspec.Struct, frozen=True):
+    """The configuration does not speak of Durable Objects. One nameless binding."""
+
+
 class ClassesSpec(msgspec.Struct, frozen=True):
     """What the configuration says of the worker's classes as a whole. One nameless binding."""
 
@@ -99,6 +103,9 @@ class DurableObjectsKind:
             if name not in bound:
                 yield Binding(self.name, "", ObjectSpec(name, made.namespace, made.sqlite, migrated=True))
 
+    def absent(self, worker: str, where: Where) -> Iterable[Binding]:
+        yield Binding(self.name, "", NoneSpec())
+
     def offered(self, binding: Binding, worker: str) -> Iterable[tuple[str, str, str]]:
         if isinstance(binding.spec, ObjectSpec):
             yield ActorKind.OBJECT.value, binding.spec.class_name, binding.spec.namespace
@@ -110,6 +117,9 @@ class DurableObjectsKind:
                 with runtime.store.snapshot() as snapshot:
                     past = recorded(snapshot, runtime.worker.name)
                 spec.history(past, runtime.worker.name, development=runtime.development)
+            return None
+        if isinstance(spec, NoneSpec):
+            _require_no_past(runtime)
             return None
         if isinstance(spec, ElsewhereSpec):
             find = partial(runtime.neighbours.namespace, spec.worker, ActorKind.OBJECT, spec.class_name)
@@ -166,6 +176,26 @@ class DurableObjectsKind:
                 for namespace in history.outcome.deleted:
                     if namespace not in in_use:
                         await delete_namespace(store, worker, namespace)
+
+
+def _require_no_past(runtime: BindingRuntime) -> None:
+    """ScriptError for a worker that has classes by what is recorded; development warns."""
+    worker = runtime.worker
+    if worker.pinned is not None:
+        return
+    with runtime.store.snapshot() as snapshot:
+        past = recorded(snapshot, worker.name)
+    if past is None or not past.outcome.classes:
+        return
+    names = ", ".join(sorted(past.outcome.classes))
+    text = (
+        f"worker {worker.name}: its configuration has no Durable Objects any more, and the data directory has the "
+        f"classes {names}, whose objects nobody would reach; restore its migrations or exports (applied migrations: "
+        f"{listed(past.tags)}), and if the objects are to go, have the classes deleted there (deleted_classes)"
+    )
+    if not runtime.development:
+        raise ScriptError(text)
+    _log.warning("%s (an error when deployed)", text)
 
 
 def _read_classes(sections: Mapping[str, object], where: Where) -> ClassesSpec:

@@ -14,7 +14,7 @@ from edge_runtime.config import cron
 from edge_runtime.config.decode import collecting_warnings, decode, warn
 from edge_runtime.config.environments import Settings, select
 from edge_runtime.config.files import find_config, read_config
-from edge_runtime.config.model import Binding, SectionReader, WorkerConfig, WorkerLimits
+from edge_runtime.config.model import Binding, NoticesAbsence, SectionReader, WorkerConfig, WorkerLimits
 from edge_runtime.config.paths import path_inside
 from edge_runtime.config.requirements import read_requirements
 from edge_runtime.config.routes import decode_routes
@@ -201,6 +201,8 @@ def _bindings(settings: Settings, kinds: Sequence[SectionReader], worker: str) -
     for kind in kinds:
         present = {key: settings.values[key] for key in kind.sections if settings.values.get(key) is not None}
         if not present:
+            if isinstance(kind, NoticesAbsence):
+                found += kind.absent(worker, settings.where)
             continue
         for binding in kind.parse(present, worker, settings.where):
             if binding.name:

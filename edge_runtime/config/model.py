@@ -65,6 +65,14 @@ class SectionReader(Protocol):
 
 
 @runtime_checkable
+class NoticesAbsence(Protocol):
+    """A kind to which it matters that a worker has none of its sections: it may have had them before."""
+
+    def absent(self, worker: str, where: Where) -> Iterable[Binding]:
+        """In place of `parse`. Without names."""
+
+
+@runtime_checkable
 class OffersClasses(Protocol):
     """A kind whose bindings name classes that bindings of other workers may reach, too (`script_name`)."""
 

@@ -19,7 +19,7 @@ from edge_runtime.limits import INVOCATION_DEPTH_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.context import ExecutionContext
-from edge_runtime.workers.conversion import from_wire, to_wire
+from edge_runtime.workers.conversion import from_wire, to_wire, to_wire_result
 from edge_runtime.workers.entrypoints import WorkerEntrypoint
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods
 from edge_runtime.workers.js_object import JsException
@@ -183,7 +183,7 @@ def _plain(event: EventContext, result: object) -> Any:
     """The result in plain form; what is in it by reference is lent by `event`."""
     token = current_event.set(event)
     try:
-        return to_wire(result)
+        return to_wire_result(result)
     finally:
         current_event.reset(token)
 

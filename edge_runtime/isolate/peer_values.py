@@ -17,6 +17,7 @@ from edge_runtime.workers.multipart import decode_form, encode_multipart
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import FetchResponse, Response
 from edge_runtime.workers.rpc import Target
+from edge_runtime.workers.rpc_size import too_large
 from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.workflows import NonRetryableError
@@ -54,10 +55,7 @@ def pack(plain: Any, ends: Ends) -> Packed:
     except ValueError as error:
         raise JsException(str(error), "DataCloneError") from None
     if len(encoded) > RPC_VALUE_MAX:
-        raise JsException(
-            f"Serialized RPC arguments or return values are limited to {RPC_VALUE_MAX >> 20}MiB, but the size of this "
-            f"value was: {len(encoded)} bytes."
-        )
+        raise too_large(len(encoded))
     return Packed(encoded, tuple(references))
 
 

@@ -20,10 +20,13 @@ from edge_runtime.workers.body import BodyReader
 from edge_runtime.workers.buffers import ArrayBuffer, DataView, JsBytes, TypedArray
 from edge_runtime.workers.js_object import JsException, JsNull, JsObject, data_clone_error
 from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.rpc_size import require_rpc_size
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, UUID, Decimal, date})
 SAME = frozenset({type(None), bool, int, str})
 """Types of values that scripts get as they are."""
+SMALL = SAME - {str}
+"""Those of them that are never large."""
 _SAFE_INTEGER = 2**53 - 1
 
 
@@ -214,8 +217,19 @@ python_from_rpc = from_wire
 
 
 def to_wire_args(args: Iterable[Any], options: dict[str, Any]) -> list[Any]:
-    """Arguments of a call in plain form; keyword arguments become one trailing object."""
+    """Arguments of a call in plain form; keyword arguments become one trailing object. JsException for more than 32 MiB
+    of them."""
     wired = [to_wire(arg) for arg in args]
     if options:
         wired.append(to_wire(options))
+    require_rpc_size(wired)
     return wired
+
+
+def to_wire_result(result: Any) -> Any:
+    """The result of a call in plain form. JsException for more than 32 MiB."""
+    if type(result) in SMALL:
+        return result
+    plain = to_wire(result)
+    require_rpc_size((plain,))
+    return plain

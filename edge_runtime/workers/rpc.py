@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, cast
 
 from edge_runtime.event import EventContext, current_event, require_event
 from edge_runtime.promise import Promise
-from edge_runtime.workers.conversion import from_wire, python_from_rpc, python_to_rpc, to_wire, to_wire_args
+from edge_runtime.workers.conversion import from_wire, python_from_rpc, python_to_rpc, to_wire_args, to_wire_result
 from edge_runtime.workers.exports import rpc_methods
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
@@ -117,7 +117,7 @@ class Lent:
         result = call(self._function(method), *map(from_wire, args))
         if hasattr(result, "__await__"):
             result = await result
-        return to_wire(result)
+        return to_wire_result(result)
 
     def _function(self, method: str | None) -> Callable[..., Any]:
         value = self._value

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import trio
-from object_kind_world import Cart, Default, parse_all, runtime
+from object_kind_world import WHERE, Cart, Default, parse_all, runtime
 
 from bindings.durable_objects import KIND
 from bindings.durable_objects.history import recorded
@@ -244,3 +244,33 @@ def test_wrong_declarations_are_refused_where_they_are_wrong(exports, at, allowe
 def test_migrations_and_declarations_exclude_each_other():
     with pytest.raises(ConfigError, match="one of the two sections"):
         parse_all([NEW], exports={"Cart": live()})
+
+
+async def test_a_configuration_without_durable_objects_is_refused_while_there_are_classes(nursery, caplog):
+    developed, deployed = Deployments(nursery), Deployments(nursery, development=False)
+    nothing = list(KIND.absent("shop", WHERE))
+    for made in (developed, deployed):
+        for binding in nothing:
+            assert KIND.build(binding, made.made) is None
+        await KIND.serve(nothing, made.made)
+        assert made.history is None  # a worker that never had any
+        await made.serve([NEW])
+        await made.keep("Basket")
+    said = "its configuration has no Durable Objects any more, and the data directory has the classes Basket,"
+    with pytest.raises(ScriptError, match=said) as refused:
+        KIND.build(nothing[0], deployed.made)
+    assert "(applied migrations: v1)" in str(refused.value)
+    assert KIND.build(nothing[0], developed.made) is None
+    assert said in caplog.text
+    for made in (developed, deployed):
+        await KIND.serve(nothing, made.made)
+        assert made.kept("Basket")
+        assert set(made.history.outcome.classes) == {"Basket"}
+        await made.serve([NEW, {"tag": "v2", "deleted_classes": ["Basket"]}])
+        assert not made.kept("Basket")
+        assert KIND.build(nothing[0], made.made) is None
+
+
+def test_a_worker_without_durable_objects_is_asked_for_its_past():
+    (found,) = KIND.absent("shop", WHERE)
+    assert (found.kind, found.name) == ("durable_objects", "")

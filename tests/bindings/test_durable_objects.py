@@ -9,6 +9,7 @@ from edge_runtime.store.api import Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers import DurableObject, Response
 from edge_runtime.workers.entrypoints import DurableObjectAbort
+from edge_runtime.workers.js_object import JsException
 
 
 class Counter(DurableObject):
@@ -185,6 +186,32 @@ async def test_values_that_cannot_cross_are_refused():
             await w.call("a", "echo", (1, 2))
         with pytest.raises(TypeError, match="tuple"):
             await w.call("a", "give_tuple")
+
+
+class Large(DurableObject):
+    async def take(self, *values):
+        return len(values)
+
+    async def give(self, kind):
+        return LARGE[kind]()
+
+
+LARGE = {
+    "bytes": lambda: b"x" * (33 << 20),
+    "text": lambda: "\N{LATIN SMALL LETTER A WITH DIAERESIS}" * (17 << 20),
+    "nested": lambda: {"in": [["x" * (11 << 20)] * 3]},
+    "a large int beside": lambda: ["x" * (9 << 20), 1 << 70, b"x" * (25 << 20)],
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+async def test_more_than_32_mib_are_refused_by_rpc_within_an_isolate_too(kind):
+    limited = "Serialized RPC arguments or return values are limited to 32MiB, but the size of this value was: "
+    async with world(Large) as w:
+        for method, args in (("take", [LARGE[kind]()]), ("give", [kind])):
+            with pytest.raises(JsException, match=limited):
+                await w.call("a", method, *args)
+        assert await w.call("a", "take", "x" * (32 << 20)) == 1
 
 
 async def test_abort_drops_unwritten_values_and_fails_what_is_in_flight(autojump_clock):
