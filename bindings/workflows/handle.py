@@ -110,10 +110,19 @@ class WorkflowInstanceHandle:
         return f"<WorkflowInstance {self.id}>"
 
 
+def given_options(call: str, options: object, named: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given to a call as one dict, by name, or both. Raises TypeError."""
+    if options is None:
+        return dict(named)
+    if not isinstance(options, Mapping):
+        raise TypeError(f"{call}: found {type(options).__name__}; allowed: a dict of options, or options by name")
+    return {**options, **named}
+
+
 def _options(
     call: str, options: Mapping[str, Any] | None, named: Mapping[str, Any], known: tuple[str, ...]
 ) -> dict[str, Any]:
-    given = {**(options or {}), **named}
+    given = given_options(call, options, named)
     unknown = set(given) - set(known)
     if unknown:
         allowed = ", ".join(name for name in known if not name.endswith("_"))

@@ -122,7 +122,7 @@ def describe(name: str, id: str, step_output: bool, truncate_output_limit: int, 
     if as_json:
         print_json(shown.description_json(found))
         return
-    print_labels(shown.labels(name, found))
+    print_labels(shown.labels(name, found, output_max=truncate_output_limit))
     if found.steps:
         click.echo()
         rows = shown.step_rows(found, with_output=step_output, output_max=truncate_output_limit)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from bindings.workflows.access import WorkflowAccess, or_rejected
-from bindings.workflows.handle import WorkflowInstanceHandle
+from bindings.workflows.handle import WorkflowInstanceHandle, given_options
 from bindings.workflows.starts import NewInstancePlace
 from edge_runtime.actors.api import ActorHost
 from edge_runtime.config.pinned import pinned_name
@@ -83,6 +83,9 @@ class WorkflowNamespace:
 
         def begin() -> Promise[list[WorkflowInstanceHandle]]:
             self._require()
+            form: object = options
+            if not isinstance(form, Sequence) or isinstance(form, str | bytes):
+                raise TypeError(f"createBatch: found {type(options).__name__}; allowed: a list of options of create")
             if not options:
                 raise WorkflowError("body", "WorkflowError: batchCreate should have at least 1 instance")
             if len(options) > CREATE_BATCH_MAX:
@@ -171,7 +174,7 @@ class WorkflowNamespace:
             self._check()
 
     def _read(self, options: Mapping[str, Any] | None, named: Mapping[str, Any]) -> NewInstance:
-        given = {**(options or {}), **named}
+        given = given_options("create", options, named)
         for name in given:
             if name not in _CREATE:
                 raise TypeError(f"create: found the unknown option {name!r}; allowed: {', '.join(_CREATE)}")

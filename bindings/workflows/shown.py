@@ -120,7 +120,7 @@ def _attempt_json(attempt: AttemptView) -> dict[str, Any]:
     }
 
 
-def labels(workflow: str, shown: Description) -> Rows:
+def labels(workflow: str, shown: Description, *, output_max: int) -> Rows:
     """What stands above the steps of a described instance."""
     record = shown.record
     done = [step.name for step in shown.steps if step.kind is StepKind.DO and step.state == "succeeded"]
@@ -130,6 +130,7 @@ def labels(workflow: str, shown: Description) -> Rows:
         ("Version Id", (record.version or "-") + (", pinned to it" if record.pinned else "")),
         ("Status", status_word(record.status)),
         ("Trigger", shown.trigger or "-"),
+        ("Params", _cut(value_text(shown.params), output_max)),
         ("Queued", time_text(record.created_ms)),
         ("Start", time_text(record.started_ms)),
         ("End", time_text(record.ended_ms)),
@@ -146,7 +147,7 @@ def labels(workflow: str, shown: Description) -> Rows:
     if record.error is not None:
         rows.append(("Error", _error_text(record.error)))
     if record.status is Status.COMPLETE:
-        rows.append(("Output", value_text(shown.output)))
+        rows.append(("Output", _cut(value_text(shown.output), output_max)))
     rows += [("Note", note) for note in shown.notes]
     return rows
 
@@ -162,9 +163,8 @@ def step_rows(shown: Description, *, with_output: bool, output_max: int) -> Rows
         elif step.due_ms is not None:
             result = f"{'retries' if step.attempts else 'until'} {time_text(step.due_ms)}"
         else:
-            result = value_text(step.output) if with_output and step.state == "succeeded" else ""
-            if len(result) > output_max:
-                result = f"{result[:output_max]}[...output truncated]"
+            shows = with_output and step.state == "succeeded"
+            result = _cut(value_text(step.output), output_max) if shows else ""
         if step.drift:
             result = "; ".join((*filter(None, [result]), *(f"drift: {drift}" for drift in step.drift)))
         rows.append(
@@ -202,6 +202,10 @@ def attempt_rows(shown: Description) -> Rows:
         if len(step.attempts) > 1 or step.error is not None
         for attempt in step.attempts
     ]
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}[...output truncated]"
 
 
 def value_text(value: Any) -> str:

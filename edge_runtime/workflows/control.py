@@ -234,4 +234,4 @@ def read_origin(given: object) -> Origin:
 
 
 def _too_large(what: str, size: int) -> str:
-    return f"the {what} has {size} bytes encoded; allowed are {EVENT_PAYLOAD_MAX}"
+    return f"{what}: found {size} bytes encoded; allowed are {EVENT_PAYLOAD_MAX}"

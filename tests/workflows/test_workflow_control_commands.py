@@ -207,6 +207,17 @@ def test_describe_shows_attempts_cpu_what_is_awaited_and_a_timeline(shop: Shop) 
     assert shown["cpuUs"] > 0
 
 
+def test_long_values_are_cut_where_they_are_shown_to_people(shop: Shop) -> None:
+    shop.say("trigger", "order-flow", json.dumps("x" * 50), "--id", "two")
+    shop.say("instances", "send-event", "order-flow", "two", "--type", "paid", "--payload", json.dumps("y" * 50))
+    shop.serve()
+    text = shop.say("instances", "describe", "order-flow", "two", "--truncate-output-limit", "20")
+    assert f'Params:               "{"x" * 19}[...output truncated]' in text
+    assert '"charged", "yyyyyyy[...output truncated]' in text
+    assert "y" * 20 not in text
+    assert "charged" not in shop.say("instances", "describe", "order-flow", "one", "--no-step-output")
+
+
 def test_list_is_filtered_by_the_time_of_creation(shop: Shop) -> None:
     created = shop.json("instances", "list", "order-flow")[0]["created_on"]
     assert len(shop.json("instances", "list", "order-flow", "--created-after", created)) == 1

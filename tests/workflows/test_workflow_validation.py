@@ -176,3 +176,73 @@ async def test_delay_function_that_gives_no_delay_fails_the_step_at_once(
     ended, waited = await attempts_with(delay)
     assert (ended.status, ended.error.name, waited) == ("errored", "NonRetryableDelayError", [])
     assert ended.error.message.startswith(f'The delay function for step "flaky-1" {reason}')
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda orders: orders.create("id"), "create: found str; allowed: a dict of options, or options by name"),
+        (
+            lambda orders: orders.create({"nom": "x"}),
+            "create: found the unknown option 'nom'; allowed: id, params, ret",
+        ),
+        (lambda orders: orders.create(id=5), r"\(instance.invalid_id\) Workflow instance has invalid id: found 5"),
+        (lambda orders: orders.create(retention={"success": 1}), "retention"),
+        (lambda orders: orders.create(retention={"successRetention": "soon"}), "retention.successRetention"),
+        (lambda orders: orders.create(delay="soon"), "delay: "),
+        (lambda orders: orders.create(params={"a": [object()]}), r"The value in question is at \['a'\]\[0\]"),
+        (lambda orders: orders.create(params="x" * 2**20), r"\(instance.invalid_params\) params: found \d+ bytes"),
+        (lambda orders: orders.create_batch("abc"), "createBatch: found str; allowed: a list of options of create"),
+        (lambda orders: orders.create_batch([5]), "create: found int; allowed: a dict of options"),
+        (lambda orders: orders.create_batch([{"id": "a"}] * 101), "at most 100 instances, found 101"),
+        (lambda orders: orders.get(None), r"\(instance.invalid_id\) Instance ID is invalid"),
+        (lambda orders: orders.delete_batch({"instances": "abc"}), r"\(body\) Provided argument is invalid"),
+    ],
+)
+async def test_wrong_call_of_a_binding_is_refused_with_what_is_allowed_and_creates_nothing(
+    autojump_clock: object, call: Any, text: str
+) -> None:
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> None:
+            return
+
+    async with open_world(Flow) as world:
+
+        async def fetch() -> None:
+            with pytest.raises((TypeError, JsException), match=text):
+                await call(world.namespace)
+
+        await world.handler(fetch)
+        with world.store.snapshot() as snapshot:
+            assert list(instances.workflows(snapshot)) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda one: one.send_event("paid"), "sendEvent: found str; allowed: a dict of options, or options by name"),
+        (lambda one: one.send_event({"type": "paid", "payloads": 1}), "sendEvent: found the unknown option 'payloads'"),
+        (lambda one: one.send_event({}), "event type: found None"),
+        (lambda one: one.restart("step"), "restart: found str"),
+        (lambda one: one.restart({"from": "step"}), "restart: from: found str; allowed: a dict with name"),
+        (lambda one: one.terminate(5), "terminate: found int"),
+        (lambda one: one.terminate(roll_back=True), "terminate: found the unknown option 'roll_back'; allowed: rollb"),
+    ],
+)
+async def test_wrong_call_of_an_instance_is_refused_and_changes_nothing(
+    autojump_clock: object, call: Any, text: str
+) -> None:
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> None:
+            await step.wait_for_event("paid", "paid")
+
+    async with open_world(Flow) as world:
+        await world.create()
+        await world.settled("one", "waiting")
+
+        async def fetch() -> None:
+            with pytest.raises((TypeError, JsException), match=text):
+                await call(await world.namespace.get("one"))
+
+        await world.handler(fetch)
+        assert (await world.status()).status == "waiting"
