@@ -50,6 +50,7 @@ QUESTIONS = (
     "hibernating_sockets",
     "workflow_steps",
     "workflow_sleepers",
+    "llm_call",
     "workflow_kill",
     "workflow_big_runs",
     "beside_peers",
