@@ -32,6 +32,7 @@ QUESTIONS = (
     "hello",
     "meter_overhead",
     "cpu_split",
+    "limits_stop",
     "flavour",
     "http1",
     "fastapi",

@@ -31,8 +31,8 @@ _LINES_PER_FRAME = 50
 _FETCH = EventKind.FETCH
 _OK = Outcome.OK
 _WORKER = Product.WORKER
-_BACKGROUND = "background"
-"""Kind of what is charged to no event."""
+_BACKGROUND = ("background", "threads and processes")
+"""Kind and name of what is charged to no event."""
 _OUR_REFERENCES = 3
 """To a meter that nobody else holds, as sys.getrefcount counts: its argument and a local variable among them."""
 
@@ -78,7 +78,8 @@ class IsolateEvents:
         self._subrequests_max = limits.subrequests
         self._limit_ns = limits.cpu_ms * 1_000_000
         self._label = label
-        self._late = [_Late(BACKGROUND, _BACKGROUND, "threads and processes", _WORKER)]
+        self._late = [_Late(BACKGROUND, *_BACKGROUND, _WORKER)]
+        BACKGROUND.label = label(_WORKER, *_BACKGROUND)
         self._sockets = WorkerSockets(nursery, self, socket_flags)
         self._lines: list[LogLine] = []
         self._dropped = 0

@@ -236,7 +236,13 @@ def forget_clock() -> None:
     _read_again_ns = 0
 
 
-os.register_at_fork(after_in_child=forget_clock)
+def _be_a_copy() -> None:
+    """In a forked process: the page is the parent's."""
+    forget_clock()
+    show_running_on(memoryview(bytearray(_page)).cast("q"))
+
+
+os.register_at_fork(after_in_child=_be_a_copy)
 
 
 def unmetered(fn: Callable[[], None]) -> None:

@@ -1,9 +1,9 @@
 """The panel: what an isolate shows its supervisor without being asked, and even while its event loop is blocked.
 
-Two anonymous files that both have open. The first holds the page of `metering.measure`, which says what event runs and
-when it reaches its limit, and the labels of events. Into the second the isolate's stack is written on a signal, by
-native code, whatever the script is doing. The supervisor reads them as files: nothing that a hostile script does to
-them harms it.
+Two anonymous files that both have open. The first holds the pages of `metering.measure` and `metering.threads`, which
+say what events run and how much they have used, and the labels of events. Into the second the isolate's stack is
+written on a signal, by native code, whatever the script is doing. The supervisor reads them as files: nothing that a
+hostile script does to them harms it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ import os
 import re
 import signal
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from edge_runtime.metering import threads
 from edge_runtime.metering.measure import DEADLINE, LABEL, PAGE_BYTES, STUCK_LABEL, STUCK_NS, show_running_on
 
 _LABEL_SHIFT: Final = 24
 """In the numbers on the page: below it is that of the connection whose request the event answers, or 0 (see
 `connection_marks.number_of`)."""
 _CONNECTION: Final = (1 << _LABEL_SHIFT) - 1
+_PAGE_BYTES: Final = PAGE_BYTES + threads.PAGE_BYTES
+"""Of the loop's thread, then of the others."""
 _LABELS_AT: Final = mmap.PAGESIZE
 _BYTES: Final = 256 * 1024
 """Of the first file: labels beyond that have no room, and their events are told by number 0."""
@@ -49,7 +53,9 @@ class Panel:
 
     def show(self) -> None:
         """Begin to show what runs and, when asked, where."""
-        show_running_on(memoryview(self._memory)[:PAGE_BYTES].cast("q"))
+        page = memoryview(self._memory)[:_PAGE_BYTES].cast("q")
+        show_running_on(page[: PAGE_BYTES // 8])
+        threads.show_threads_on(page[PAGE_BYTES // 8 :])
         faulthandler.register(_STACK_SIGNAL, self.descriptors[1], all_threads=False)
 
     def label(self, product: str, kind: str, name: str) -> int:
@@ -73,12 +79,19 @@ class Running:
     label: int
     over_ns: int
     """By how much it has passed its limit; negative before that."""
-    stuck: bool
-    """It was stopped several times and goes on."""
+    limit_ns: int
     connection: int
     """The number of the one that it answers a request of, 0 if there is none."""
-    uncharged_ns: int | None = None
-    """What it used and is not in the ledger, where that is not its limit and `over_ns`: its event has ended."""
+    stuck: bool = False
+    """It was stopped several times and goes on."""
+    thread: int = 0
+    """The kernel's id of the thread that runs it, unless that is the event loop's."""
+    charged_ns: int = 0
+    """How much of what it used is in the ledger."""
+
+    @property
+    def uncharged_ns(self) -> int:
+        return self.limit_ns + self.over_ns - self.charged_ns
 
 
 class PanelReader:
@@ -92,20 +105,39 @@ class PanelReader:
         os.close(self._running)
         os.close(self._stack)
 
-    def running(self, loop_ns: int) -> Running | None:
-        """`loop_ns`: the CPU clock of the isolate's loop. None while no event's code runs."""
-        page = os.pread(self._running, PAGE_BYTES, 0)
-        if len(page) < PAGE_BYTES:
-            return None
-        values = struct.unpack(f"={PAGE_BYTES // 8}q", page)
+    def running(self, loop_ns: int, thread_ns: Callable[[int], int | None], limit_ns: int) -> list[Running]:
+        """The event that runs on the event loop, if one does, first; the one that is stuck; those in threads.
+
+        Args:
+            loop_ns: the CPU clock of the isolate's loop.
+            thread_ns: gives that of another of its threads, None if it has none of that id.
+            limit_ns: how much an event may use.
+        """
+        page = os.pread(self._running, _PAGE_BYTES, 0)
+        if len(page) < _PAGE_BYTES:
+            return []
+        values = struct.unpack(f"={_PAGE_BYTES // 8}q", page)
+        found = []
+        stuck = values[STUCK_LABEL] - 1
         if values[DEADLINE]:
             who = values[LABEL]
-            stuck = bool(values[STUCK_LABEL])
-            return Running(who >> _LABEL_SHIFT, loop_ns - values[DEADLINE], stuck, who & _CONNECTION)
-        if values[STUCK_LABEL]:
-            who = values[STUCK_LABEL] - 1
-            return Running(who >> _LABEL_SHIFT, 0, True, who & _CONNECTION, values[STUCK_NS])
-        return None
+            over_ns = loop_ns - values[DEADLINE]
+            found.append(Running(who >> _LABEL_SHIFT, over_ns, limit_ns, who & _CONNECTION, stuck=who == stuck))
+        if stuck >= 0 and not (found and found[0].stuck):
+            left_ns = values[STUCK_NS] - limit_ns
+            found.append(Running(stuck >> _LABEL_SHIFT, left_ns, limit_ns, stuck & _CONNECTION, stuck=True))
+        for row in range(PAGE_BYTES // 8, len(values), threads.ROW):
+            thread, who, base_ns, own_limit_ns, charged_ns = values[row : row + threads.ROW]
+            now_ns = thread_ns(thread) if thread else None
+            if now_ns is not None:
+                over_ns = now_ns - base_ns - own_limit_ns
+                connection = who & _CONNECTION
+                found.append(
+                    Running(
+                        who >> _LABEL_SHIFT, over_ns, own_limit_ns, connection, thread=thread, charged_ns=charged_ns
+                    )
+                )
+        return found
 
     def label(self, number: int) -> Label:
         lines = os.pread(self._running, _BYTES, _LABELS_AT).split(b"\n")

@@ -1,8 +1,13 @@
-"""CPU time of user code in other threads than the event loop's: of calls, as far as they have got."""
+"""CPU time of user code in other threads than the event loop's: of calls, as far as they have got.
+
+Each call is shown on a page that others can read while it runs: native code may keep the interpreter, and with it the
+event loop, to itself.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 from time import clock_gettime_ns, pthread_getcpuclockid, thread_time_ns
@@ -10,11 +15,35 @@ from typing import Final, TypeVar
 
 from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.metering.measure import stop_of
-from edge_runtime.metering.meter import Meter
+from edge_runtime.metering.meter import OVERHEAD, Meter
 
 T = TypeVar("T")
 
+THREAD: Final = 0
+"""Place in a call's row on the page: the kernel's id of its thread; 0: the row is free."""
+LABEL: Final = 1
+"""As on the page of `metering.measure`."""
+BASE: Final = 2
+"""What the thread's CPU clock would have shown if all that the event has used had been used in the thread."""
+LIMIT: Final = 3
+"""In nanoseconds, of what the event may use."""
+CHARGED: Final = 4
+"""How much of it is in the ledger."""
+ROW: Final = 5
+_ROWS: Final = 64
+"""Calls beyond that are not shown."""
+PAGE_BYTES: Final = 8 * ROW * _ROWS
+
+_page = memoryview(bytearray(PAGE_BYTES)).cast("q")
+_free_rows: Final = list(range(0, ROW * _ROWS, ROW))
+_NO_ROW: Final = -1
 _attributed_ns = 0
+
+
+def show_threads_on(page: memoryview) -> None:
+    """Show the calls that begin from now on there; its items are signed and 8 bytes long."""
+    global _page
+    _page = page
 
 
 def attributed_in_threads_ns() -> int:
@@ -25,12 +54,20 @@ def attributed_in_threads_ns() -> int:
 class _Call:
     """A measured call in a thread. `since_ns`: up to where the thread's CPU clock is charged, while it is innermost."""
 
-    __slots__ = ("meter", "outer", "since_ns")
+    __slots__ = ("_owns_row", "meter", "outer", "row", "since_ns")
 
     def __init__(self, meter: Meter, outer: _Call | None, since_ns: int) -> None:
         self.meter = meter
         self.outer = outer
         self.since_ns = since_ns
+        self.row: int = _NO_ROW if outer is None else outer.row
+        self._owns_row = self.row == _NO_ROW and meter is not OVERHEAD and bool(_free_rows)
+        if self._owns_row:
+            self.row = _free_rows.pop()
+            self.show()
+            _page[self.row + THREAD] = threading.get_native_id()
+        else:
+            self.show()
 
     def charge(self, now_ns: int) -> None:
         global _attributed_ns
@@ -38,6 +75,22 @@ class _Call:
         self.since_ns = now_ns
         self.meter.cpu_ns += used
         _attributed_ns += used
+
+    def show(self) -> None:
+        """Bring the page up to date, after it was charged or has become the innermost one again."""
+        row, meter = self.row, self.meter
+        if row != _NO_ROW:
+            _page[row + LABEL] = meter.label
+            _page[row + BASE] = self.since_ns - meter.cpu_ns
+            _page[row + LIMIT] = meter.limit_ns
+            _page[row + CHARGED] = meter.charged_ns
+
+    def end(self) -> None:
+        if self._owns_row:
+            _page[self.row + THREAD] = 0
+            _free_rows.append(self.row)
+        elif self.outer is not None:
+            self.outer.show()
 
 
 _calls: Final[dict[int, _Call]] = {}
@@ -74,12 +127,20 @@ def _leave(ident: int, call: _Call) -> None:
                 else:
                     call.outer.since_ns = now_ns
                     _calls[ident] = call.outer
+                call.end()
             # A stop that was meant for the call and comes late is raised by this loop, not in the caller.
             for _ in range(2):
                 pass
             return
         except CpuLimitExceeded:
             continue
+
+
+def _show_nowhere() -> None:
+    show_threads_on(memoryview(bytearray(PAGE_BYTES)).cast("q"))
+
+
+os.register_at_fork(after_in_child=_show_nowhere)
 
 
 def charge_threads(*, and_stop: bool = False) -> None:
@@ -92,6 +153,7 @@ def charge_threads(*, and_stop: bool = False) -> None:
     try:
         for ident, call in _calls.items():
             call.charge(clock_gettime_ns(pthread_getcpuclockid(ident)))
+            call.show()
         if not and_stop:
             return
         for ident, call in _calls.items():

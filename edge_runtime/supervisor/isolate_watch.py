@@ -4,16 +4,21 @@ code runs in it, and what it leaves behind when it is killed."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from edge_runtime.config.model import WorkerLimits
 from edge_runtime.connection_marks import MarksReader
 from edge_runtime.control import ChargeLost
 from edge_runtime.event import Outcome
 from edge_runtime.limits import CPU_KILL_SLACK_MS
-from edge_runtime.metering.panel import PanelReader
+from edge_runtime.metering.meter import NO_LIMIT_NS
+from edge_runtime.metering.panel import PanelReader, Running
 from edge_runtime.supervisor.heartbeat import Beat, Heartbeat
 from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnections
 from edge_runtime.supervisor.process_clock import ProcessClock
+
+_GETS_ON_NS: Final = 1_000_000
+"""Of CPU time between two beats, for an event that is held to be running."""
 
 
 class IsolateWatch:
@@ -28,8 +33,10 @@ class IsolateWatch:
         self.over_cpu = False
         """The last beat said that it is to be killed for its CPU time."""
         self._resident_at_start_mb = 0
-        self._ran_away = 0
-        """The number of the connection for whose request it is to be killed."""
+        self._ran_away: Running | None = None
+        """The event for which it is to be killed."""
+        self._loop_ns = 0
+        """The CPU clock of its event loop at the last beat."""
 
     def see(self, descriptors: Sequence[int]) -> bool:
         """Begin to look at what the isolate shows (see `control.IsolateReady`); whether the descriptors were taken."""
@@ -75,14 +82,26 @@ class IsolateWatch:
 
     def beat(self, elapsed_s: float) -> Beat:
         """What to do now; `elapsed_s` since the last call."""
-        running = None if self._panel is None else self._panel.running(self._process.loop_ns())
+        found = self._look()
+        on_loop = found[0] if found and not found[0].thread else None
+        events = [each for each in found if each.limit_ns < NO_LIMIT_NS]
+        loop_ns, before_ns = self._process.loop_ns(), self._loop_ns
+        self._loop_ns = loop_ns
+        if on_loop is not None and not on_loop.stuck and loop_ns - before_ns < _GETS_ON_NS:
+            events.remove(on_loop)  # it waits for something, or for the interpreter, which a thread keeps to itself
+        running = max(events, key=lambda each: (each.stuck, each.over_ns), default=None)
         over_ms = None if running is None else running.over_ns / 1e6
         stuck = running is not None and running.stuck
         beat = self._heartbeat.beat(elapsed_s, self.cpu_ms(), over_ms, stuck=stuck)
         self.over_cpu = beat.over_cpu
-        if beat.kill is not None and running is not None:
-            self._ran_away = running.connection
+        if beat.kill is not None:
+            self._ran_away = running if beat.over_cpu else on_loop
         return beat
+
+    def _look(self) -> list[Running]:
+        if self._panel is None:
+            return []
+        return self._panel.running(self._process.loop_ns(), self._process.thread_ns, self._limit_ns)
 
     def ask_for_stack(self, pidfd: int) -> None:
         """Have `stack` find where the event loop is, a moment later."""
@@ -102,25 +121,27 @@ class IsolateWatch:
         """The connections that were taken and are still to be served, once it is dead (see `LeftConnections.left`)."""
         if self._connections is None:
             return []
-        return self._connections.left(self._ran_away, undecided)
+        return self._connections.left(0 if self._ran_away is None else self._ran_away.connection, undecided)
 
     def lost(self, cpu_us_at_end: int | None, *, killed: bool) -> ChargeLost | None:
-        """What the event that ran at the end had used, once it is dead. The first thread's share of what the process
-        used since the last look is taken for all of it, since whatever ran then ran there."""
+        """What the event had used for which it was killed, or else that ran on the event loop at the end, once it is
+        dead. What the process used since the last look is taken for that event's, since whatever ran then ran there."""
         if self._panel is None:
             return None
-        seen_ns, seen_ms = self._process.loop_ns(), self._process.cpu_ms()
-        if cpu_us_at_end is not None and not seen_ns:
-            seen_ns = cpu_us_at_end * 1000
-        elif cpu_us_at_end is not None:
-            seen_ns += max(0, cpu_us_at_end - seen_ms * 1000) * 1000
-        running = self._panel.running(seen_ns)
+        since_ns = 0 if cpu_us_at_end is None else max(0, cpu_us_at_end - self._process.cpu_ms() * 1000) * 1000
+        running = self._ran_away
+        if running is not None:
+            since_ns = 0  # it was looked at right before
+        elif found := self._look():
+            if not found[0].thread:
+                running = found[0]
+            elif self.over_cpu:
+                running = max(found, key=lambda each: each.uncharged_ns)
         if running is None:
             return None
         product, kind, name = self._panel.label(running.label)
-        used_ns = self._limit_ns + running.over_ns if running.uncharged_ns is None else running.uncharged_ns
         if self.over_cpu:
             outcome = Outcome.EXCEEDED_CPU
         else:
             outcome = Outcome.EXCEEDED_WALL_TIME if killed else Outcome.INTERNAL_ERROR
-        return ChargeLost(product, kind, name, max(0, used_ns), 0.0, outcome)
+        return ChargeLost(product, kind, name, max(0, running.uncharged_ns + since_ns), 0.0, outcome)

@@ -21,6 +21,7 @@ class ProcessClock:
         self._first_thread = _open(f"/proc/{pid}/schedstat")
         self._cpu_ms = 0
         self._loop_ns = 0
+        self._threads_ns: dict[int, int] = {}
 
     def close(self) -> None:
         for descriptor in (self._stat, self._first_thread):
@@ -46,6 +47,15 @@ class ProcessClock:
             except (ProcessLookupError, IndexError):
                 return self._loop_ns
         return self._loop_ns
+
+    def thread_ns(self, thread: int) -> int | None:
+        """CPU time of another thread so far; after its end as last seen, None if it was never seen."""
+        try:
+            with open(f"/proc/{self._pid}/task/{thread}/schedstat", "rb") as file:
+                self._threads_ns[thread] = int(file.read().split()[0])
+        except (OSError, IndexError):
+            return self._threads_ns.get(thread)
+        return self._threads_ns[thread]
 
     def memory_mb(self) -> int:
         """Private writable memory, as its limit counts it; 0 once it is dead."""

@@ -39,6 +39,10 @@ SCRIPT = BURN + dedent("""
                 pass
 
 
+    def native():
+        sum(range(10**12))
+
+
     class Endless:
         def __del__(self):
             burn()
@@ -106,7 +110,12 @@ SCRIPT = BURN + dedent("""
                 case "stubborn_thread":
                     _thread.start_new_thread(stubborn, ())
                 case "native":
-                    sum(range(10**12))
+                    native()
+                case "native_thread":
+                    await THREAD(native)
+                case "greedy_thread":
+                    sys.setswitchinterval(1e6)
+                    _thread.start_new_thread(burn, ())
                 case "signals":
                     signal.signal(signal.SIGPROF, signal.SIG_IGN)
                     signal.setitimer(signal.ITIMER_PROF, 0)
@@ -142,6 +151,8 @@ KILLED = {
     "turns": ("asyncio",),
     "stubborn_thread": ("trio",),
     "native": ("trio",),
+    "native_thread": BOTH,
+    "greedy_thread": ("trio",),
     "signals": ("trio",),
 }
 IMPORTS = {
