@@ -10,13 +10,10 @@ from edge_runtime.isolate.connection import RawHeaders
 
 _STATUS_LINES: Final = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_NOT_THE_SCRIPTS: Final = frozenset(
-    {
-        b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
-        b"upgrade",
-    }
-)  # fmt: skip
-"""Hop by hop (RFC 9110, 7.6.1), and the length, which the caller sets."""
+OF_THE_CONNECTION: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)
+"""Headers that go from hop to hop (RFC 9110, 7.6.1), which are not the script's to set."""
 _NOT_IN_VALUE: Final = re.compile(rb"[\r\n\0]")
 _LINES_KEPT: Final = 1024
 _KEPT_VALUE_MAX: Final = 128
@@ -37,7 +34,7 @@ def response_head(status: int, headers: RawHeaders, framing: bytes, date: bytes)
     """
     parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
     for name, value in headers:
-        if name == b"content-length":
+        if name == b"content-length":  # the caller sets it
             continue
         line = _lines.get((name, value))
         if line is None:
@@ -55,7 +52,7 @@ def _checked_line(name: bytes, value: bytes) -> bytes:
     if _NOT_IN_VALUE.search(value):
         raise ValueError(f"the response's header {name.decode()} has a line break or NUL in its value")
     lower = name.lower()
-    line = b"" if lower in _NOT_THE_SCRIPTS else b"%b: %b\r\n" % (lower, value)
+    line = b"" if lower in OF_THE_CONNECTION or lower == b"content-length" else b"%b: %b\r\n" % (lower, value)
     if len(value) <= _KEPT_VALUE_MAX:
         if len(_lines) >= _LINES_KEPT:
             _lines.clear()

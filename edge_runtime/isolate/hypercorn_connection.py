@@ -22,13 +22,14 @@ from hypercorn.typing import ConnectionState
 
 from edge_runtime.connection_marks import BEGUN, UNKNOWN, number_of
 from edge_runtime.isolate.connection import App, BodyTimeout, BodyTooLarge, Checked, Connections, RawHeaders
-from edge_runtime.isolate.http1_response import WITHOUT_BODY, length_without_body
+from edge_runtime.isolate.http1_response import OF_THE_CONNECTION, WITHOUT_BODY, length_without_body
 from edge_runtime.isolate.websocket_connection import WebSocketConnection, switching_protocols
 from edge_runtime.limits import (
     KEEP_ALIVE_TIMEOUT_S,
     REQUEST_BODY_MAX,
     REQUEST_BODY_WINDOW_MIN,
     REQUEST_BODY_WINDOW_S,
+    REQUEST_HEADERS_COUNT_MAX,
     REQUEST_HEADERS_MAX,
     REQUEST_URL_MAX,
     REQUESTS_PER_CONNECTION_MAX,
@@ -181,6 +182,10 @@ class _Connection:
             await protocol.handle(RawData(bytes(data)))
             if not data:
                 return
+            served = getattr(protocol.protocol, "stream", None)
+            if served is not None and served.closed:
+                self._lingers = True  # a handshake was refused, and hypercorn leaves it at that
+                return
 
     async def _send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -312,7 +317,8 @@ class _Exchange:
     async def run(self, app: App) -> None:
         try:
             with self._scope:
-                if sum(len(name) + len(value) + 4 for name, value in self.headers) > REQUEST_HEADERS_MAX:
+                size = sum(len(name) + len(value) + 4 for name, value in self.headers)
+                if size > REQUEST_HEADERS_MAX or len(self.headers) > REQUEST_HEADERS_COUNT_MAX:
                     # h11 limits a head only as long as it is incomplete.
                     await self.respond(431, (), b"", close=True)
                 else:
@@ -415,8 +421,7 @@ class _Exchange:
         return self._complete
 
     async def respond(self, status: int, headers: RawHeaders, body: bytes, *, close: bool = False) -> None:
-        if close or (not self._complete and not await self._take_in_rest()):
-            headers = [*headers, (b"connection", b"close")]
+        closes = close or (not self._complete and not await self._take_in_rest())
         length: int | None = len(body)
         if self.method == "HEAD" or status in WITHOUT_BODY:
             length = length_without_body(status, headers, body)
@@ -424,12 +429,18 @@ class _Exchange:
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
         self._connection.cork()
-        await self.start(status, headers)
+        await self._start(status, headers, closes)
         self._over = True
         await self._send_message({"type": f"{self._prefix}.body", "body": body, "more_body": False})
         await self._connection.uncork()
 
     async def start(self, status: int, headers: RawHeaders) -> None:
+        await self._start(status, headers, False)
+
+    async def _start(self, status: int, headers: RawHeaders, closes: bool) -> None:
+        headers = [pair for pair in headers if pair[0].lower() not in OF_THE_CONNECTION]
+        if closes:
+            headers.append((b"connection", b"close"))
         self.started = True
         self._connection.mark(UNKNOWN)
         await self._send_message({"type": f"{self._prefix}.start", "status": status, "headers": headers})

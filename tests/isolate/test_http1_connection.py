@@ -164,17 +164,6 @@ async def test_stream_of_another_length_than_declared_is_cut_off_and_told_in_one
     assert reason in told[0]
 
 
-HOP_BY_HOP = (b"Connection", b"keep-alive", b"proxy-connection", b"TE", b"trailer", b"Transfer-Encoding", b"upgrade")
-
-
-@pytest.mark.parametrize("name", HOP_BY_HOP)
-async def test_headers_of_the_connection_are_not_the_scripts_to_set(name):
-    received = await answered(responding(200, [(name, b"close, x"), (b"x-y", b"z")], b"ok"), GET, GET)
-    assert received.count(b"HTTP/1.1 200 OK") == 2
-    assert name.lower() not in dict(head_and_body(received)[1])
-    assert b"\r\nx-y: z\r\n" in received
-
-
 @pytest.mark.parametrize(
     "header",
     [

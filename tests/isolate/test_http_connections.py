@@ -249,6 +249,48 @@ async def test_failure_after_the_head_cuts_the_answer_off(serving):
         assert not data.endswith(b"0\r\n\r\n")
 
 
+HOP_BY_HOP = (b"Connection", b"keep-alive", b"proxy-connection", b"TE", b"trailer", b"Transfer-Encoding", b"upgrade")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_headers_of_the_connection_are_not_the_scripts_to_set(serving, streamed):
+    headers = [*((name, b"close, x") for name in HOP_BY_HOP), (b"x-y", b"z"), (b"content-length", b"2")]
+
+    async def app(exchange):
+        if streamed:
+            await exchange.start(200, headers)
+            await exchange.send(b"ok")
+            await exchange.end()
+        else:
+            await exchange.respond(200, headers, b"ok")
+
+    async with serving(app) as (connect, _):
+        stream = await connect()
+        for _ in range(2):
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            received = (await read_until(stream, b"\r\n\r\nok")).lower()
+            assert b"\r\nx-y: z\r\n" in received
+            assert not [name for name in HOP_BY_HOP if b"\n" + name.lower() + b":" in received]
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (b"X: y\r\n" * 1000, b"431"),
+        (b"X: " + b"y" * 130_000 + b"\r\nZ: " + b"y" * 2000 + b"\r\n", b"431"),
+        (b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 7\r\n", b"400"),
+    ],
+)
+async def test_head_that_is_refused_ends_its_connection(serving, lines, status):
+    async with serving(respond_with(b"hi")) as (connect, server):
+        stream = await connect()
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
+        with trio.fail_after(PATIENCE_S):
+            assert (await read_all(stream)).startswith(b"HTTP/1.1 " + status)
+            await stream.aclose()
+            await server.connections.wait_empty()
+
+
 async def test_upgrade_request_reaches_the_handler_as_a_request(serving):
     async def app(exchange):
         assert dict(exchange.headers)[b"upgrade"] == b"websocket"
