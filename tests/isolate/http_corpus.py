@@ -387,7 +387,6 @@ STRICTER = {
     "bad chunks: folded trailer": "as above, for folding",
     "connection: preface second": "HTTP/2 begins with the connection, or with an upgrade",
     "bad expect": "an expectation that cannot be met is answered 417 (RFC 9110, 10.1.1)",
-    "bad limit": "the limit is of one head; hypercorn has none once the bytes are there",
 }
 """Where the loop refuses, or closes, and hypercorn serves: a family or a case, and why refusing is right."""
 
