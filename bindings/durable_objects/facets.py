@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 NO_ALARMS: Final = "Facets currently cannot set alarms."
 DELETED: Final = "Facet was deleted."
 _NOT_SERIALIZABLE: Final = "Stubs pointing to Durable Object facets are not serializable."
-_NO_CLONES: Final = "facets.clone() is not available in this runtime; have the facets pass on what they store"
+CLONED_OVER: Final = "Facet was cloned-over."
+_END_OF_ID: Final = b"\x00"  # of `store.keys`: the end of a string
 _ENDED: Final = "The object that this facet belongs to is no longer in memory."
 
 
@@ -63,6 +64,7 @@ class FacetFactory:
         self.host = host
         self.idle_ms = idle_ms
         self.starts: dict[ActorAddress, FacetStart] = {}
+        self.running: dict[ActorAddress, ActorContext] = {}
         self._make_body = make_body
         self._registered = False
 
@@ -71,7 +73,13 @@ class FacetFactory:
         if start is None:
             raise ActorBroken(_ENDED)
         start.parent.began(start.name, context)
+        self.running[context.address] = context
+        context.closed.add_done_callback(partial(self._ended, context))
         return self._make_body(context, start)
+
+    def _ended(self, context: ActorContext, _: Promise[None]) -> None:
+        if self.running.get(context.address) is context:
+            del self.running[context.address]
 
     def reachable(self, worker: str, namespace: str) -> None:
         if not self._registered:
@@ -150,14 +158,28 @@ class Facets:
         """Abort a facet, and delete its storage and that of the facets within it."""
         self._check(name)
         self._break(name, DELETED)
-        address = self._address(name)
-        batch = self._write()
-        batch.delete_range(Table.OBJECTS, *keys.prefix_range(address.worker, address.namespace, address.id))
-        batch.delete_range(Table.OBJECTS, *self._within(address.id))
+        self._delete(self._write(), name)
 
     def clone(self, src: str, dst: str) -> None:
-        """JsException: facets are not copied here."""
-        raise JsException(_NO_CLONES)
+        """Make the storage of `dst`, and of the facets within it, a copy of that of `src`, as it is now. What `dst` was
+        is aborted and deleted; nothing is there afterwards if `src` has stored nothing. With twice the same name the
+        facet is aborted only.
+
+        The copy is made with what this object writes at the same time, and replies wait for it.
+        """
+        self._check(src)
+        self._check(dst)
+        self._break(dst, CLONED_OVER)
+        if src == dst:
+            return
+        for address, context in self._factory.running.items():
+            if self._is_within(address, self._address(src)):
+                context.flush()
+        batch = self._write()
+        self._delete(batch, dst)
+        here, there = self._stem(src), self._stem(dst)
+        for end in _END_OF_ID, b"/":  # its own storage, that of those within it
+            batch.copy_prefix(Table.OBJECTS, here + end, there + end)
 
     def delete_all(self) -> None:
         """Delete what all facets have stored."""
@@ -203,6 +225,19 @@ class Facets:
         """The keys of all facets below an id: "0" comes after "/"."""
         address = self._address("")
         return tuple(keys.encode(address.worker, address.namespace, id + end) for end in "/0")  # type: ignore[return-value]
+
+    def _delete(self, batch: Batch, name: str) -> None:
+        address = self._address(name)
+        batch.delete_range(Table.OBJECTS, *keys.prefix_range(address.worker, address.namespace, address.id))
+        batch.delete_range(Table.OBJECTS, *self._within(address.id))
+
+    def _stem(self, name: str) -> bytes:
+        """What the keys of a facet, and of those within it, begin with."""
+        address = self._address(name)
+        return keys.encode(address.worker, address.namespace, address.id).removesuffix(_END_OF_ID)
+
+    def _is_within(self, address: ActorAddress, facet: ActorAddress) -> bool:
+        return address == facet or (address[:3] == facet[:3] and address.id.startswith(f"{facet.id}/"))
 
     def _write(self) -> Batch:
         turn = self._context.turn()

@@ -56,6 +56,15 @@ class DeleteRange(msgspec.Struct, frozen=True):
     end: bytes
 
 
+class CopyPrefix(msgspec.Struct, frozen=True):
+    """Put a copy of every entry whose key begins with `prefix` under `to` and the rest of its key. Neither of the two
+    begins with the other."""
+
+    table: Table
+    prefix: bytes
+    to: bytes
+
+
 class Expect(msgspec.Struct, frozen=True):
     """Refuse the whole batch with Conflict unless the key holds exactly this value (None: is absent).
 
@@ -75,7 +84,7 @@ class AddCounters(msgspec.Struct, frozen=True):
     counters: Mapping[str, int]
 
 
-Operation = Put | Delete | DeleteRange | Expect | AddCounters
+Operation = Put | Delete | DeleteRange | CopyPrefix | Expect | AddCounters
 
 
 class Batch:
@@ -99,6 +108,10 @@ class Batch:
 
     def delete_range(self, table: Table, start: bytes, end: bytes) -> Batch:
         self.operations.append(DeleteRange(table, start, end))
+        return self
+
+    def copy_prefix(self, table: Table, prefix: bytes, to: bytes) -> Batch:
+        self.operations.append(CopyPrefix(table, prefix, to))
         return self
 
     def expect(self, table: Table, key: bytes, value: bytes | None) -> Batch:

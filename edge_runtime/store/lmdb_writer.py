@@ -13,7 +13,7 @@ import trio
 from edge_runtime.errors import Conflict, StoreFailed, StoreFull
 from edge_runtime.limits import STORE_FREE_MIN
 from edge_runtime.store import chunks, long_keys, values
-from edge_runtime.store.api import AddCounters, Delete, DeleteRange, Expect, Operation, Put, Table
+from edge_runtime.store.api import AddCounters, CopyPrefix, Delete, DeleteRange, Expect, Operation, Put, Table
 from edge_runtime.store.committer import BatchRefused, MapFull
 from edge_runtime.store.lmdb_environment import (
     NEXT_ID_KEY,
@@ -24,9 +24,9 @@ from edge_runtime.store.lmdb_environment import (
     own_mark,
     write_error,
 )
-from edge_runtime.store.operations import add_counters, check_entry, check_key
+from edge_runtime.store.operations import add_counters, check_copy, check_entry, check_key, end_of_prefix
 
-_DELETED_AT_ONCE: Final = 1000
+_AT_ONCE: Final = 1000
 _LOOP_CHECK_S: Final = 1.0
 
 _MARK_VALUE: Final = chunks.INLINE + values.encode(None)
@@ -138,7 +138,7 @@ class LmdbWriter:
             except lmdb.Error as error:
                 raise self._failed(error) from error
 
-    def _apply(self, operation: Put | Delete | DeleteRange | AddCounters) -> None:
+    def _apply(self, operation: Put | Delete | DeleteRange | CopyPrefix | AddCounters) -> None:
         if isinstance(operation, Put):
             self._put(operation.table, operation.key, operation.value)
         elif isinstance(operation, Delete):
@@ -146,6 +146,8 @@ class LmdbWriter:
         elif isinstance(operation, AddCounters):
             table, key = operation.table, operation.key
             self._put(table, key, add_counters(self._read(table, key), operation.counters))
+        elif isinstance(operation, CopyPrefix):
+            self._copy_prefix(operation.table, operation.prefix, operation.to)
         else:
             self._delete_range(operation.table, operation.start, operation.end)
 
@@ -182,11 +184,26 @@ class LmdbWriter:
     def _delete_range(self, table: Table, start: bytes, end: bytes) -> None:
         while True:
             found = long_keys.walk(self._txn, self._tables[table], self._nodes, start, end, reverse=False, values=False)
-            doomed = [key for key, _ in islice(found, _DELETED_AT_ONCE)]
+            doomed = [key for key, _ in islice(found, _AT_ONCE)]
             for key in doomed:
                 self._delete(table, key)
-            if len(doomed) < _DELETED_AT_ONCE:
+            if len(doomed) < _AT_ONCE:
                 return
+
+    def _copy_prefix(self, table: Table, prefix: bytes, to: bytes) -> None:
+        start, end = prefix, end_of_prefix(prefix)
+        while True:
+            # Nothing is written while a cursor walks.
+            found = long_keys.walk(self._txn, self._tables[table], self._nodes, start, end, reverse=False, values=False)
+            copied = [key for key, _ in islice(found, _AT_ONCE)]
+            for key in copied:
+                value = self._read(table, key)
+                assert value is not None
+                check_key(to + key[len(prefix) :])
+                self._put(table, to + key[len(prefix) :], value)
+            if len(copied) < _AT_ONCE:
+                return
+            start = copied[-1] + b"\x00"
 
     def _new_id(self) -> bytes:
         if self._next_id is None:
@@ -227,6 +244,8 @@ class LmdbWriter:
 def _check(operation: Operation) -> None:
     if isinstance(operation, Put):
         check_entry(operation.key, operation.value)
+    elif isinstance(operation, CopyPrefix):
+        check_copy(operation.prefix, operation.to)
     elif not isinstance(operation, DeleteRange):
         check_key(operation.key)
 

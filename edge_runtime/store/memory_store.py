@@ -16,8 +16,19 @@ import trio
 from edge_runtime.errors import Conflict, EdgeError, StoreError, StoreFailed
 from edge_runtime.limits import COMMIT_BATCHES_MAX
 from edge_runtime.promise import Promise
-from edge_runtime.store.api import AddCounters, Batch, Delete, DeleteRange, Expect, Put, Snapshot, Store, Table
-from edge_runtime.store.operations import add_counters, check_entry, check_key
+from edge_runtime.store.api import (
+    AddCounters,
+    Batch,
+    CopyPrefix,
+    Delete,
+    DeleteRange,
+    Expect,
+    Put,
+    Snapshot,
+    Store,
+    Table,
+)
+from edge_runtime.store.operations import add_counters, check_copy, check_entry, check_key, end_of_prefix
 
 Changes = dict[Table, dict[bytes, bytes | None]]
 
@@ -260,6 +271,14 @@ def _apply(image: Image, batch: Batch) -> Image:
                 own = [key for key in changes.get(table, {}) if start <= key < end]
                 for key in (*image[table].order[first:last], *own):
                     write(table, key, None)
+            case CopyPrefix(table, prefix, to):
+                check_copy(prefix, to)
+                first, last = image[table].between(prefix, end_of_prefix(prefix))
+                own = [key for key in changes.get(table, {}) if key.startswith(prefix)]
+                for key in {*image[table].order[first:last], *own}:
+                    if (found := read(table, key)) is not None:
+                        check_key(to + key[len(prefix) :])
+                        write(table, to + key[len(prefix) :], found)
             case Expect(table, key, value):
                 check_key(key)
                 if read(table, key) != value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge_runtime.errors import LimitExceeded, StoreCorrupt
+from edge_runtime.errors import LimitExceeded, StoreCorrupt, StoreError
 from edge_runtime.limits import STORE_KEY_MAX, STORE_VALUE_MAX
 from edge_runtime.store import values
 
@@ -20,6 +20,18 @@ def check_entry(key: bytes, value: bytes) -> None:
     check_key(key)
     if len(value) > STORE_VALUE_MAX:
         raise LimitExceeded("stored value", len(value), STORE_VALUE_MAX, "bytes")
+
+
+def check_copy(prefix: bytes, to: bytes) -> None:
+    """Raises StoreError for a copy into itself."""
+    if prefix.startswith(to) or to.startswith(prefix):
+        raise StoreError(f"entries under {prefix!r} cannot be copied to {to!r}: one begins with the other")
+
+
+def end_of_prefix(prefix: bytes) -> bytes | None:
+    """The end of the keys that begin with `prefix`; None: that of the table."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
 
 
 def add_counters(stored: bytes | None, added: Mapping[str, int]) -> bytes:

@@ -14,8 +14,19 @@ from edge_runtime.errors import Conflict, StoreError
 from edge_runtime.event import current_event
 from edge_runtime.promise import Promise
 from edge_runtime.store import keys
-from edge_runtime.store.api import AddCounters, Batch, Delete, DeleteRange, Expect, Put, Snapshot, Store, Table
-from edge_runtime.store.operations import add_counters, check_entry, check_key
+from edge_runtime.store.api import (
+    AddCounters,
+    Batch,
+    CopyPrefix,
+    Delete,
+    DeleteRange,
+    Expect,
+    Put,
+    Snapshot,
+    Store,
+    Table,
+)
+from edge_runtime.store.operations import add_counters, check_copy, check_entry, check_key, end_of_prefix
 
 Changes = dict[Table, dict[bytes, bytes | None]]
 
@@ -60,6 +71,11 @@ class Transaction:
                         found[key] = None
                     case DeleteRange(table, start, end):
                         found.update(dict.fromkeys(list(view.keys(table, start, end))))
+                    case CopyPrefix(table, prefix, to):
+                        check_copy(prefix, to)
+                        for key, value in list(view.scan(table, prefix, end_of_prefix(prefix))):
+                            check_key(to + key[len(prefix) :])
+                            found[to + key[len(prefix) :]] = value
                     case AddCounters(table, key, counters):
                         found[key] = add_counters(view.get(table, key), counters)
                     case Expect(table, key, expected):

@@ -30,6 +30,9 @@ class Inner(DurableObject):
         self.seen += 1
         return [count, self.seen]
 
+    async def add_unawaited(self, amount):
+        self.ctx.storage.put("count", amount, allowUnconfirmed=True)
+
     async def order(self, number):
         self.numbers = [*getattr(self, "numbers", []), number]
         return self.numbers
@@ -99,6 +102,26 @@ class Outer(DurableObject):
         below = await self.facet().deeper(1)
         return [list(below), list(await self.add("a")), list(await self.add("b"))]
 
+    async def clone(self, src, dst):
+        self.ctx.facets.clone(src, dst)
+
+    async def cloned(self):
+        """What the copy has of what `a` wrote just before, without having given up control."""
+        await self.add("b", 50)
+        stub, replaced = self.facet(), self.facet("b")
+        await self.facet().deeper(1)
+        pending = stub.add_unawaited(7)
+        await pending
+        self.ctx.facets.clone("a", "b")
+        found = []
+        try:
+            await replaced.add()
+        except ActorBroken as error:
+            found.append(str(error))
+        copy = self.facet("b")
+        found += [await copy.add(0), await copy.deeper(1)]
+        return [*found, await stub.add(0), await self.facet("b").add(1), await stub.add(0)]
+
     async def delete_everything(self):
         await self.add("a", 5)
         await self.ctx.storage.deleteAll()
@@ -116,7 +139,7 @@ class Outer(DurableObject):
             lambda: self.ctx.facets.get("x" * 257, lambda: None),
             lambda: self.ctx.facets.get(5, lambda: None),
             lambda: self.ctx.facets.get("x", None),
-            lambda: self.ctx.facets.clone("a", "b"),
+            lambda: self.ctx.facets.clone("a", "x" * 257),
             lambda: self.env["Outer"].getByName("other").call("add", self.facet()),
             lambda: self.facet().alarm(),
             lambda: self.ctx.facets.get("none", lambda: None).add(),
@@ -194,6 +217,21 @@ async def test_a_deleted_facet_takes_those_within_it_along():
         assert await call(w, "deleted") == [[1, 1], [1, 1], [6, 2]]
 
 
+async def test_a_clone_has_what_the_other_had_and_goes_on_by_itself(autojump_clock):
+    store = MemoryStore()
+    async with world(Outer, Inner, store=store) as w:
+        over, copied, below, kept, own, still = await call(w, "cloned")
+        assert over == "Facet was cloned-over."
+        assert (list(copied), list(below)) == ([7, 1], [2, 1])  # what is within it was copied too
+        assert [list(each) for each in (kept, own, still)] == [[7, 1], [8, 2], [7, 2]]
+        await call(w, "clone", "b", "b")
+        assert await call(w, "add", "b") == [9, 1]  # aborted, and as it was
+        await call(w, "clone", "never", "b")
+        assert await call(w, "add", "b") == [1, 1]
+    async with world(Outer, Inner, store=store) as w:
+        assert await call(w, "add", "a") == [8, 1]
+
+
 async def test_delete_all_takes_the_facets_along():
     async with world(Outer, Inner) as w:
         assert await call(w, "delete_everything") == [1, 1]
@@ -221,7 +259,7 @@ async def test_facets_set_no_alarms_and_refuse_misuse_in_workerds_words():
     assert found[0] == "Facet name is too long (max 256 characters)."
     assert "the name of a facet is a string, not int" in found[1]
     assert "takes a name and a function, not NoneType" in found[2]
-    assert "facets.clone() is not available" in found[3]
+    assert found[3] == "Facet name is too long (max 256 characters)."
     assert "Stubs pointing to Durable Object facets are not serializable." in found[4]
     assert found[5] == "'alarm' is a reserved method and cannot be called over RPC."
     assert "found None" in found[6]

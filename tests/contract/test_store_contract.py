@@ -205,6 +205,30 @@ async def test_large_values_are_whole(store: Store, length: int) -> None:
     assert read_all(store, Table.CHUNKS) == []
 
 
+async def test_a_prefix_is_copied_as_it_is_at_that_place_of_the_batch(store: Store) -> None:
+    large = b"large" * STORE_CHUNK
+    batch = Batch().put(KV, b"b/old", b"").put(KV, b"a", b"not of the prefix").put(KV, b"a/\xff\xff", large)
+    for number in range(2500):
+        batch.put(KV, b"a/%04d" % number, b"%d" % number)
+    await store.commit(batch)
+    copying = Batch().put(KV, b"a/0000", b"changed").delete(KV, b"a/0001").delete_range(KV, b"b/", b"b0")
+    await store.commit(copying.copy_prefix(KV, b"a/", b"b/").put(KV, b"a/0002", b"too late"))
+    found = dict(read_all(store, start=b"b/", end=b"b0"))
+    assert len(found) == 2500
+    assert (found[b"b/0000"], found[b"b/0002"], found[b"b/2499"]) == (b"changed", b"2", b"2499")
+    assert found[b"b/\xff\xff"] == large
+    assert b"b/0001" not in found
+    await store.commit(Batch().delete_range(KV, b"a/", b"a0"))
+    assert store.get(KV, b"b/\xff\xff") == large
+
+
+@pytest.mark.parametrize(("prefix", "to"), [(b"a", b"ab"), (b"ab", b"a"), (b"a", b"a"), (b"", b"a")])
+async def test_a_prefix_is_not_copied_into_itself(store: Store, prefix: bytes, to: bytes) -> None:
+    with pytest.raises(StoreError, match="one begins with the other"):
+        await store.commit(Batch().put(KV, b"x", b"").copy_prefix(KV, prefix, to))
+    assert read_all(store) == []
+
+
 @pytest.mark.parametrize("key", [b"", b"k" * (STORE_KEY_MAX + 1)])
 async def test_keys_out_of_bounds_refuse_their_batch_alone(store: Store, key: bytes) -> None:
     refusals = [
@@ -254,6 +278,11 @@ class Model:
             elif name == "delete":
                 batch.delete(KV, key)
                 self.entries.pop(key, None)
+            elif name == "copy_prefix":
+                batch.copy_prefix(KV, key, other)
+                for copied, value in self.between(key, None):
+                    if copied.startswith(key):
+                        self.entries[other + copied[len(key) :]] = value
             else:
                 batch.delete_range(KV, key, other)
                 for gone, _ in self.between(key, other):
@@ -276,6 +305,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("put"), KEYS, st.binary(max_size=3)),
     st.tuples(st.just("delete"), KEYS, st.none()),
     st.tuples(st.just("delete_range"), KEYS, KEYS),
+    st.sampled_from([("copy_prefix", b"k", b"ab"), ("copy_prefix", b"\xff", b"k"), ("copy_prefix", b"a", b"\x00")]),
 )
 
 
