@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
+
+import msgspec
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.workers.conversion import from_wire
@@ -17,8 +18,7 @@ from edge_runtime.workflows.results import value_of
 from edge_runtime.workflows.step_config import DelayFunction
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What the script gave to `step.do`. `run` is called with a function that makes the step's ctx, and may be sync or
     async."""
 

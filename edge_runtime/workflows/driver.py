@@ -256,8 +256,9 @@ class Driver:
             self._pacing.watch_stall()
 
     def _perform(self, effects: list[Effect], writes: Transaction | None) -> None:
-        writer = self._writer
+        writer, quantities = self._writer, self._event.meter.quantities
         batch = Batch()
+        written = batch.operations
         finish: Finish | None = None
         fault = ""
         ended: Ended | None = None
@@ -266,16 +267,20 @@ class Driver:
         consumed: list[bytes] = []
         may_wait = writer.committed_any
         for effect in effects:
+            # What every step has comes first, and is told by its type alone.
+            if type(effect) is Append:
+                entry = effect.entry
+                if self._transactional and isinstance(entry, StepSucceeded | StepFailed):
+                    self._end_transaction(batch, entry, writes)
+                writer.append(entry)
+                count_entry(quantities, entry)
+                appended = True
+                may_wait = may_wait and journal.may_wait(entry)
+                continue
+            if type(effect) is StartAttempt or type(effect) is Resolve:
+                later.append(effect)
+                continue
             match effect:
-                case Append(entry):
-                    if self._transactional and isinstance(entry, StepSucceeded | StepFailed):
-                        self._end_transaction(batch, entry, writes)
-                    writer.append(entry)
-                    count_entry(self._event.meter.quantities, entry)
-                    appended = True
-                    may_wait = may_wait and journal.may_wait(entry)
-                case StartAttempt() | Resolve():
-                    later.append(effect)
                 case Consume(inbox_key):
                     batch.delete(Table.INBOX, inbox_key)
                     consumed.append(inbox_key)
@@ -283,7 +288,7 @@ class Driver:
                     self._context.set_timer(batch, due_ms)
                 case Finish():
                     finish = effect
-                    count_end(self._event.meter.quantities, finish.output, finish.error)
+                    count_end(quantities, finish.output, finish.error)
                 case Fault(difference):
                     fault = difference
                 case Suspend():
@@ -293,9 +298,9 @@ class Driver:
                 case _:
                     later.append(effect)
         status = Status.PAUSED if fault else status_of(self._engine)
-        if finish is not None or batch or status is not writer.record.status:
+        if finish is not None or written or status is not writer.record.status:
             self._write_record(batch, status, finish, fault)
-        if batch or (appended and not may_wait):
+        if written or (appended and not may_wait):
             if not writer.commit(batch):
                 return
             for inbox_key in consumed:

@@ -45,10 +45,11 @@ def count_end(quantities: defaultdict[str, int], output: bytes | None, error: Er
 def count_entry(quantities: defaultdict[str, int], entry: Entry) -> None:
     """Count an entry as it is appended: steps, sleeps and waits when they begin, retries when an attempt has failed,
     payloads when they are recorded."""
+    if type(entry) is StepStarted:
+        if not entry.skipped:
+            quantities[_STARTED[entry.step]] += 1
+        return
     match entry:
-        case StepStarted():
-            if not entry.skipped:
-                quantities[_STARTED[entry.step]] += 1
         case StepSucceeded():
             value = entry.value
             quantities[BYTES_PERSISTED] += len(value) if value[:1] != MARK else KeptStream.decode(value).size

@@ -115,6 +115,12 @@ class Engine:
         return self._history.pausing_ms is not None
 
     @property
+    def running(self) -> bool:
+        """The script runs, or steps of it, and no pause was asked for."""
+        history = self._history
+        return history.pausing_ms is None and self.live and not history.waiting
+
+    @property
     def waiting(self) -> bool:
         """The script waits for times and events, and for nothing else that the engine knows of."""
         return self._history.waiting
@@ -275,8 +281,7 @@ class Engine:
 
     def _deliver(self) -> None:
         history, replay = self._history, self._history.replay
-        op = replay.ready
-        if op is None:
+        if not replay.held or (op := replay.ready) is None:
             return
         if replay.delivering:
             history.effects.append(Breathe())

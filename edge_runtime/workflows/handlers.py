@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workflows.calls import Call
@@ -17,8 +18,7 @@ from edge_runtime.workflows.step_config import read_config
 _NAMES: Final = {"ctx": "ctx", "error": "error", "output": "output", "stepName": "stepName", "step_name": "stepName"}
 
 
-@dataclass(frozen=True, slots=True)
-class Handler:
+class Handler(msgspec.Struct, frozen=True):
     """What the script gave, unchecked: `options` is Cloudflare's trailing object, the other two are given by name."""
 
     function: Any = None

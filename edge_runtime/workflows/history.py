@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from edge_runtime.workflows.effects import Append, Effect, Result
+from edge_runtime.workflows.effects import Append, Effect, Result, Value
 from edge_runtime.workflows.journal import (
     Created,
     Drifted,
@@ -104,7 +104,7 @@ class History:
         op = self.operations.get(key)
         if op is None:
             past = self.replay.past
-            row = past.row(key)
+            row = past.row(key) if len(past) else None
             if row is None:
                 return None
             op = self.operations[key] = Operation.begin(self.started(past.start(row)))
@@ -157,13 +157,15 @@ class History:
             self.open.pop(op.key, None)
         else:
             self.open[op.key] = op
+            if op.phase is Phase.RUNNING and not self.timetable.timed:
+                return
         self.timetable.file(op)
 
     @property
     def waiting(self) -> bool:
         """The script waits for times and events, and for nothing else that the engine knows of."""
         timed = self.timetable.timed
-        return bool(timed) and len(self.open) == len(timed) and not self.replay.held
+        return len(timed) > 0 and len(self.open) == len(timed) and not self.replay.held
 
     def _absorb(self, entry: Entry) -> Operation | None:
         """The step that the entry is of, if it is of one."""
@@ -175,7 +177,8 @@ class History:
                 self.do_steps += entry.step is StepKind.DO
             case StepSucceeded():
                 op = self.operations[entry.key]
-                op.absorb(entry)
+                op.absorb_end(entry.seq)
+                op.result = Value(entry.value)
             case Created():
                 self.created = entry
                 return None

@@ -27,7 +27,8 @@ class StepKey(NamedTuple):
     occurrence: int
 
     def __str__(self) -> str:
-        return "/".join((*self.path, f"{self.name}-{self.occurrence}"))
+        path, name, occurrence = self
+        return "/".join((*path, f"{name}-{occurrence}")) if path else f"{name}-{occurrence}"
 
 
 ROLLBACK: Final = "rollback:"
@@ -235,10 +236,6 @@ Entry = (
 
 def may_wait(entry: Entry) -> bool:
     """Whether nothing but the number of an attempt is lost with this entry, so that it need not be durable at once."""
-    match entry:
-        case StepStarted():
-            return entry.step is StepKind.DO and not entry.skipped and not entry.at_most_once
-        case AttemptStarted():
-            return True
-        case _:
-            return False
+    if type(entry) is StepStarted:
+        return entry.step is StepKind.DO and not entry.skipped and not entry.at_most_once
+    return type(entry) is AttemptStarted

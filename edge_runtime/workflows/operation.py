@@ -48,6 +48,7 @@ StepEntry = StepStarted | AttemptStarted | AttemptFailed | AttemptReleased | Ste
 class Operation:
     """Invariant: `phase`, `attempt`, `due_ms` and `done_seq` follow from the entries alone, except ASKING."""
 
+    key: StepKey
     started: StepStarted
     phase: Phase
     attempt: int
@@ -67,10 +68,6 @@ class Operation:
     """Of the attempt that has just failed."""
 
     @property
-    def key(self) -> StepKey:
-        return self.started.key
-
-    @property
     def config(self) -> StepConfig:
         assert self.started.config is not None, "only `do` steps have attempts"
         return self.started.config
@@ -83,16 +80,16 @@ class Operation:
     @classmethod
     def begin(cls, started: StepStarted) -> Operation:
         if started.skipped:
-            return cls(started, Phase.DONE, 0, None, result_of(started), started.seq)
+            return cls(started.key, started, Phase.DONE, 0, None, result_of(started), started.seq)
         match started.step:
             case StepKind.NOW | StepKind.RANDOM | StepKind.UUID4:
-                return cls(started, Phase.RUNNING, 0, None)
+                return cls(started.key, started, Phase.RUNNING, 0, None)
             case StepKind.DO | StepKind.ROLLBACK:
-                return cls(started, Phase.RUNNING, 1, None)
+                return cls(started.key, started, Phase.RUNNING, 1, None)
             case StepKind.SLEEP | StepKind.SLEEP_UNTIL:
-                return cls(started, Phase.SLEEPING, 0, started.due_ms, rested_ms=started.at_ms)
+                return cls(started.key, started, Phase.SLEEPING, 0, started.due_ms, rested_ms=started.at_ms)
             case StepKind.WAIT:
-                return cls(started, Phase.WAITING, 0, started.due_ms, rested_ms=started.at_ms)
+                return cls(started.key, started, Phase.WAITING, 0, started.due_ms, rested_ms=started.at_ms)
 
     def absorb(self, entry: StepEntry) -> None:
         """Apply one entry of this step that follows its `StepStarted`."""

@@ -156,6 +156,12 @@ def arm(history: History) -> None:
     if history.paused:
         disarm(history)
         return
+    due_ms = history.due_ms
+    if due_ms is not None and not history.timetable.timed and history.pausing_ms is None:
+        # As nearly always: steps run, and the timer that would bring the instance back is set.
+        left_ms = due_ms - history.now_ms
+        if WORKFLOW_RESUME_MS - WORKFLOW_RESUME_MS // 2 <= left_ms <= WORKFLOW_RESUME_MS:
+            return
     soonest = None if history.pausing_ms is not None else history.timetable.soonest
     wanted_ms = None if soonest is None else soonest.due_ms
     if not history.waiting or wanted_ms is None:

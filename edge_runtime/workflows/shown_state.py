@@ -20,11 +20,13 @@ _DRIFT_TEXT: Final = (
 
 
 def status_of(engine: Engine) -> Status:
+    if engine.running:
+        return Status.RUNNING
     if engine.pausing:
         return Status.PAUSED if engine.paused else Status.WAITING_FOR_PAUSE
     if not engine.live:
         return Status.QUEUED
-    return Status.WAITING if engine.waiting else Status.RUNNING
+    return Status.WAITING
 
 
 def shown_record(

@@ -48,6 +48,8 @@ _DEFAULT: Final = ReadConfig(
 
 
 def read_step_name(name: object) -> str:
+    if type(name) is str and 0 < len(name) <= STEP_NAME_MAX and name.isprintable():
+        return name
     if not isinstance(name, str) or not 0 < len(name) <= STEP_NAME_MAX or _CONTROL.search(name):
         shown = name if isinstance(name, str) else repr(name)
         raise fatal(f'Step name "{shown}" exceeds max length ({STEP_NAME_MAX} chars) or invalid characters found')

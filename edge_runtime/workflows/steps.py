@@ -83,7 +83,7 @@ class WorkflowStep:
             if name is not None:
                 raise TypeError("WorkflowStep.do() got multiple values for argument 'name'")
             name = options.pop("name")
-        function = next((arg for arg in args if callable(arg)), None)
+        function = args[0] if len(args) == 1 and callable(args[0]) else next(filter(callable, args), None)
         if function is not None:
             config, undo_options = plain_arguments(args, options)
             handler = Handler(rollback, rollback_config, undo_options)
