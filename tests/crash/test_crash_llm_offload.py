@@ -22,9 +22,9 @@ from edge_runtime.workflows.journal import Created
 
 SESSION = "s1"
 COMMITS_MIN = 10
-COMMITS_MAX = 40
+COMMITS_MAX = 200  # of which a slow machine makes more: usage is written about once a second
 STATES_MIN = 6
-RANDOM_ROUNDS = 28
+RANDOM_ROUNDS = 16
 AFTER_RUN_S = 1.2  # the usage of a run is written up to a second later
 
 
@@ -117,7 +117,7 @@ class Asks:
 
     def assert_all_complete(self) -> None:
         """They complete without anybody asking for it; then everything is where a client looks for it."""
-        eventually(self.all_complete, 60)
+        eventually(self.all_complete)
         self.assert_nothing_repeated()
         found = read_instances(self.server.data)
         calls = self.model.calls()
@@ -166,14 +166,14 @@ def asks(server, model):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_killed_after_every_commit_a_run_completes_and_repeats_nothing(asks):
     walk_commits(asks, killed_after_commit)
 
 
 @pytest.mark.slow
 @pytest.mark.needs("ptrace")
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_killed_before_the_sync_of_every_commit_a_run_completes_and_repeats_nothing(asks):
     walk_commits(asks, killed_before_sync)
 
@@ -221,10 +221,11 @@ def killed_before_sync(asks: Asks, k: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_killed_at_random_moments_every_run_completes_and_repeats_nothing(asks):
     random = Random(5)
-    for _ in range(RANDOM_ROUNDS):
+    answered = 0
+    for life in range(RANDOM_ROUNDS):
         edge = asks.server.spawn()
         if random.random() < 0.3:
             time.sleep(random.uniform(0.1, 1))
@@ -232,13 +233,17 @@ def test_killed_at_random_moments_every_run_completes_and_repeats_nothing(asks):
         else:
             edge.wait_ready()
             family = edge.family()
+            acknowledged = len(asks.acknowledged)
             with asks.asking(every_s=0.1):
+                if life % 2:
+                    eventually(lambda known=acknowledged: len(asks.acknowledged) > known, every_s=0.01)
                 time.sleep(random.uniform(0, 0.8))
                 asks.server.kill(family)
+                answered += life % 2
         asks.note_crash()
     asks.server.start()
     asks.assert_all_complete()
     print(f"{asks.server.kills} kills, {asks.sent} asks, {len(asks.acknowledged)} acknowledged")
     asks.server.kill()
     assert_sound(asks.server.data)
-    assert len(asks.acknowledged) > RANDOM_ROUNDS // 2
+    assert len(asks.acknowledged) >= answered > RANDOM_ROUNDS // 4

@@ -24,7 +24,7 @@ def test_what_is_killed_below_the_server_is_replaced_and_runs_go_on(naps, tmp_pa
     for id in ("a", "b"):
         with edge.client() as client:
             before = client.get("/pid").text
-            assert client.post(f"/naps/{id}?ms=1000").status_code == 202
+            assert client.post(f"/naps/{id}?ms=2000").status_code == 202
         eventually(lambda id=id: read_instances(naps.data)[id].has("nap-1"))
         os.kill(process_named(edge, name), signal.SIGKILL)
         eventually(lambda before=before: answers_from_another(edge, before))
@@ -54,7 +54,7 @@ def test_killed_server_leaves_no_orphans_and_its_data_to_the_next(naps, tmp_path
     family = edge.family()
     assert len(family) >= 4
     os.kill(edge.process.pid, signal.SIGKILL)
-    eventually(lambda: not still_running(family), 5)
+    eventually(lambda: not still_running(family))
     naps.start()
     eventually(lambda: read_instances(naps.data)["a"].status == "complete")
     steps = [line["step"] for line in read_lines(tmp_path / "witness.jsonl")]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
-from edge_process import EDGE, EdgeProcess
+from edge_process import EDGE, EdgeProcess, plain_client
 
 SCRIPTS = Path(__file__).parent / "workers"
 FLAVOURS = ("trio", "asyncio")
@@ -52,9 +52,9 @@ def served(root: Path, data: Path) -> Iterator[EdgeProcess]:
             assert complaint not in edge.output, edge.output
 
 
-def client_of(edge: EdgeProcess, worker: str, timeout_s: float = 30) -> httpx2.Client:
+def client_of(edge: EdgeProcess, worker: str) -> httpx2.Client:
     """A client whose every request goes to one worker."""
-    return httpx2.Client(base_url=edge.url, headers={"host": f"{worker}.localhost"}, timeout=timeout_s, trust_env=False)
+    return plain_client(edge.url, headers={"host": f"{worker}.localhost"})
 
 
 def edge_command(*arguments: object) -> str:

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import httpx2
 import pytest
-from edge_process import EDGE, EdgeProcess, eventually
+from edge_process import EDGE, PATIENCE_S, EdgeProcess, eventually, plain_client
 
 HEADER = 'name = "w"\nmain = "entry.py"\ncompatibility_date = "2026-05-01"\n'
 SCRIPT = dedent("""
@@ -49,7 +49,7 @@ def test_wrong_configuration_is_refused_with_place_and_what_is_allowed(tmp_path,
     config, error = CONFIGS[case]
     folder = write_worker(tmp_path / "w", config)
     command = [*EDGE, "dev", folder, "--port", "0", "--data", tmp_path / "data"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert ended.returncode == 1
     assert re.fullmatch(rf"edge: {re.escape(str(folder))}/.*{error}.*\n", ended.stderr), ended.stderr
     assert ended.stdout == ""
@@ -323,7 +323,7 @@ FRAMES = {
 
 
 def connect(edge):
-    client = socket.create_connection(("127.0.0.1", edge.port), timeout=30)
+    client = socket.create_connection(("127.0.0.1", edge.port), timeout=PATIENCE_S)
     return closing(client)
 
 
@@ -439,11 +439,11 @@ def test_output_that_nobody_reads_stops_nothing(tmp_path):
             for line in iter(process.stdout.readline, b"")
             if (event := json.loads(line))["type"] == "ready"
         )
-        with httpx2.Client(base_url=url, timeout=30, trust_env=False) as client:
+        with plain_client(url) as client:
             for _ in range(600):
                 assert client.get("/" + "x" * 500).text == "ok"
         process.terminate()
         drained = threading.Thread(target=process.stdout.read, daemon=True)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
         drained.start()
         drained.join()

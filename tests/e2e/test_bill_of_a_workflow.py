@@ -2,7 +2,7 @@
 
 import json
 
-from edge_process import EdgeProcess, eventually
+from edge_process import PATIENCE_S, EdgeProcess, eventually
 from script_workers import edge_command, write_worker
 
 SCRIPT = """
@@ -61,7 +61,8 @@ def test_each_tariff_counts_what_ran(tmp_path):
         workflows=[{"name": "flow", "binding": "FLOW", "class_name": "Flow"}],
     )
     data = tmp_path / "data"
-    with EdgeProcess("dev", folder, "--port", 0, "--data", data, "--no-reload").wait_ready() as edge:
+    # With time to write the last of its usage, however slow the disk.
+    with EdgeProcess("run", folder, "--port", 0, "--data", data, "--grace-s", PATIENCE_S).wait_ready() as edge:
         with edge.client() as client:
             assert client.get("/flow").text == "ok"
             eventually(lambda: client.get("/status").text == "complete")

@@ -5,7 +5,7 @@ import json
 import pytest
 import trio
 from browser import browser
-from edge_process import APPS, EdgeProcess
+from edge_process import APPS, PATIENCE_S, EdgeProcess
 from websocket_client import Refused, connected
 
 
@@ -23,20 +23,28 @@ def serve(tmp_path):
         edge.kill()
 
 
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory):
+    """A server for the tests that leave it as it is; each has rooms of its own."""
+    data = tmp_path_factory.mktemp("data")
+    with EdgeProcess("dev", APPS / "chatroom", "--port", 0, "--data", data, "--no-reload") as edge:
+        yield edge.wait_ready()
+
+
 async def say(client, name, text):
     await client.send(json.dumps({"name": name, "text": text}))
 
 
 async def heard(client, kind):
     """The next event of a kind, others left out."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while (event := await client.receive_json())["type"] != kind:
             pass
     return event
 
 
-async def test_everybody_in_a_room_hears_a_message_and_nobody_elsewhere(serve):
-    port = serve().port
+async def test_everybody_in_a_room_hears_a_message_and_nobody_elsewhere(edge):
+    port = edge.port
     async with connected(port, "/rooms/red") as ann, connected(port, "/rooms/red") as bob:
         async with connected(port, "/rooms/blue") as eve:
             assert await heard(eve, "present") == {"type": "present", "count": 1}
@@ -74,9 +82,12 @@ async def test_server_that_goes_down_says_goodbye(serve):
         assert await ann.receive() == (1012, "Service Restart")
 
 
-@pytest.mark.parametrize("nonsense", ["", "{", "[]", '{"name": "Ann"}', '{"name": 1, "text": 2}', '"x"', b"\x00\xff"])
-async def test_nonsense_is_answered_and_harms_nobody(serve, nonsense):
-    async with connected(serve().port, "/rooms/red") as ann:
+NONSENSE = ["", "{", "[]", '{"name": "Ann"}', '{"name": 1, "text": 2}', '"x"', b"\x00\xff"]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+async def test_nonsense_is_answered_and_harms_nobody(edge, nonsense):
+    async with connected(edge.port, f"/rooms/nonsense-{NONSENSE.index(nonsense)}") as ann:
         await ann.send(nonsense)
         assert await heard(ann, "error") == {"type": "error", "error": "send an object with name and text"}
         await say(ann, "Ann", "x" * 2001)
@@ -87,8 +98,7 @@ async def test_nonsense_is_answered_and_harms_nobody(serve, nonsense):
         assert (await heard(ann, "message"))["text"] == "fine"
 
 
-async def test_only_rooms_take_sockets_and_rooms_take_nothing_else(serve):
-    edge = serve()
+async def test_only_rooms_take_sockets_and_rooms_take_nothing_else(edge):
     with edge.client() as client:
         assert client.get("/rooms/red").status_code == 426
         assert client.get("/nowhere").status_code == 404

@@ -100,7 +100,7 @@ def completed(client, workflow_id):
         assert found["status"] in ("queued", "running", "waiting", "complete"), found
         return found["status"] == "complete"
 
-    return eventually(status, timeout_s=60)
+    return eventually(status, timeout_s=120)
 
 
 def test_10_workflows(serve):
@@ -108,6 +108,7 @@ def test_10_workflows(serve):
     with edge.client() as client:
         workflow_id = start_workflow(client)
         completed(client, workflow_id)
+    edge.wait_for("I awaited the first two")
     assert [edge.output.count(text) for text in ("executing dep1", "executing dep2", "I awaited the first two")] == [
         1,
         1,

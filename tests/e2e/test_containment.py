@@ -214,7 +214,7 @@ class Neighbour:
         while not self._leaving.is_set():
             # A connection of its own each time: the listener is used as well.
             try:
-                with self._edge.client(10) as client:
+                with self._edge.client() as client:
                     for _ in range(5):
                         text = client.get("/", headers={"host": "good.localhost"}).text
                         if text != "good":
@@ -235,8 +235,8 @@ def server(tmp_path_factory):
     write_worker(root / "good", GOOD)
     for param in cases({**BLOCKS, **DIES, **FAILS, **GOES_ON, **LEAKS}):
         misdeed, flavour, _ = param.values
-        # Filling the memory takes CPU time too: on a slow machine more than the others are given.
-        limits = {} if misdeed in ("grow", "leak") else {"cpu_ms": 300}
+        # Whatever else a worker does takes CPU time too, and on a slow machine a lot of it.
+        limits = {"cpu_ms": 300} if misdeed in ("loop", "stubborn") else {}
         own = {"flavour": flavour, "blocked_ms": 1000 if misdeed in BLOCKS else 20_000, "memory_mb": 256}
         name = f"{misdeed}-{flavour}".replace("_", "-")
         write_worker(root / name, BAD.replace("SLEEP", f"{flavour}.sleep"), limits=limits, edge=own)
@@ -245,7 +245,7 @@ def server(tmp_path_factory):
         yield edge.wait_ready()
         family = edge.family()
         assert edge.interrupt() == 0
-        assert not [pid for pid in family if alive(pid)]
+        eventually(lambda: not [pid for pid in family if alive(pid)])
 
 
 def alive(pid):
@@ -269,8 +269,16 @@ def neighbour(server):
 
 def pid_of(server, misdeed, flavour):
     """The worker's process, as told by a normal request."""
-    with server.client() as client:
-        answer = client.get("/normal", headers=host(misdeed, flavour))
+
+    def ask():
+        try:
+            with server.client() as client:
+                return client.get("/normal", headers=host(misdeed, flavour))
+        except httpx2.HTTPError:
+            # On a machine that stands still for a second, a worker that may block for no longer seems to do so.
+            return None if misdeed in BLOCKS else pytest.fail(server.output)
+
+    answer = eventually(ask)
     assert answer.status_code == 200, answer.text
     return int(answer.text)
 
@@ -282,17 +290,23 @@ def provoke(server, misdeed, flavour):
 
 @pytest.mark.parametrize(("misdeed", "flavour", "told"), cases(BLOCKS))
 def test_worker_that_blocks_is_killed_while_others_are_served(server, neighbour, misdeed, flavour, told):
-    before = pid_of(server, misdeed, flavour)
-    answered = neighbour.answers
-    try:
-        answer = provoke(server, misdeed, flavour)
-    except httpx2.RemoteProtocolError:
-        pass  # where the system does not let the connection outlive the process
-    else:
-        assert answer.status_code in (500, 503)  # a frozen process may have finished its turn
-    assert neighbour.answers > answered
-    assert pid_of(server, misdeed, flavour) != before
-    server.wait_for(rf"isolate {before} ended: killed: (its event loop was blocked|.* used more than limits.cpu_ms)")
+    served = False
+    for _ in range(3):  # tries, for a machine that stands still just while the worker blocks
+        before = pid_of(server, misdeed, flavour)
+        answered = neighbour.answers
+        try:
+            answer = provoke(server, misdeed, flavour)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError):
+            pass  # where the system does not let the connection outlive the process
+        else:
+            assert answer.status_code in (500, 503)  # a frozen process may have finished its turn
+        served = served or neighbour.answers > answered
+        assert pid_of(server, misdeed, flavour) != before
+        killed = r"killed: (its event loop was blocked|.* used more than limits.cpu_ms)"
+        server.wait_for(rf"isolate {before} ended: {killed}")
+        if served:
+            break
+    assert served
 
 
 @pytest.mark.parametrize(("misdeed", "flavour", "told"), cases(DIES))

@@ -6,13 +6,17 @@ from textwrap import dedent
 import httpx2
 import pytest
 import trio
-from edge_process import EdgeProcess, eventually
+from edge_process import EdgeProcess, eventually, replace_text
 
 from edge_runtime.metering.ledger import read_usage
 from edge_runtime.store.lmdb_store import open_store
 
-CPU_MS = 100
-STARTUP_CPU_MS = 300
+CPU_MS = 150
+LATE_MS = 5000
+"""CPU time that passes at most until a stop by somebody who looks now and then, on a machine where he comes late."""
+SOON_MS = 1000
+"""The same for a stop from inside, which the process's own CPU time brings about."""
+STARTUP_CPU_MS = 600
 
 BURN = """
 def burn():
@@ -243,7 +247,7 @@ def test_stopped_handler_gives_cloudflares_page(server, way, flavour):
         assert server.ask(way, flavour, "pid").text.split()[1:] == ["finally"]
     worker = name_of(way, flavour)
     eventually(lambda: server.stopped(worker) == 1)
-    assert_charged(server, worker, 50)
+    assert_charged(server, worker, SOON_MS)
 
 
 @pytest.mark.parametrize(("way", "flavour"), cases(LATER))
@@ -251,7 +255,7 @@ def test_what_runs_beside_the_handler_is_stopped_and_charged(server, way, flavou
     before = server.pid(way, flavour)
     assert server.ask(way, flavour).status_code == 200
     # Processes are looked at once a second.
-    assert_charged(server, name_of(way, flavour), 1600 if way in ("fork", "process") else 60)
+    assert_charged(server, name_of(way, flavour), LATE_MS if way in ("fork", "process") else SOON_MS)
     assert server.pid(way, flavour) == before
 
 
@@ -266,7 +270,7 @@ def test_what_cannot_be_stopped_is_killed_and_charged(server, way, flavour):
     server.edge.wait_for(rf"isolate {before} ended: killed: .*limits.cpu_ms = {CPU_MS} ms")
     worker = name_of(way, flavour)
     eventually(lambda: server.stopped(worker) == 1)
-    assert_charged(server, worker, 500)
+    assert_charged(server, worker, LATE_MS)
 
 
 @pytest.mark.parametrize("way", IMPORTS)
@@ -275,8 +279,8 @@ def test_import_that_never_ends_is_stopped_and_charged_to_its_worker(way, tmp_pa
     write_worker(folder, IMPORTS[way], startup_cpu_ms=STARTUP_CPU_MS)
     data = tmp_path / "data"
     with EdgeProcess("dev", folder, "--port", 0, "--data", data) as edge:
-        edge.wait_for(r"Script startup exceeded CPU time limit\. .*edge.startup_cpu_ms = 300 ms")
-        (folder / "entry.py").write_text(SCRIPT.replace("SLEEP", "trio.sleep").replace("THREAD", "str"))
+        edge.wait_for(rf"Script startup exceeded CPU time limit\. .*edge.startup_cpu_ms = {STARTUP_CPU_MS} ms")
+        replace_text(folder / "entry.py", SCRIPT.replace("SLEEP", "trio.sleep").replace("THREAD", "str"))
         server = Server(edge.wait_ready(), data)
         eventually(lambda: _answers(edge))
 
@@ -285,7 +289,7 @@ def test_import_that_never_ends_is_stopped_and_charged_to_its_worker(way, tmp_pa
             return rows and rows[0].cpu_us
 
         used_us = eventually(failed_import)
-        assert STARTUP_CPU_MS * 1000 <= used_us <= (STARTUP_CPU_MS + 600) * 1000
+        assert STARTUP_CPU_MS * 1000 <= used_us <= (STARTUP_CPU_MS + LATE_MS) * 1000
 
 
 def _answers(edge):

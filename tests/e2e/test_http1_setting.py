@@ -5,7 +5,7 @@ import socket
 from contextlib import closing
 
 import pytest
-from edge_process import EdgeProcess
+from edge_process import PATIENCE_S, EdgeProcess
 
 SCRIPT = """
 from workers import Response, WorkerEntrypoint
@@ -29,7 +29,7 @@ def edge(tmp_path_factory):
 
 
 def ask(edge, target):
-    with closing(socket.create_connection(("127.0.0.1", edge.port), timeout=30)) as client:
+    with closing(socket.create_connection(("127.0.0.1", edge.port), timeout=PATIENCE_S)) as client:
         client.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         data = b""
         while piece := client.recv(65536):

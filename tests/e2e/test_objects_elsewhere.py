@@ -244,9 +244,13 @@ def edge(request, tmp_path_factory):
     )
     with EdgeProcess("run", root, "--port", 0, "--data", tmp_path_factory.mktemp("data")) as edge:
         edge.wait_ready()
-        # Objects move as the isolates start; what they keep in memory does not.
-        eventually(lambda: len(set(ask(edge, "where")["pids"])) == 3)
+        wait_placed(edge)
         yield edge
+
+
+def wait_placed(edge):
+    """Objects move as the isolates start; what they keep in memory does not, nor do their sockets."""
+    eventually(lambda: len(set(ask(edge, "where")["pids"])) == 3)
 
 
 def ask(edge, action):
@@ -321,6 +325,7 @@ def test_death_of_an_isolate_is_a_lost_connection_and_breaks_the_stub(edge):
     first, again, alive = ask(edge, "lost")
     assert first == again == ["Network connection lost.", True, False, False]
     assert alive
+    wait_placed(edge)
 
 
 async def test_websockets_of_clients_reach_objects_elsewhere(edge):

@@ -24,7 +24,7 @@ def serve(tmp_path):
 
 
 def test_a_bucket_gives_its_tokens_once_however_many_ask_and_an_alarm_puts_them_back(serve):
-    edge = serve(CAPACITY=5, REFILL_MS=300)
+    edge = serve(CAPACITY=5, REFILL_MS=500)
 
     def take(_):
         with edge.client() as client:
@@ -32,10 +32,9 @@ def test_a_bucket_gives_its_tokens_once_however_many_ask_and_an_alarm_puts_them_
 
     with edge.client() as client:
         assert client.get("/ann").json() == {"capacity": 5, "left": 5}
-        # More than fits is taken at once, in less time than a token takes to come back.
+        # A busy machine may put a token back before the next request comes.
         assert client.post("/ann?tokens=5").json()["left"] == 0
-        refused = client.post("/ann")
-        assert refused.status_code == 429
+        refused = eventually(lambda: (answer := client.post("/ann")).status_code == 429 and answer, every_s=0)
         assert refused.headers["retry-after"] == "1"
         assert refused.headers["ratelimit-remaining"] == "0"
         assert client.post("/bob").status_code == 200
@@ -70,11 +69,11 @@ def test_wrong_requests_take_nothing(serve):
 
 
 def test_tokens_come_back_for_the_time_the_server_was_down(serve):
-    first = serve(CAPACITY=50, REFILL_MS=100)
+    first = serve(CAPACITY=50, REFILL_MS=40)
     with first.client() as client:
         assert client.post("/ann?tokens=50").status_code == 200
     first.kill()
-    second = serve(CAPACITY=50, REFILL_MS=100)
+    second = serve(CAPACITY=50, REFILL_MS=40)
     with second.client() as client:
         eventually(lambda: client.get("/ann").json()["left"] >= 5)
         eventually(lambda: client.get("/ann").json()["left"] == 50)

@@ -249,6 +249,7 @@ def test_workflow_of_three_steps(edge):
     assert first["status"] in ("queued", "running", "waiting", "complete")
     found = eventually(lambda: (now := get(edge, "flow", f"/status/{id}").json())["status"] == "complete" and now)
     assert found == {"status": "complete", "output": None, "error": None}
+    edge.wait_for(f"step three of {id}")
     ran = [line.partition("step ")[2].split()[0] for line in edge.lines if line.endswith(f" of {id}")]
     assert (sorted(ran[:2]), ran[2:]) == (["one", "two"], ["three"])
 
@@ -276,6 +277,6 @@ def test_fastapi_and_jinja2_are_installed_from_the_workers_pyproject(tmp_path):
         assert client.get("/nowhere").status_code == 404
         assert client.post("/echo", content=b"[").status_code == 422
         assert client.get("/docs").headers["content-type"] == "text/html; charset=utf-8"
-    with EdgeProcess(*arguments).wait_ready(60) as edge, edge.client() as client:
+    with EdgeProcess(*arguments).wait_ready() as edge, edge.client() as client:
         assert client.get("/").text == answers["/"]
         assert "nstalling" not in edge.output

@@ -86,7 +86,7 @@ class BackendHandler(BaseHTTPRequestHandler):
         for piece in pieces:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.wfile.flush()
-            time.sleep(0.05)
+            time.sleep(0.01)
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format, *arguments):

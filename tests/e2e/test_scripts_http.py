@@ -6,7 +6,7 @@ import json
 
 import httpx2
 import pytest
-from edge_process import eventually
+from edge_process import PATIENCE_S, eventually
 from script_workers import FLAVOURS, SCRIPTS, client_of, served, write_flavours, write_worker
 
 TEXT = "text/plain;charset=UTF-8"
@@ -84,7 +84,7 @@ def test_a_generated_body_arrives_piece_by_piece(client):
 
 
 def test_an_upload_is_answered_while_it_is_still_being_sent(edge, client):
-    connection = http.client.HTTPConnection("localhost", edge.port, timeout=60)
+    connection = http.client.HTTPConnection("localhost", edge.port, timeout=PATIENCE_S)
     connection.putrequest("POST", "/echo/stream", skip_host=True)
     connection.putheader("host", client.headers["host"])
     connection.putheader("transfer-encoding", "chunked")
@@ -176,7 +176,7 @@ def test_requests_arrive_as_cloudflare_shows_them(edge, client):
 
 def test_urls_are_normalised(edge, client):
     def url_of(target):
-        connection = http.client.HTTPConnection("localhost", edge.port, timeout=60)
+        connection = http.client.HTTPConnection("localhost", edge.port, timeout=PATIENCE_S)
         connection.putrequest("GET", target, skip_host=True)
         connection.putheader("host", client.headers["host"].upper() + ":80")
         connection.endheaders()

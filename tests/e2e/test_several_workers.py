@@ -7,7 +7,7 @@ import signal
 from contextlib import closing
 
 import pytest
-from edge_process import EdgeProcess
+from edge_process import PATIENCE_S, EdgeProcess
 
 SCRIPT = """
 import os
@@ -38,7 +38,7 @@ def edge(tmp_path_factory):
 
 @pytest.fixture
 def connection(edge):
-    with closing(http.client.HTTPConnection("localhost", edge.port)) as connection:
+    with closing(http.client.HTTPConnection("localhost", edge.port, timeout=PATIENCE_S)) as connection:
         yield connection
 
 

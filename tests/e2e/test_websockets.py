@@ -51,17 +51,16 @@ class Default(WorkerEntrypoint):
 """
 
 
-@pytest.fixture(params=["trio", "asyncio"])
-def edge(request, tmp_path):
-    folder = tmp_path / "worker"
-    folder.mkdir()
+@pytest.fixture(scope="module", params=["trio", "asyncio"])
+def edge(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("worker")
     (folder / "entry.py").write_text(SCRIPT.replace("{flavour}", request.param))
     (folder / "wrangler.toml").write_text(
         'name = "sockets"\nmain = "entry.py"\ncompatibility_date = "2026-05-01"\n'
         'compatibility_flags = ["python_workers", "no_websocket_standard_binary_type"]\n'
         f'[edge]\nflavour = "{request.param}"\n'
     )
-    with EdgeProcess("dev", folder, "--port", 0, "--data", tmp_path / "data", "--no-reload") as started:
+    with EdgeProcess("dev", folder, "--port", 0, "--data", tmp_path_factory.mktemp("data"), "--no-reload") as started:
         yield started.wait_ready()
 
 

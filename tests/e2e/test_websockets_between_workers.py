@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from edge_process import EDGE, EdgeProcess, eventually
+from edge_process import EDGE, PATIENCE_S, EdgeProcess, eventually
 from websocket_client import Refused, WebSocketClient, connected
 
 UPSTREAM = """
@@ -243,7 +243,7 @@ def test_an_object_keeps_a_socket_to_a_server_over_its_events(edge):
 async def held_by_the_caller(edge):
     """A connection on which the first worker has answered a request."""
     async with await trio.open_tcp_stream("127.0.0.1", edge.port) as stream:
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             await stream.send_all(b"POST /heard HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
             answer = b""
             while not answer.endswith(b"]"):

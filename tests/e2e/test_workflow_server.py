@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from edge_process import EDGE, EdgeProcess, eventually
+from edge_process import EdgeProcess, edge_here, eventually
 
 SCRIPT = """
 from pathlib import Path
@@ -60,8 +59,7 @@ class Shop:
             self.edge = None
 
     def say(self, *arguments: str) -> str:
-        command = [*EDGE, "workflows", *arguments, "--config", str(self.folder)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return edge_here("workflows", *arguments, "--config", self.folder)
 
     def status(self) -> str:
         shown: dict[str, Any] = json.loads(self.say("instances", "describe", "order", "--json"))

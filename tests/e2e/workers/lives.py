@@ -15,6 +15,7 @@ shared = {"requests": 0, "met": 0}
 
 async def hanging(worker):
     worker.ctx.waitUntil(note_later(worker, "kept on"))
+    print("handler hangs")
     try:
         await pause(60)
     except Cancelled:

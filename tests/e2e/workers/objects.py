@@ -125,9 +125,10 @@ class Timed(DurableObject):
         if await self.ctx.storage.get("kind") == "fails" and len(rung) == 1:
             raise RuntimeError("the alarm failed")
 
-    async def cancel(self):
+    async def plan_and_cancel(self, after_s):
+        planned_ms = await self.plan(after_s, "number")
         await self.ctx.storage.deleteAlarm()
-        return await self.ctx.storage.getAlarm()
+        return [planned_ms > 0, await self.ctx.storage.getAlarm()]
 
     async def rung(self):
         return await self.ctx.storage.get("rung") or []
