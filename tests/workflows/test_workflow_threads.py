@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from edge_process import PATIENCE_S
 from workflow_world import open_world
 
 from edge_runtime.seams import ThreadOffload
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 
-SHORT = {"retries": {"limit": 0, "delay": 1}, "timeout": 50}
+SHORT = {"retries": {"limit": 0, "delay": 1}, "timeout": 400}
 
 
 class Busy:
@@ -95,12 +96,12 @@ async def test_timeout_of_a_blocking_step_fails_it_whatever_its_thread_does(
             assert (status["status"], list(status["output"])) == ("complete", ["WorkflowTimeoutError", None])
             assert after == ["ran"]
             if at_once:
-                assert busy.over.wait(30)
+                assert busy.over.wait(PATIENCE_S)
             else:
                 assert not busy.over.is_set()
         finally:
             busy.let_go.set()
-        assert busy.over.wait(30)
+        assert busy.over.wait(PATIENCE_S)
         assert busy.ended == ended
         # What came too late has changed nothing.
         assert list((await world.status())["output"]) == ["WorkflowTimeoutError", None]
@@ -136,7 +137,7 @@ async def test_termination_does_not_wait_for_a_blocked_thread(
     async with open_world(flow_of(busy, after), offload=ThreadOffload(4)) as world:
         await world.create(params={"timeout": False})
         try:
-            await ThreadOffload(1)(busy.begun.wait, 30)
+            await ThreadOffload(1)(busy.begun.wait, PATIENCE_S)
 
             async def terminate() -> None:
                 await (await world.namespace.get("one")).terminate()
@@ -145,8 +146,8 @@ async def test_termination_does_not_wait_for_a_blocked_thread(
             assert (await world.settled())["status"] == "terminated"
             assert after == []
             if at_once:
-                assert busy.over.wait(30)
+                assert busy.over.wait(PATIENCE_S)
         finally:
             busy.let_go.set()
-        assert busy.over.wait(30)
+        assert busy.over.wait(PATIENCE_S)
     assert busy.ended == ended
