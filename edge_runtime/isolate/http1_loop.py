@@ -145,7 +145,7 @@ class Http1Connection:
                 self.expires_s = server.now_s + REQUEST_HEAD_S
         else:
             self._in_head = False
-            if server.connections.draining:
+            if server.connections.draining and not self._fresh:  # what it was handed over for is answered
                 return False
             self.expires_s = server.now_s + KEEP_ALIVE_TIMEOUT_S
             self.marks[self.place] = self._idle_mark

@@ -96,7 +96,7 @@ class _Connection:
         self._received = received
         self._write_lock = trio.Lock()
         self._reading = trio.CancelScope()
-        self._idle = True
+        self._idle = False
         self._corked: list[bytes] | None = None
         self._closed = False
         self._lingers = False
@@ -126,7 +126,8 @@ class _Connection:
                 )
                 await self._protocol.initiate()
                 with self._reading:
-                    self._set_idle(True)
+                    # It is not idle before what it was handed over for has been answered, not while draining either.
+                    self._reading.deadline = trio.current_time() + KEEP_ALIVE_TIMEOUT_S
                     await self._read()
                 if self._upgraded is None:
                     await self._protocol.handle(Closed())

@@ -226,6 +226,12 @@ def test_killed_at_random_moments_every_run_completes_and_repeats_nothing(asks):
     random = Random(5)
     answered = 0
     for life in range(RANDOM_ROUNDS):
+        if life % 4 == 3:
+            # A step is given up after so many attempts, those included that a kill has cut short.
+            asks.server.start()
+            eventually(asks.all_complete)
+            asks.server.kill()
+            asks.note_crash()
         edge = asks.server.spawn()
         if random.random() < 0.3:
             time.sleep(random.uniform(0.1, 1))

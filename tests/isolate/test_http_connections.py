@@ -228,6 +228,18 @@ async def test_drain_closes_idle_connections_and_lets_the_busy_one_finish(servin
             await server.connections.wait_empty()
 
 
+async def test_connection_that_is_handed_over_just_as_the_drain_begins_is_answered(serving):
+    async with serving(respond_with(b"ok")) as (connect, server):
+        await server.drain()
+        stream = await connect()
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = await read_all(stream)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"ok")
+        with trio.fail_after(PATIENCE_S):
+            await server.connections.wait_empty()
+
+
 async def test_idle_connection_is_closed_after_the_keep_alive_time(serving, set_limit):
     set_limit("KEEP_ALIVE_TIMEOUT_S", 0.05)
     async with serving(respond_with(b"hi")) as (connect, _):
