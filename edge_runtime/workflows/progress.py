@@ -23,9 +23,10 @@ def take_up(history: History, op: Operation) -> None:
     """Go on with a step that an earlier activation has begun."""
     match op.phase:
         case Phase.RUNNING:
-            # It began in an activation that did not end in an orderly way. As in Cloudflare's engine the next attempt
-            # begins at once: the script's delay is for errors of what it calls.
-            attempt_failed(history, op, op.interruption, retryable=True, retry_after_ms=0)
+            # It began in an activation that did not end in an orderly way. The second attempt begins at once, as in
+            # Cloudflare's engine: the delay is for what the step calls. Later ones wait as after an error, since by
+            # then it may be the step that ends the process, or others that do so again and again.
+            attempt_failed(history, op, op.interruption, retryable=True, retry_after_ms=0 if op.attempt == 1 else None)
         case Phase.RELEASED:
             start_attempt(history, op, op.attempt)
         case _:

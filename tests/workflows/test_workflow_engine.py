@@ -250,6 +250,8 @@ def test_crash_consumes_the_attempt_and_a_stop_does_not() -> None:
         "append 4 attempt a-1",
         "start a-1 attempt 2",
     ]
+    after_another = after_crash.again()
+    assert after_another.do("a")[0] == "append 5 attempt_failed a-1 attempt 2 retry at 2000"
     assert script.put(Stopped())[0] == "append 3 attempt_released a-1"
     after_stop = script.again()
     assert after_stop.do("a")[:2] == ["append 4 attempt a-1", "start a-1 attempt 1"]
