@@ -10,6 +10,8 @@ Figures in microseconds of CPU and rates are given twice: as measured, and scale
 bounds come from, where a hello on bare hypercorn and trio took 370 us. The same hello is measured here before and after
 each question (bench/yardstick.py); a time is multiplied by 370 over what it took, a rate divided. The bound is judged
 on the scaled value. Ratios, counts and bytes are not scaled.
+
+`--against FILE` prints every figure beside that of an earlier run, a .json below bench/results, and keeps the table.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
+from bench import against
 from bench.figure import Figure
 from bench.peers.row import Row, Skipped
 from bench.results import circumstances, document, keep
@@ -31,6 +35,7 @@ from bench.yardstick import REFERENCE_US, yardstick
 QUESTIONS = (
     "hello",
     "meter_overhead",
+    "reconcile",
     "cpu_split",
     "limits_stop",
     "flavour",
@@ -63,11 +68,18 @@ def main() -> int:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; default all")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="an earlier run: the .json that was kept of it")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     unknown = [question for question in options.questions if question not in QUESTIONS]
     if unknown:
         parser.error(f"no question {', '.join(unknown)}; there are {', '.join(QUESTIONS)}")
+    earlier = None
+    if options.against is not None:
+        try:
+            earlier = against.read(options.against)
+        except against.Unreadable as error:
+            parser.error(str(error))
     here = circumstances(datetime.now(UTC))
     found: list[Figure | Row | Skipped] = []
     failed: list[str] = []
@@ -99,7 +111,14 @@ def main() -> int:
     figures = [one for one in found if isinstance(one, Figure)]
     rows = [one for one in found if isinstance(one, Row)]
     skipped = [one for one in found if isinstance(one, Skipped)]
+    compared = [] if earlier is None else against.changes(earlier, figures)
     kept = keep(here, figures, rows, skipped)
+    if earlier is not None:
+        kept.append(kept[0].with_suffix(".against.md"))
+        kept[-1].write_text(against.table(earlier, compared))
+        show(f"before: {earlier.commit}, {earlier.at}, {earlier.machine}")
+        for change in compared:
+            show(change.line())
     if options.json:
         print(json.dumps(document(here, figures, rows, skipped), indent=2))
     for path in kept:

@@ -55,9 +55,8 @@ def _split(what: str, worker: Server, load: Callable[[], object], operations: in
     for part, us in (("user code", user), ("runtime", total - kernel - user), ("kernel", kernel), ("all", total)):
         note = f"{us / total:.0%}" if part != "all" else ""
         yield Figure(f"{what}, CPU of the isolate: {part}", us / operations, "us", note=note)
-    for rank, (function, share) in enumerate(_largest(pid, load), 1):
-        note = f"{share:.1%} {function}"
-        yield Figure(f"{what}, cost {rank}", share * total / operations, "us", note=note)
+    for function, share in _largest(pid, load):
+        yield Figure(f"{what}, {function}", share * total / operations, "us", note=f"{share:.1%}")
 
 
 def _times_us(pid: int) -> tuple[float, float]:

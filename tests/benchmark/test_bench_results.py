@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bench.against import Unreadable, changes, read, table
 from bench.beside_peers import run
 from bench.figure import Figure
 from bench.peers import edge
@@ -37,14 +38,14 @@ def test_results_are_kept_with_machine_and_commit(tmp_path):
     assert kept["commit"] == here.commit
     assert str(os.cpu_count()) in kept["machine"]
     assert [one["cpu_us"] for one in kept["beside_peers"]] == [100, 400, 90]
-    table = paths[1].read_text()
+    text = paths[1].read_text()
     assert [(one["scaled"], one["reached"]) for one in kept["figures"]] == [(100, True), (None, False)]
-    assert "| hello | 200.00 | 100.00 | us | at most 120 | yes |" in table
-    assert "| step | 130.00 |  | us | at most 120 | no |" in table
-    assert "takes 370 us of CPU; beside these figures it took 740 us here" in table
-    assert "| edge 1.0 | 100 | 50 | 1.50 | 9.00 | 0.00 |" in table
-    assert "| slow & heavy 1.0 | 400 | 50 | 1.50 | 9.00 | not counted |" in table
-    assert "- skipped: absent: cannot be installed: npm is not installed" in table
+    assert "| hello | 200.00 | 100.00 | us | at most 120 | yes |" in text
+    assert "| step | 130.00 |  | us | at most 120 | no |" in text
+    assert "takes 370 us of CPU; beside these figures it took 740 us here" in text
+    assert "| edge 1.0 | 100 | 50 | 1.50 | 9.00 | 0.00 |" in text
+    assert "| slow & heavy 1.0 | 400 | 50 | 1.50 | 9.00 | not counted |" in text
+    assert "- skipped: absent: cannot be installed: npm is not installed" in text
     texts = [element.text for element in ElementTree.fromstring(paths[2].read_text()).iter() if element.text]
     assert "slow & heavy" in texts
     assert "100, 0.00 syncs" in texts
@@ -117,3 +118,36 @@ def test_missing_installers_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(NotInstallable, match="false failed"):
         python_environment("peer", "dbos")
+
+
+def test_earlier_run_is_compared_at_one_speed(tmp_path):
+    then = [
+        Figure("hello", 200, "us", bound=120, yardstick_us=740),
+        Figure("ratio", 2.0, "x", yardstick_us=740),
+        Figure("old", 100, "us"),
+    ]
+    kept = keep(circumstances(NOW), then, [], [], tmp_path)[0]
+    now = [
+        Figure("hello", 45, "us", yardstick_us=370),
+        Figure("ratio", 1.0, "x", yardstick_us=370),
+        Figure("old", 50, "us", yardstick_us=370),
+        Figure("new", 5, "us", yardstick_us=370),
+    ]
+    found = changes(read(kept), now)
+    assert [(one.before, one.after, one.scaled) for one in found] == [
+        (100, 45, True),
+        (2, 1, False),
+        (100, 50, False),
+        (None, 5, True),
+    ]
+    assert "-55%" in found[0].line()
+    assert "| hello | 100.00 | 45.00 | us | -55% | reference's speed |" in table(read(kept), found)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"figures": [{"what": "hello"}]}'])
+def test_file_that_is_no_run_is_refused(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(Unreadable, match=r"is no run of the bench"):
+        read(tmp_path / "run.json")
+    with pytest.raises(Unreadable, match="No such file"):
+        read(tmp_path / "none.json")
