@@ -25,6 +25,7 @@ from edge_runtime.compat.suspending import call_suspending
 from edge_runtime.errors import ActorBroken
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of, require_event
 from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
+from edge_runtime.metering.quantities import WEBSOCKET_BYTES_IN
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
 from edge_runtime.tracebacks import script_traceback
@@ -194,7 +195,7 @@ class ObjectBody:
         timeout_ms = self.hibernatable().event_timeout_ms
         with trio.move_on_after(inf if timeout_ms is None else timeout_ms / 1000):
             args = relaxed_call_args(handler, (event.socket, *event.args))
-            await self._run(EventKind.WEBSOCKET, event.handler, handler, *args)
+            await self._run(EventKind.WEBSOCKET, event.handler, _receive, event.size, handler, *args)
 
     def hibernatable(self) -> ObjectSockets:
         """The object's hibernatable sockets, which outlive this activation."""
@@ -386,6 +387,13 @@ class ObjectBody:
         if self._facet is not None and self._sockets.find(self._context.address):
             return False  # nobody but its parent could wake it
         return not self._running and not self._lingering
+
+
+def _receive(size: int, handler: Callable[..., Any], *args: object) -> Any:
+    """Call the handler of a message of `size` bytes."""
+    if size:
+        require_event("a WebSocket's message").meter.quantities[WEBSOCKET_BYTES_IN] += size
+    return handler(*args)
 
 
 class ObjectFactory:

@@ -32,17 +32,24 @@ class FetchCall:
 
 class SocketEvent:
     """Something that happened on a hibernatable socket: the object's method `handler` is called with the socket and
-    `args`. `begin` is called just before, or when that will never be; then `prepare` has its effect, once."""
+    `args`. `begin` is called just before, or when that will never be; then `prepare` has its effect, once. `size` is
+    that of a message, in bytes."""
 
-    __slots__ = ("_prepare", "args", "begun", "handler", "socket")
+    __slots__ = ("_prepare", "args", "begun", "handler", "size", "socket")
 
     def __init__(
-        self, socket: WebSocket, handler: str, args: tuple[object, ...], prepare: Callable[[], None] | None = None
+        self,
+        socket: WebSocket,
+        handler: str,
+        args: tuple[object, ...],
+        prepare: Callable[[], None] | None = None,
+        size: int = 0,
     ) -> None:
         self.socket = socket
         self.handler = handler
         self.args = args
         self.begun = False
+        self.size = size
         self._prepare = prepare
 
     def begin(self) -> None:

@@ -34,7 +34,7 @@ from edge_runtime.workers.websocket import (
     WebSocket,
     WebSocketRequestResponsePair,
 )
-from edge_runtime.workers.websocket_link import Handled
+from edge_runtime.workers.websocket_link import Handled, message_bytes
 
 _TRY_AGAIN_LATER: Final = 1013
 
@@ -187,7 +187,8 @@ class _Hibernating:
                 handled()
             return
         content = ArrayBuffer(data) if isinstance(data, bytes) else data
-        self._of.deliver(SocketEvent(self._socket, "webSocketMessage", (content,)), handled)
+        event = SocketEvent(self._socket, "webSocketMessage", (content,), size=message_bytes(data))
+        self._of.deliver(event, handled)
 
     def close(self, code: int, reason: str) -> None:
         closing = partial(self._closing, code, reason)

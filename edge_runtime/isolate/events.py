@@ -13,6 +13,7 @@ import trio
 from edge_runtime.config.model import WorkerLimits
 from edge_runtime.control import ChargeLost, Log, LogLine
 from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.isolate.activity import ObjectActivity
 from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
@@ -31,6 +32,7 @@ _LINES_PER_FRAME = 50
 _FETCH = EventKind.FETCH
 _OK = Outcome.OK
 _WORKER = Product.WORKER
+_OBJECT = Product.OBJECT
 _BACKGROUND = ("background", "threads and processes")
 """Kind and name of what is charged to no event."""
 _OUR_REFERENCES = 3
@@ -80,6 +82,7 @@ class IsolateEvents:
         self._label = label
         self._late = [_Late(BACKGROUND, *_BACKGROUND, _WORKER)]
         BACKGROUND.label = label(_WORKER, *_BACKGROUND)
+        self._activity = ObjectActivity(ledger)
         self._sockets = WorkerSockets(nursery, self, socket_flags)
         self._lines: list[LogLine] = []
         self._dropped = 0
@@ -92,12 +95,15 @@ class IsolateEvents:
     def begin(self, kind: EventKind, name: str, *, actor: Any = None, connection: int = 0) -> EventContext:
         """`connection`: the number of the one that the event answers, if it is of a client."""
         self.open += 1
-        label = self._label(_WORKER if actor is None else actor.address.kind, kind, name) | connection
+        product = _WORKER if actor is None else actor.address.kind
+        label = self._label(product, kind, name) | connection
         event = EventContext(kind, name, self._nursery, self._flavour, actor, Meter(self._limit_ns, label))
         event.net = self._net
         event.sockets = self._sockets
         event.subrequests_max = self._subrequests_max
-        if kind is _FETCH and actor is None:
+        if product == _OBJECT:
+            self._activity.begin(event)
+        elif kind is _FETCH and actor is None:
             self._unanswered.add(event)
         return event
 
@@ -124,13 +130,16 @@ class IsolateEvents:
 
     def _account(self, event: EventContext, outcome: Outcome, detail: str, error: str) -> None:
         meter = event.meter
-        wall_ms = (monotonic_ns() - meter.started_ns) / 1e6
+        now_ns = monotonic_ns()
+        wall_ms = (now_ns - meter.started_ns) / 1e6
         self.open -= 1
         if self._none_open is not None and not self.open:
             self._none_open.set()
         if outcome is _OK and meter.stop_ns != meter.limit_ns:
             outcome = Outcome.EXCEEDED_CPU  # it has swallowed the stop, or was stopped after its reply
         product = _WORKER if event.actor is None else event.actor.address.kind
+        if product == _OBJECT:
+            self._activity.end(event, now_ns)
         quantities = meter.quantities
         if meter.subrequests:
             quantities[SUBREQUESTS] = meter.subrequests
@@ -155,7 +164,9 @@ class IsolateEvents:
         lines.append(LogLine(self._clock.now_ms(), kind, name, detail, outcome, cpu_us, wall_ms, error))
 
     def charge_late(self) -> None:
-        """Charge what tasks and threads of the script used that have outlived their events. For before each flush."""
+        """Charge what tasks and threads of the script used that have outlived their events, and how long objects have
+        been active whose events are still open. For before each flush."""
+        self._activity.charge(monotonic_ns())
         late, self._late = self._late, []
         for ended in late:
             meter = ended.meter

@@ -10,6 +10,8 @@ from typing import Final
 SUBREQUESTS: Final = "subrequests"  # fetches, calls of other workers and of objects
 BYTES_IN: Final = "bytes_in"  # bodies of requests that came from clients
 BYTES_OUT: Final = "bytes_out"  # bodies of answers to clients
+WEBSOCKET_BYTES_IN: Final = "websocket_bytes_in"  # messages that were delivered; text as UTF-8
+WEBSOCKET_BYTES_OUT: Final = "websocket_bytes_out"  # messages that were sent
 
 KV_READS: Final = "kv_reads"  # keys, found or not
 KV_WRITES: Final = "kv_writes"
@@ -17,6 +19,7 @@ KV_DELETES: Final = "kv_deletes"
 KV_LISTS: Final = "kv_lists"  # pages
 
 ROWS_READ: Final = "rows_read"  # of objects: keys looked up, or listed; an operation reads at least one
+ACTIVE_US: Final = "active_us"  # of objects: while at least one event is open; events at the same time count once
 ROWS_WRITTEN: Final = "rows_written"  # of objects: keys put or deleted, and the alarm
 
 EXECUTIONS: Final = "executions"  # instances of workflows that began
@@ -33,12 +36,15 @@ QUANTITIES: Final = (
     SUBREQUESTS,
     BYTES_IN,
     BYTES_OUT,
+    WEBSOCKET_BYTES_IN,
+    WEBSOCKET_BYTES_OUT,
     KV_READS,
     KV_WRITES,
     KV_DELETES,
     KV_LISTS,
     ROWS_READ,
     ROWS_WRITTEN,
+    ACTIVE_US,
     EXECUTIONS,
     STEPS,
     STEP_RETRIES,

@@ -20,6 +20,7 @@ import trio
 from edge_runtime.config.model import WorkerConfig
 from edge_runtime.event import EventContext, require_event
 from edge_runtime.limits import WEBSOCKET_ATTACHMENT_MAX
+from edge_runtime.metering.quantities import WEBSOCKET_BYTES_IN, WEBSOCKET_BYTES_OUT
 from edge_runtime.promise import Promise
 from edge_runtime.store.values import decode, encode
 from edge_runtime.workers.blob import Blob
@@ -27,7 +28,15 @@ from edge_runtime.workers.buffers import ArrayBuffer, as_bytes
 from edge_runtime.workers.conversion import from_wire, to_wire
 from edge_runtime.workers.js_object import JsException, JsObject
 from edge_runtime.workers.websocket_events import CloseEvent, ErrorEvent, Event, EventTarget, MessageEvent
-from edge_runtime.workers.websocket_link import Handled, Outbox, SocketLink, SocketReceiver, couple, pipe
+from edge_runtime.workers.websocket_link import (
+    Handled,
+    Outbox,
+    SocketLink,
+    SocketReceiver,
+    couple,
+    message_bytes,
+    pipe,
+)
 
 NO_CODE: Final = 1005
 GONE: Final = 1006
@@ -201,7 +210,9 @@ class WebSocket(EventTarget):
             raise TypeError("Can't call WebSocket send() after close().")
         if self._state in (_State.FREE, _State.CONNECTING):
             raise TypeError(_NOT_ACCEPTED)
-        self._outbox.put(require_event("WebSocket.send()").actor, partial(self._link.send, data))
+        event = require_event("WebSocket.send()")
+        event.meter.quantities[WEBSOCKET_BYTES_OUT] += message_bytes(data)
+        self._outbox.put(event.actor, partial(self._link.send, data))
 
     def close(self, code: int | None = None, reason: str | None = None) -> None:
         """Send a Close frame, or answer the other side's. A second call does nothing."""
@@ -345,6 +356,7 @@ class WebSocket(EventTarget):
         return self.dispatch(Event("open", self))
 
     def _on_message(self, data: str | bytes) -> Awaitable[None] | None:
+        require_event("a WebSocket's message").meter.quantities[WEBSOCKET_BYTES_IN] += message_bytes(data)
         content: object = data
         if isinstance(data, bytes):
             content = Blob([data]) if self._binary_type == "blob" else ArrayBuffer(data)

@@ -11,6 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeAlias
 
+
+def message_bytes(data: str | bytes) -> int:
+    """The size of a message as it is transferred."""
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "surrogatepass"))
+
+
 Handled: TypeAlias = Callable[[], object]
 """Called once the script's code has dealt with a message, or nobody ever will."""
 

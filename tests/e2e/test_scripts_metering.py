@@ -57,6 +57,7 @@ class Accounts:
         self._data = root / "data"
         self._rounds = 0
         with EdgeProcess("dev", root / "metering", "--port", 0, "--data", self._data, "--no-reload") as edge:
+            started_s = time.monotonic()
             self._edge = edge.wait_ready()
             self._run(1)
             first = self._look()
@@ -65,11 +66,13 @@ class Accounts:
             self._run(ROUNDS, BURN_NS)
             busy = self._look()
             assert edge.interrupt() == 0
+            self.lasted_s = time.monotonic() - started_s
         self.found = {}
         for way, now in busy.items():
             known_us, charged_us, events = (after - before for after, before in zip(now, idle[way], strict=True))
             without_us = idle[way][1] - first[way][1]
             self.found[way] = known_us - (idle[way][0] - first[way][0]), charged_us - without_us, events, without_us
+        self.usage = trio.run(self._usage)
         self.rows = json.loads(edge_command("usage", "--data", self._data, "--json"))
 
     def _run(self, rounds, burn_ns=0):
@@ -100,7 +103,7 @@ class Accounts:
     async def _message(self):
         async with connected(self._edge.port, "/socket") as client:
             await client.send("hello")
-            assert await client.receive() == "hello"
+            assert await client.receive() == "hell\u00f6"
 
     def _compare(self, known_ns):
         found = {}
@@ -139,6 +142,16 @@ def test_wait_costs_no_cpu_time(accounts, way):
     *_, events, charged_us = accounts.found[way]
     assert events == ROUNDS
     assert charged_us < 20_000 * events  # of the 50,000 and more that are waited
+
+
+def test_messages_of_sockets_and_the_time_objects_are_active_are_counted(accounts):
+    by_name = {row.name: row for row in accounts.usage if row.product == "object"}
+    messages = by_name["Work.webSocketMessage"]
+    assert messages.quantities["websocket_bytes_in"] == messages.events * len("hello")
+    assert messages.quantities["websocket_bytes_out"] == messages.events * len("hell\u00f6".encode())
+    asleep = by_name["Work.sleep"]
+    assert asleep.quantities["active_us"] == pytest.approx(asleep.wall_ms * 1000, rel=0.02)
+    assert sum(row.quantities.get("active_us", 0) for row in by_name.values()) <= accounts.lasted_s * 1e6
 
 
 def test_totals_are_the_sum_of_the_events(accounts):

@@ -39,7 +39,9 @@ def test_cloudflare_example_of_a_cron_trigger():
 
 
 def test_cloudflare_example_of_an_object():
-    called = row("fetch", product="object", name="Counter.fetch", events=1_500_000, wall_ms=1_000_000_000, cpu_us=9**9)
+    called = row(
+        "fetch", product="object", name="Counter.fetch", events=1_500_000, wall_ms=5e9, active_us=10**12, cpu_us=9**9
+    )
     bill = make_bill(load_tariff("cloudflare"), [called])
     assert {line.meter: decimal_text(line.cost) for line in bill.lines if line.cost} == {
         "Durable Objects requests": "0.075"

@@ -165,7 +165,7 @@ class Work(DurableObject):
 
     async def webSocketMessage(self, socket, message):
         burn("webSocketMessage")
-        socket.send(message)
+        socket.send("hell\u00f6")
 
     async def alarm(self):
         burn("alarm")
