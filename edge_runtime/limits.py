@@ -199,6 +199,7 @@ LEDGER_DAYS_KEPT: Final = 400  # ours: usage older than that is removed
 LEDGER_COMPACTED_ROWS: Final = 500  # ours: rows of the ledger that are rewritten in one batch
 LEDGER_COMPACT_S: Final = 10.0  # ours: after the start of an isolate, before it looks for old usage; then every hour
 LEDGER_FLUSH_S: Final = 1.0  # ours: usage not yet written when a process is killed is at most this old
+LEDGER_RIDE_S: Final = 0.05  # ours: between commits of other things that usage is written with
 HEARTBEAT_S: Final = 0.4  # ours: less than CPU_KILL_SLACK_MS, so that no event is met late
 STARTUP_MS: Final = 60_000  # ours: import of a worker's script, wall time
 STARTUP_CPU_MS_DEFAULT: Final = 10_000  # ours: the same, CPU time, `[edge] startup_cpu_ms`; CF: 1 s

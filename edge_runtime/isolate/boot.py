@@ -70,6 +70,7 @@ from edge_runtime.limits import (
     EXIT_GRACE_S,
     LEDGER_COMPACT_S,
     LEDGER_FLUSH_S,
+    LEDGER_RIDE_S,
     MAP_SIZE,
     MOVE_PATIENCE_S,
     THREADS_MAX,
@@ -82,9 +83,8 @@ from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.panel import Panel
 from edge_runtime.seams import Flavour, SystemClock, SystemRandomness, ThreadOffload
 from edge_runtime.socket_paths import isolates_lock
-from edge_runtime.store.api import Store
 from edge_runtime.store.lmdb_environment import open_environment
-from edge_runtime.store.lmdb_store import store_on
+from edge_runtime.store.lmdb_store import LmdbStore, store_on
 from edge_runtime.store.transaction import EventStore
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
@@ -142,7 +142,9 @@ class _Isolate:
         self._marks_file = marks_file()
         self._connections = Connections(ConnectionMarks(self._marks_file))
         self._relay: Relay
-        self._store: Store
+        self._store: LmdbStore
+        self._ledger_rides_s = 0.0
+        """When usage may go with a group commit again."""
         self._ledger: Ledger
         self._account: CpuAccount
         self._import = Meter()
@@ -237,6 +239,7 @@ class _Isolate:
                 self._http = Http1Connections(app, self._connections, hypercorn, self._clock)
                 await background.start(self._http.watch)
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
+            self._store.before_group(self._ride_along)
             background.start_soon(self._flush_ledger)
             background.start_soon(self._compact_ledger)
             background.start_soon(events.ship_logs, channel)
@@ -392,8 +395,15 @@ class _Isolate:
         self._events.charge_late()
         return not self._ledger.pending
 
+    def _ride_along(self) -> None:
+        """Let usage go with the commit of something else; not with each, as it has rows of its own."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._ledger_rides_s and self._ledger.pending:
+            self._ledger_rides_s = now_s + LEDGER_RIDE_S
+            self._ledger.flush()
+
     async def _flush_ledger(self) -> None:
-        """Write usage about once a second, together with whatever else is being committed."""
+        """Write usage about once a second, when no commit has taken it along."""
         while True:
             await trio.sleep(LEDGER_FLUSH_S)
             idle = self._charge_all()

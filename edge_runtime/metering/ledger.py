@@ -1,7 +1,10 @@
 """The ledger: what every handler used, by hour, durable.
 
-Each event is charged in memory; about once a second what has gathered is added to Table.LEDGER, in the group commits
-that happen anyway. So a killed process loses the charges of its last second, and never counts one twice.
+Each event is charged in memory when it ends. What has gathered is added to Table.LEDGER in the group commits that
+happen anyway, every LEDGER_RIDE_S at most, and in one of its own after LEDGER_FLUSH_S without. An event that commits
+something ends after that commit, so a killed process loses what had not ended, and what has ended since the last commit
+that took charges along: within LEDGER_RIDE_S and a commit while others follow, within LEDGER_FLUSH_S if none does. What
+was written is there, and no event is counted twice.
 
 A row's key is (worker, hour, version, product, kind, name), the hour as milliseconds since the Unix epoch, and its
 value the counters `events`, `cpu_ns`, `wall_us`, those of `metering.quantities` and, for outcomes other than "ok",

@@ -100,6 +100,8 @@ class Committer:
         self._refusal: str | None = None
         self.groups = 0
         """Transactions committed so far."""
+        self.before_group: Callable[[], None] | None = None
+        """Called before what was gathered is handed over; what it submits goes with it."""
 
     def start(self) -> None:
         trio.lowlevel.add_instrument(self._pause)
@@ -118,6 +120,8 @@ class Committer:
         """Let the thread have what was gathered. It begins with the first batch: many an isolate never writes."""
         if self._thread.ident is None:
             self._thread.start()
+        if self.before_group is not None:
+            self.before_group()
         gathered, self.gathered = self.gathered, []
         self._queue.put(gathered)
 

@@ -176,6 +176,13 @@ class LmdbStore:
             self._refuse_commit()
         return self._committer.submit(batch)
 
+    def before_group(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` on the loop's thread before each group commit from now on; what it commits goes with it,
+        at no fsync of its own."""
+        if self._committer is None:
+            self._refuse_commit()
+        self._committer.before_group = callback
+
     def statistics(self) -> StoreStatistics:
         """A few system calls and a walk over the table of readers."""
         environment = self._readable()
