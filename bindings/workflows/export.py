@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -30,7 +29,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.step_streams import MARK, KeptStream
+from edge_runtime.workflows.step_streams import MARK, KeptStream, KeptStreams
 
 # Numbers of workflows-shared, instance.ts.
 _NAMES: Final = {
@@ -69,11 +68,11 @@ def lines(
     id: str,
     entries: list[Entry],
     record: InstanceRecord,
+    streams: KeptStreams,
     *,
     raw: bool,
-    preview: Callable[[StepKey, KeptStream], str],
 ) -> list[dict[str, Any]]:
-    """`raw`: with the entry as it is stored, for `read_back`. `preview`: what is shown of a stream."""
+    """`raw`: with the entry as it is stored, and the pieces of a stream, for `read_back`."""
     kinds: dict[StepKey, StepKind] = {}
     sensitive: set[StepKey] = set()
     found = []
@@ -83,8 +82,12 @@ def lines(
             if entry.config is not None and entry.config.sensitive:
                 sensitive.add(entry.key)
         line = _line(entry, kinds, sensitive)
-        if isinstance(entry, StepSucceeded) and entry.value[:1] == MARK and entry.key not in sensitive:
-            line["value"] = preview(entry.key, KeptStream.decode(entry.value))
+        if isinstance(entry, StepSucceeded) and entry.value[:1] == MARK:
+            kept = KeptStream.decode(entry.value)
+            if entry.key not in sensitive:
+                line["value"] = streams.preview(entry.key, kept)
+            if raw:
+                line["stream"] = [b64encode(piece).decode() for piece in streams.pieces(entry.key, kept)]
         if isinstance(entry, Created):
             line |= {"workflow": workflow, "instance": id}
         if isinstance(entry, Finished):
@@ -104,6 +107,8 @@ class Exported(NamedTuple):
     output: Any
     """Of a finished instance, as JSON."""
     error: Any
+    streams: dict[StepKey, list[bytes]]
+    """The pieces of those that steps returned."""
 
 
 def read_back(text: str) -> Exported:
@@ -111,12 +116,16 @@ def read_back(text: str) -> Exported:
     entries: list[Entry] = []
     first: dict[str, Any] = {}
     last: dict[str, Any] = {}
+    streams: dict[StepKey, list[bytes]] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
             last = msgspec.json.decode(line, type=dict[str, Any])
-            entries.append(msgspec.msgpack.decode(b64decode(last["entry"]), type=Entry))
+            entry = msgspec.msgpack.decode(b64decode(last["entry"]), type=Entry)
+            if isinstance(entry, StepSucceeded) and "stream" in last:
+                streams[entry.key] = [b64decode(piece) for piece in last["stream"]]
+            entries.append(entry)
         except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
             reason = "it has no entry as stored: export with --raw" if isinstance(error, KeyError) else str(error)
             raise UsageError(f"line {number} of the journal cannot be read: {reason}") from None
@@ -125,7 +134,7 @@ def read_back(text: str) -> Exported:
     if not entries or not whole or not isinstance(entries[0], Created):
         raise UsageError("the journal is not whole: its entries are not numbered from 1 without gaps")
     workflow, instance = str(first.get("workflow", "")), str(first.get("instance", ""))
-    return Exported(workflow, instance, entries, last.get("output"), last.get("error"))
+    return Exported(workflow, instance, entries, last.get("output"), last.get("error"), streams)
 
 
 def _line(entry: Entry, kinds: dict[StepKey, StepKind], sensitive: set[StepKey]) -> dict[str, Any]:

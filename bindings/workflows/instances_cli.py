@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,9 +17,10 @@ from bindings.workflows.printing import print_json, print_labels, print_table
 from edge_runtime.limits import INSTANCES_PER_PAGE
 from edge_runtime.seams import SystemClock
 from edge_runtime.store.api import Store
-from edge_runtime.workflows import blocks, control, instances, step_streams
+from edge_runtime.workflows import blocks, control, instances
 from edge_runtime.workflows.describe import describe as describe_instance
 from edge_runtime.workflows.instances import InstanceRecord, Status
+from edge_runtime.workflows.step_streams import KeptStreams
 
 
 class Instant(click.ParamType[int]):
@@ -140,7 +140,9 @@ def describe(name: str, id: str, step_output: bool, truncate_output_limit: int, 
 @instances_group.command("export")
 @click.argument("name")
 @click.argument("id", required=False, default=LATEST)
-@click.option("--raw", is_flag=True, help="With the stored bytes of each entry, results of sensitive steps included.")
+@click.option(
+    "--raw", is_flag=True, help="With the stored bytes of each entry and stream, those of sensitive steps included."
+)
 @options
 def export(name: str, id: str, raw: bool, as_json: bool, **where: Any) -> None:
     """Print the journal of an instance as JSON lines."""
@@ -152,8 +154,8 @@ def export(name: str, id: str, raw: bool, as_json: bool, **where: Any) -> None:
             address = instances.address_of(workflow.worker, workflow.name, chosen(snapshot, workflow, id))
             record = control.find(snapshot, address)
             loaded = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq)
-            preview = partial(step_streams.preview, snapshot, address)
-            return exported.lines(address.namespace, address.id, loaded.entries, record, raw=raw, preview=preview)
+            streams = KeptStreams(snapshot, address)
+            return exported.lines(address.namespace, address.id, loaded.entries, record, streams, raw=raw)
 
     for line in run(place, read, readonly=True):
         click.echo(json.dumps(line, ensure_ascii=False))

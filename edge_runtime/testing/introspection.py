@@ -190,7 +190,7 @@ class WorkflowIntrospector:
         await _apply(fn, self._worker.mocks.of(self._workflow))
 
     def get(self) -> list[InstanceIntrospector]:
-        """Those created since this was opened, in the order of their creation."""
+        """Those created since this was opened, oldest first; those of one millisecond in the order of their ids."""
         new = [id for id in self._ids() if id not in self._before]
         return [InstanceIntrospector(self._worker, self._workflow, id) for id in new]
 

@@ -37,6 +37,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
 )
 from edge_runtime.workflows.requests import Request
+from edge_runtime.workflows.step_streams import put_pieces
 
 _LOOK_MS: Final = 50
 _LOOKS_MAX: Final = 10 * REPLAY_STALL_MS // _LOOK_MS
@@ -126,7 +127,10 @@ async def _replay(script: Script, spec: WorkflowSpec, exported: Exported) -> Rep
     steps = [str(entry.key) for entry in entries if isinstance(entry, StepStarted)]
     address = instances.address_of(script.config.name, spec.workflow, exported.instance or "recorded")
     store = MemoryStore()
-    await store.commit(_stored(address, entries))
+    batch = _stored(address, entries)
+    for key, pieces in exported.streams.items():
+        put_pieces(batch, address, key, pieces)
+    await store.commit(batch)
     watch = _Watch(set(steps))
     clock = JumpingClock(entries[-1].at_ms - EPOCH_MS)
     async with open_process(script, store, watch, clock=clock, idle_ms=NEVER) as process:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.store.api import Snapshot
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import blocks, inbox, payloads, step_streams
+from edge_runtime.workflows import blocks, inbox, payloads
 from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.journal import (
@@ -32,7 +32,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.step_streams import MARK, KeptStream
+from edge_runtime.workflows.step_streams import MARK, KeptStream, KeptStreams
 
 REDACTED: Final = "[REDACTED]"
 
@@ -141,9 +141,10 @@ def describe(snapshot: Snapshot, address: ActorAddress, record: InstanceRecord) 
             _shift(steps, pausing_ms, entry.until_ms)
         _tell(entry, shown, steps)
     shown.steps = list(steps.values())
+    streams = KeptStreams(snapshot, address)
     for step in shown.steps:
         if step.stream is not None and not step.sensitive:
-            step.output = step_streams.preview(snapshot, address, step.key, step.stream)
+            step.output = streams.preview(step.key, step.stream)
     if record.finished:
         for step in shown.steps:
             if step.ended_ms is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import trio
@@ -75,7 +75,7 @@ async def keep(context: ActorContext, home: ActorAddress, key: StepKey, stream: 
 class _Keeper:
     def __init__(self, context: ActorContext, home: ActorAddress, key: StepKey) -> None:
         self._context = context
-        self._prefix = instance_keys.key_prefix(home) + keys.encode(str(key))
+        self._prefix = _place(home, key)
         self._buffer = bytearray()
         self._kept = 0
         self._size = 0
@@ -128,7 +128,7 @@ def _bytes_of(context: ActorContext, home: ActorAddress, without: bytes) -> int:
 
 def open_kept(store: Store, home: ActorAddress, key: StepKey, kept: KeptStream) -> ReadableStream:
     """A stream from its beginning. Reading it fails once the instance has been deleted or the step dropped."""
-    prefix = instance_keys.key_prefix(home) + keys.encode(str(key))
+    prefix = _place(home, key)
     numbers = iter(range(kept.pieces))
 
     async def receive() -> bytes | None:
@@ -144,17 +144,40 @@ def open_kept(store: Store, home: ActorAddress, key: StepKey, kept: KeptStream) 
     return ReadableStream.of_receive(receive)
 
 
-def preview(snapshot: Snapshot, home: ActorAddress, key: StepKey, kept: KeptStream) -> str:
-    """What is shown of a stream: the beginning of a text, and of other bytes how many there are."""
-    place = instance_keys.key_prefix(home) + keys.encode(str(key)) + keys.encode(0)
-    # In UTF-8 a character has at most four bytes.
-    shown = (snapshot.get(Table.STREAMS, place) or b"")[: 4 * STEP_STREAM_PREVIEW_CHARS]
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(shown, final=len(shown) == kept.size)
-    except UnicodeDecodeError:
-        return str(kept)
-    cut = len(text) > STEP_STREAM_PREVIEW_CHARS or len(shown) < kept.size
-    return text[:STEP_STREAM_PREVIEW_CHARS] + ("[truncated output]" if cut else "")
+class KeptStreams(NamedTuple):
+    """The streams of one instance, as a snapshot has them."""
+
+    snapshot: Snapshot
+    home: ActorAddress
+
+    def pieces(self, key: StepKey, kept: KeptStream) -> list[bytes]:
+        """All bytes of a stream, as they are stored."""
+        return [self._piece(key, number) for number in range(kept.pieces)]
+
+    def preview(self, key: StepKey, kept: KeptStream) -> str:
+        """What is shown of a stream: the beginning of a text, and of other bytes how many there are."""
+        # In UTF-8 a character has at most four bytes.
+        shown = self._piece(key, 0)[: 4 * STEP_STREAM_PREVIEW_CHARS] if kept.pieces else b""
+        try:
+            text = codecs.getincrementaldecoder("utf-8")().decode(shown, final=len(shown) == kept.size)
+        except UnicodeDecodeError:
+            return str(kept)
+        cut = len(text) > STEP_STREAM_PREVIEW_CHARS or len(shown) < kept.size
+        return text[:STEP_STREAM_PREVIEW_CHARS] + ("[truncated output]" if cut else "")
+
+    def _piece(self, key: StepKey, number: int) -> bytes:
+        return self.snapshot.get(Table.STREAMS, _place(self.home, key) + keys.encode(number)) or b""
+
+
+def put_pieces(batch: Batch, home: ActorAddress, key: StepKey, pieces: Iterable[bytes]) -> None:
+    """Store a stream that was read from another data directory."""
+    for number, piece in enumerate(pieces):
+        batch.put(Table.STREAMS, _place(home, key) + keys.encode(number), piece)
+
+
+def _place(home: ActorAddress, key: StepKey) -> bytes:
+    """How the keys of the pieces of a step's stream begin."""
+    return instance_keys.key_prefix(home) + keys.encode(str(key))
 
 
 def forget_dropped(batch: Batch, home: ActorAddress, before: Iterable[Entry], after: Iterable[Entry]) -> None:
@@ -162,5 +185,5 @@ def forget_dropped(batch: Batch, home: ActorAddress, before: Iterable[Entry], af
     stay = {entry.key for entry in after if isinstance(entry, StepSucceeded)}
     for entry in before:
         if isinstance(entry, StepSucceeded) and entry.value[:1] == MARK and entry.key not in stay:
-            prefix = instance_keys.key_prefix(home) + keys.encode(str(entry.key))
+            prefix = _place(home, entry.key)
             batch.delete_range(Table.STREAMS, prefix, prefix + b"\xff")

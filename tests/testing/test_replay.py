@@ -12,7 +12,9 @@ from edge_runtime.cli.main import edge
 from edge_runtime.errors import UsageError
 from edge_runtime.testing import ReplayDifference, introspect_workflow_instance, replay, run, run_worker
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
+from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workflows import blocks, control, instances
+from edge_runtime.workflows.step_streams import KeptStreams
 
 SCRIPT = """
 from workers import Response, WorkerEntrypoint, WorkflowEntrypoint
@@ -53,8 +55,8 @@ def folder(tmp_path):
     return write
 
 
-def written(entries, record):
-    lines = export.lines("order", "o1", entries, record, raw=True, preview=lambda key, kept: str(kept))
+def written(entries, record, snapshot, address):
+    lines = export.lines("order", "o1", entries, record, KeptStreams(snapshot, address), raw=True)
     return "\n".join(json.dumps(line) for line in lines)
 
 
@@ -72,7 +74,7 @@ def recorded(worker, until, *, paid=True):
             with tested.store.snapshot() as snapshot:
                 record = control.find(snapshot, address)
                 entries = blocks.load(snapshot, "shop", "order", "o1", record.seq).entries
-            return written(entries, record)
+                return written(entries, record, snapshot, address)
 
     return run(live)
 
@@ -159,6 +161,32 @@ def test_classes_of_the_test_are_replayed_too():
                 address = instances.address_of(tested.name, "order", "o1")
                 record = control.find(snapshot, address)
                 entries = blocks.load(snapshot, tested.name, "order", "o1", record.seq).entries
-            return written(entries, record)
+                return written(entries, record, snapshot, address)
 
     assert replay(Order, run(live)).steps == 1
+
+
+@pytest.mark.parametrize("sensitive", [False, True])
+def test_streams_are_recorded_too_and_read_again(sensitive):
+    class Order(WorkflowEntrypoint):
+        async def run(self, event, step):
+            async def pieces():
+                yield b"x" * 300_000
+                yield "end"
+
+            config = {"sensitive": "output"} if sensitive else {}
+            stream = await step.do("fetch", config, lambda: ReadableStream(pieces()))
+            data = b"".join([bytes(piece) async for piece in stream])
+            return [len(data), data[-3:].decode()]
+
+    async def live():
+        async with run_worker(Order) as tested:
+            await tested.env.ORDER.create(id="o1")
+            assert await introspect_workflow_instance(tested, "ORDER", "o1").getOutput() == [300_003, "end"]
+            with tested.store.snapshot() as snapshot:
+                address = instances.address_of(tested.name, "order", "o1")
+                record = control.find(snapshot, address)
+                entries = blocks.load(snapshot, tested.name, "order", "o1", record.seq).entries
+                return written(entries, record, snapshot, address)
+
+    assert replay(Order, run(live)).beyond == ()
