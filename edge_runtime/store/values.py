@@ -14,9 +14,10 @@ Decimal as text for what tag 4 cannot hold, 60004 text with lone surrogates.
 
 from __future__ import annotations
 
+import re
 from array import array
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from io import BytesIO
 from typing import Any, Final, NoReturn
@@ -67,6 +68,8 @@ _REFUSED_TAGS: Final = (1, 5, 25, 28, 29, 30, 35, 36, 52, 54, 100, 256, 260, 261
 _PAIR: Final = b"\x82"
 _MARK: Final = b"end of value"
 _END: Final = cbor2.dumps(_MARK)
+
+_FRACTION_OFFSET: Final = re.compile(r"([+-])00:00:00\.(\d{6})$")
 
 # First bytes of items that decode to types not on the allow-list: simple values and `undefined`.
 _SIMPLE: Final = bytes((*range(0xE0, 0xF4), 0xF7, 0xF8))
@@ -268,7 +271,7 @@ def _refuse(value: object, path: tuple[object, ...]) -> NoReturn:
 def _decode_tag(tag: cbor2.CBORTag, immutable: bool) -> Any:
     number, content = tag.tag, tag.value
     if number == _DATETIME:
-        return datetime.fromisoformat(content)
+        return _decode_datetime(content)
     if number == _ERROR:
         name, message, trace = content
         if not (isinstance(name, str) and isinstance(message, str) and isinstance(trace, str)):
@@ -279,6 +282,15 @@ def _decode_tag(tag: cbor2.CBORTag, immutable: bool) -> Any:
     if number == _SURROGATES:
         return content.decode("utf-8", "surrogatepass")
     raise StoreCorrupt(f"CBOR tag {number} is not one that values are written with")
+
+
+def _decode_datetime(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    # It takes an offset of less than a second for none at all.
+    if moment.tzinfo is UTC and (found := _FRACTION_OFFSET.search(text)):
+        sign, digits = found.groups()
+        moment = moment.replace(tzinfo=timezone(timedelta(microseconds=int(sign + digits))))
+    return moment
 
 
 def _text(content: object) -> str:

@@ -51,7 +51,7 @@ HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
 KEY = b"dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 MIB = 1024 * 1024
-PATIENCE_S = 90
+PATIENCE_S = 240
 """Longer than a server may ever take; a client that it waited for would take for ever."""
 HEAD_MAX = 100_000
 PEAK_GROWTH_MAX = 64 * MIB

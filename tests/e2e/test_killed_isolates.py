@@ -5,7 +5,7 @@ import re
 import socket
 
 import pytest
-from edge_process import EdgeProcess, eventually
+from edge_process import PATIENCE_S, EdgeProcess, eventually
 
 CPU_MS = 200
 
@@ -105,7 +105,7 @@ class Client:
     def __init__(self, edge, worker):
         self._host = worker
         self._socket = socket.create_connection(("127.0.0.1", edge.port))
-        self._socket.settimeout(30)
+        self._socket.settimeout(PATIENCE_S)
         self._received = b""
 
     def ask(self, path):

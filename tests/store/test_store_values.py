@@ -79,6 +79,12 @@ def test_a_datetime_keeps_its_offset_or_its_lack_of_one(moment: datetime) -> Non
     assert back.utcoffset() == moment.utcoffset()
 
 
+@pytest.mark.parametrize("microseconds", [1, -1, 999_999, 1_000_001, -3_600_000_001, 60_000_000])
+def test_an_offset_of_any_microseconds_is_kept(microseconds: int) -> None:
+    moment = datetime(2000, 1, 1, tzinfo=timezone(timedelta(microseconds=microseconds)))
+    assert values.decode(values.encode(moment)).utcoffset() == timedelta(microseconds=microseconds)
+
+
 @given(VALUES, st.data())
 def test_a_flipped_bit_never_reads_as_a_value(value: Any, data: st.DataObject) -> None:
     stored = bytearray(values.encode(value))
