@@ -67,6 +67,13 @@ def private_mb(pid: int) -> float:
     return sum(map(int, found)) / 1024
 
 
+def anonymous_mb(pid: int) -> float:
+    """Memory that is no file's: without the pages of the store that a process has looked at, which are the kernel's to
+    drop."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(kb) for kb in re.findall(r"^Anonymous: +(\d+) kB", text, re.MULTILINE)) / 1024
+
+
 @contextmanager
 def server(command: Sequence[object], data: Path) -> Iterator[Server]:
     """Start a command that prints a line ending in the URL it serves."""

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 
 from bench.figure import Figure
-from bench.processes import HERE, Server, edge_dev, private_mb
+from bench.processes import HERE, Server, anonymous_mb, edge_dev
 from edge_runtime.limits import INSTANCE_IDLE_MS
 
 STEPS = int(os.environ.get("EDGE_BIG_STEPS", "100000"))
@@ -63,7 +63,7 @@ def ask(worker: Server, path: str) -> dict[str, float]:
 
 
 def _memory_mb(worker: Server) -> float:
-    return sum(map(private_mb, worker.pids()))
+    return sum(map(anonymous_mb, worker.pids()))
 
 
 def _until(worker: Server, kind: str, status: str) -> None:

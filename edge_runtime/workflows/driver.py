@@ -106,7 +106,7 @@ class Driver:
         )
         self._attempts = Attempts(context, event, self.put_in, tasks.workers, interceptor)
         self._pacing = Pacing(engine, event, context.clock, self.put_in)
-        self._settlements = Settlements(context)
+        self._settlements = Settlements(context, event, self._given)
         self._inbox = InboxReader(context.store, self._address, self.put_in)
         self._transactional: set[StepKey] = set()
         self.closed = False
@@ -222,6 +222,7 @@ class Driver:
         if not self.closed:
             self.closed = self._writer.closed = self._pacing.closed = True
             self._attempts.cancel()
+            self._settlements.close()
             self.on_close()
 
     def let_go(self) -> None:
@@ -232,7 +233,7 @@ class Driver:
         self._writer.let_go()
         self._pacing.let_go()
         self._attempts.let_go()
-        self._settlements.clear()
+        self._settlements.let_go()
         self._inbox.let_go()
 
     # Inputs and effects
@@ -348,8 +349,7 @@ class Driver:
         writer = self._writer
         if writer.record.status is Status.WAITING:
             self.rested()
-        while (effect := self._settlements.next(writer.durable_seq)) is not None:
-            self._settle(effect)
+        self._settlements.durable(writer.durable_seq)
 
     def _perform_later(self, effect: Effect) -> None:
         match effect:
@@ -359,16 +359,13 @@ class Driver:
                 else:
                     self._attempts.start(effect)
             case Resolve():
-                if effect.seq <= self._writer.durable_seq:
-                    self._settle(effect)
-                else:
-                    self._settlements.add(effect)
+                self._settlements.give(effect, self._writer.durable_seq)
             case Refuse():
                 self._settlements.refuse(effect)
             case AskDelay():
                 self._attempts.ask_delay(effect)
             case Breathe():
-                self._pacing.breathe(self._writer.last_commit)
+                self._pacing.breathe(self._settlements.after(self._writer.last_commit))
             case StopRun():
                 self._event.start(self._stop_run, self._replace_attempts())
             case Append() | Consume() | SetTimer() | Finish() | Fault() | Suspend() | Relaunch():
@@ -402,11 +399,9 @@ class Driver:
         if committed.error is None and not self.closed:
             self._attempts.start(effect)
 
-    def _settle(self, effect: Resolve) -> None:
-        if not self.closed:
-            self._attempts.calls.pop(effect.key, None)
-            self._inbox.wait_ends(effect.key)
-            self._settlements.settle(effect)
+    def _given(self, key: StepKey) -> None:
+        self._attempts.calls.pop(key, None)
+        self._inbox.wait_ends(key)
 
 
 def _tell_others(writes: Transaction, committed: Promise[None]) -> None:
