@@ -28,8 +28,8 @@ from edge_runtime.limits import LEDGER_FLUSH_S
 from edge_runtime.metering.ledger import read_usage
 from edge_runtime.store.lmdb_store import open_store
 
-REQUESTS = 8000
-ROUNDS = 8
+REQUESTS = 20_000
+ROUNDS = 40
 SECONDS = 5
 
 

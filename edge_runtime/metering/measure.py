@@ -178,7 +178,7 @@ def measure_inline(meter: Meter, fn: Callable[..., T], *args: object) -> T:
 def _begin(meter: Meter) -> tuple[Meter | None, int, int]:
     """Charge the loop's thread to a meter from now on; give what is returned to `_end`."""
     global _charged, _cpu_less_wall_ns, _read_again_ns
-    outer, page = _charged, _page
+    outer = _charged
     _charged = meter
     wall = monotonic_ns()
     if wall < _read_again_ns:
@@ -187,7 +187,8 @@ def _begin(meter: Meter) -> tuple[Meter | None, int, int]:
         before = thread_time_ns()
         _cpu_less_wall_ns = before - wall
         _read_again_ns = wall + CLOCK_READ_NS
-    outer_deadline = page[DEADLINE]
+    page = _page
+    outer_deadline = 0 if outer is None else page[DEADLINE]
     page[LABEL] = meter.label
     page[DEADLINE] = before + meter.limit_ns - meter.cpu_ns
     return outer, outer_deadline, before
