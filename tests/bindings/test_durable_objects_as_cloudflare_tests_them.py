@@ -1,4 +1,4 @@
-"""What the public Python tests of workerd and of the SDK assert of Durable Objects, except SQL and sockets."""
+"""What the public Python tests of workerd and of the SDK assert of Durable Objects, except SQL."""
 
 from datetime import datetime, timedelta
 from urllib.parse import urlparse
@@ -11,6 +11,7 @@ from edge_runtime.errors import ActorBroken
 from edge_runtime.workers import DurableObject, Request, Response
 from edge_runtime.workers.entrypoints import DurableObjectContext
 from edge_runtime.workers.response import FetchResponse
+from edge_runtime.workers.websocket import WebSocketPair
 
 
 class Mixin:
@@ -193,6 +194,54 @@ async def test_an_aborted_object_is_made_anew(autojump_clock):
             assert await again.count() == 2
 
         await w.run(script)
+
+
+class Sockets(DurableObject):
+    async def fetch(self, request):
+        assert isinstance(request, Request)
+        client, server = WebSocketPair.new()
+        self.ctx.acceptWebSocket(server)
+        return Response(None, status=101, web_socket=client)
+
+    async def webSocketMessage(self, ws, message):
+        ws.send("hello to " + message)
+
+    async def webSocketClose(self, ws, code, reason, wasClean):
+        await self.ctx.storage.put("closed", [code, wasClean])
+
+    async def closed(self):
+        return await self.ctx.storage.get("closed")
+
+
+async def test_a_socket_through_a_worker_that_passes_its_request_on(autojump_clock):
+    async with world(Sockets) as w:
+
+        async def worker(request):
+            if request.headers.get("Upgrade") != "websocket":
+                return Response(
+                    None, status=426, status_text="Expected Upgrade", headers={"Content-Type": "text/plain"}
+                )
+            return await w.ns["Sockets"].getByName("A").fetch(request)
+
+        async def script():
+            refused = await worker(Request("http://example.com/websocket"))
+            assert (refused.status, refused.status_text) == (426, "Expected Upgrade")
+            response = await worker(Request("http://example.com/websocket", headers={"Upgrade": "websocket"}))
+            socket, got, heard = response.web_socket, [], trio.Event()
+
+            def on_message(event):
+                got.append(event.data)
+                heard.set()
+
+            socket.accept()
+            socket.addEventListener("message", on_message)
+            socket.send("test")
+            await heard.wait()
+            socket.close()
+            await trio.sleep(1)
+            return [got, list(await w.ns["Sockets"].getByName("A").closed())]
+
+        assert await w.run(script) == [["hello to test"], [1005, True]]
 
 
 class Base(DurableObject):

@@ -1,12 +1,16 @@
 """apps/chatroom through real WebSocket clients, and its page in a real browser."""
 
 import json
+import shutil
+from functools import partial
 
 import pytest
 import trio
 from browser import browser
 from edge_process import APPS, PATIENCE_S, EdgeProcess
 from websocket_client import Refused, connected
+
+from edge_runtime.supervisor import admin_client
 
 
 @pytest.fixture
@@ -80,6 +84,26 @@ async def test_server_that_goes_down_says_goodbye(serve):
         await heard(ann, "present")
         assert await trio.to_thread.run_sync(edge.interrupt) == 0
         assert await ann.receive() == (1012, "Service Restart")
+
+
+async def test_sockets_end_with_a_deploy_and_the_history_goes_on(tmp_path):
+    folder = tmp_path / "chatroom"
+    shutil.copytree(APPS / "chatroom", folder)
+    deploy = partial(trio.to_thread.run_sync, admin_client.deploy, tmp_path / "data", folder)
+    with EdgeProcess("run", "--port", 0, "--data", tmp_path / "data") as edge:
+        edge.wait_ready()
+        await deploy()
+        async with connected(edge.port, "/rooms/red") as ann:
+            await heard(ann, "present")
+            await say(ann, "Ann", "before")
+            await heard(ann, "message")
+            with (folder / "src/entry.py").open("a") as entry:
+                entry.write("\n# another version\n")
+            await deploy()
+            with trio.fail_after(PATIENCE_S):
+                assert await ann.receive() == (1012, "Service Restart")
+        async with connected(edge.port, "/rooms/red") as ann:
+            assert [each["text"] for each in (await heard(ann, "history"))["messages"]] == ["before"]
 
 
 NONSENSE = ["", "{", "[]", '{"name": "Ann"}', '{"name": 1, "text": 2}', '"x"', b"\x00\xff"]
