@@ -80,18 +80,26 @@ class StorageOperations(ABC):
                 found[name] = from_wire(values.decode(data))
         return found
 
-    @promised
-    def put(self, key: object, value: Any = UNDEFINED, options: Options = None, **more: Any) -> None:
+    def put(self, key: object, value: Any = UNDEFINED, options: Options = None, **more: Any) -> Promise[None]:
         """Write one value, or each pair of a dict (`put(entries, options)`).
 
         Values are copied at the call. With `allowUnconfirmed` replies do not wait for the write.
         """
+        try:
+            if isinstance(key, str):
+                self._begin("put", ROWS_WRITTEN)
+                if value is UNDEFINED:
+                    raise TypeError("put() called with undefined value.")
+                confirmed = not (options or more) or not option(options, more, "allowUnconfirmed")
+                self.write(key, value, confirmed=confirmed)
+            else:
+                self._write_many(key, value, more)
+            return Promise.resolved(None)
+        except Exception as error:
+            return Promise.rejected(error)
+
+    def _write_many(self, key: object, value: Any, more: Mapping[str, Any]) -> None:
         self._begin("put", ROWS_WRITTEN, _size(key))
-        if isinstance(key, str):
-            if value is UNDEFINED:
-                raise TypeError("put() called with undefined value.")
-            self.write(key, value, confirmed=not option(options, more, "allowUnconfirmed"))
-            return
         if value is UNDEFINED:
             value = None
         if not isinstance(key, Mapping) or not (value is None or isinstance(value, Mapping)):
@@ -254,6 +262,8 @@ def count(quantity: str, amount: int) -> None:
 
 def _size(keys: object) -> int:
     """Of how many keys an argument speaks, if it is one at all."""
+    if isinstance(keys, str):
+        return 1
     return max(1, len(keys)) if isinstance(keys, (list, tuple, Mapping)) else 1
 
 
