@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Final, NoReturn
 
 EXIT_CRASHED: Final = 70
@@ -32,6 +33,18 @@ def end_stray() -> NoReturn:
     sys.stderr.write(STRAYED)
     flush_output()
     os._exit(EXIT_CRASHED)
+
+
+def child_pids() -> set[int]:
+    """The children of this process, those included that it got when their parents ended, and those that nobody has
+    waited for yet."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            found.update(map(int, (thread / "children").read_text().split()))
+        except OSError:
+            continue  # the thread has ended, or the kernel does not tell
+    return found
 
 
 def flush_output() -> None:

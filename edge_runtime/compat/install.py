@@ -13,7 +13,7 @@ from typing import Final
 
 from edge_runtime.compat.metered_processes import meter_processes
 from edge_runtime.compat.metered_threads import meter_threads
-from edge_runtime.compat.trio_threads import meter_trio_threads
+from edge_runtime.compat.metered_trio import meter_trio
 
 _PACKAGE: Final = "edge_runtime.workers"
 
@@ -76,6 +76,6 @@ def install_modules() -> None:
     if not any(isinstance(finder, StandIns) for finder in sys.meta_path):
         sys.meta_path.insert(0, StandIns())
     sys.modules["workers"] = importlib.import_module(_PACKAGE)
-    meter_trio_threads()
+    meter_trio()
     meter_threads()
     meter_processes()

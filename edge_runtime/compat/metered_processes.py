@@ -1,8 +1,8 @@
 """Programs and copies of itself that a script starts: their CPU time, as far as the kernel tells it, is charged too.
 
 A program started by `subprocess` (trio and asyncio use that) is charged to the event that started it, while it runs and
-when it has been waited for; a process started in another way to the script's background work. None may use more than
-one event may: it is killed.
+when it has been waited for; a process started in another way to the script's background work, and one whose parent has
+ended, whose next parent is the isolate. None may use more than one event may: it is killed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from edge_runtime.forked import child_pids
 from edge_runtime.metering.meter import BACKGROUND, Meter, user_meter
 
 _init = subprocess.Popen.__init__
@@ -25,6 +26,9 @@ _meters: Final[dict[int, Meter]] = {}
 """Of children that `subprocess` started and that have not been waited for, by pid."""
 _charged_ns: Final[dict[int, int]] = {}
 """What children that have not been waited for were charged so far."""
+_ended_looks: Final[dict[int, int]] = {}
+"""How often `charge_processes` has found a child ended and not waited for."""
+_FORGOTTEN_LOOKS: Final = 60
 _totals: Final = [0, 0]
 """Nanoseconds: of children that were waited for, as far as they are charged; charged to any meter."""
 
@@ -64,7 +68,7 @@ def _ended_measured(self: Any, *args: Any, **options: Any) -> None:
 
 def charge_processes(limit_ns: int) -> list[int]:
     """Charge what child processes have used so far; kill those beyond the limit, and return their pids."""
-    living = _children()
+    living = child_pids()
     waited_ns = _waited_ns()
     gone_ns = sum(_charged_ns.pop(pid) for pid in list(_charged_ns) if pid not in living)
     used_ns = waited_ns - _totals[0] - gone_ns
@@ -72,6 +76,7 @@ def charge_processes(limit_ns: int) -> list[int]:
     if used_ns > 0:
         _charge(BACKGROUND, used_ns)
     killed = []
+    _reap_forgotten(living)
     for pid in living:
         try:
             # The clock of a process's CPU time, as clock_getcpuclockid(3) makes it.
@@ -80,13 +85,34 @@ def charge_processes(limit_ns: int) -> list[int]:
             continue
         _charge(_meters.get(pid, BACKGROUND), cpu_ns - _charged_ns.get(pid, 0))
         _charged_ns[pid] = cpu_ns
-        if cpu_ns > limit_ns:
+        if cpu_ns > limit_ns and not _has_ended(pid):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
             killed.append(pid)
     return killed
+
+
+def _reap_forgotten(living: set[int]) -> None:
+    """Let children go that ended long ago and that nobody waits for: their parents ended before them."""
+    for pid in [pid for pid in _ended_looks if pid not in living]:
+        del _ended_looks[pid]
+    for pid in living - _meters.keys():
+        if _has_ended(pid):
+            _ended_looks[pid] = _ended_looks.get(pid, 0) + 1
+            if _ended_looks[pid] > _FORGOTTEN_LOOKS:
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    continue  # somebody has waited for it just now
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+    except (OSError, IndexError):
+        return False
 
 
 def _charge(meter: Meter, used_ns: int) -> None:
@@ -97,13 +123,3 @@ def _charge(meter: Meter, used_ns: int) -> None:
 def _waited_ns() -> int:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return int((used.ru_utime + used.ru_stime) * 1e9)
-
-
-def _children() -> set[int]:
-    found: set[int] = set()
-    for thread in Path("/proc/self/task").iterdir():
-        try:
-            found.update(map(int, (thread / "children").read_text().split()))
-        except OSError:
-            continue  # the thread has ended, or the kernel does not tell
-    return found

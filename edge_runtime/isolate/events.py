@@ -17,7 +17,7 @@ from edge_runtime.isolate.activity import ObjectActivity
 from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
-from edge_runtime.metering.meter import BACKGROUND, Meter
+from edge_runtime.metering.meter import BACKGROUND, BACKGROUND_NAME, Meter
 from edge_runtime.metering.quantities import SUBREQUESTS
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
@@ -33,8 +33,6 @@ _FETCH = EventKind.FETCH
 _OK = Outcome.OK
 _WORKER = Product.WORKER
 _OBJECT = Product.OBJECT
-_BACKGROUND = ("background", "threads and processes")
-"""Kind and name of what is charged to no event."""
 _OUR_REFERENCES = 3
 """To a meter that nobody else holds, as sys.getrefcount counts: its argument and a local variable among them."""
 
@@ -80,8 +78,8 @@ class IsolateEvents:
         self._subrequests_max = limits.subrequests
         self._limit_ns = limits.cpu_ms * 1_000_000
         self._label = label
-        self._late = [_Late(BACKGROUND, *_BACKGROUND, _WORKER)]
-        BACKGROUND.label = label(_WORKER, *_BACKGROUND)
+        self._late = [_Late(BACKGROUND, *BACKGROUND_NAME, _WORKER)]
+        BACKGROUND.label = label(_WORKER, *BACKGROUND_NAME)
         self._activity = ObjectActivity(ledger)
         self._sockets = WorkerSockets(nursery, self, socket_flags)
         self._lines: list[LogLine] = []

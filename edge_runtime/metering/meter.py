@@ -54,5 +54,7 @@ user_meter: contextvars.ContextVar[Meter | None] = contextvars.ContextVar("user_
 
 BACKGROUND: Final = Meter()
 """What a script does outside of all events: threads from its import, processes nobody waits for."""
+BACKGROUND_NAME: Final = ("background", "threads and processes")
+"""Kind and name of it in the ledger."""
 OVERHEAD: Final = Meter()
 """What the runtime's own threads use, the event loop's left out."""

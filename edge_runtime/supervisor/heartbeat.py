@@ -37,7 +37,8 @@ class Heartbeat:
         self._cpu_ms = cpu_ms
         self._answered = True
         self._unanswered_s = 0.0
-        self._cpu_before_ms = 0
+        self.cpu_before_ms = 0
+        """What the process had used when its loop answered last."""
         self._told = False
 
     def pong(self) -> None:
@@ -64,12 +65,12 @@ class Heartbeat:
         if self._answered:
             self._answered = self._told = False
             self._unanswered_s = 0.0
-            self._cpu_before_ms = cpu_ms
+            self.cpu_before_ms = cpu_ms
             return Beat(True, None, next_s)
         # A supervisor that was itself stopped or starved has not been listening: such time counts only in part.
         self._unanswered_s += min(elapsed_s, 2 * HEARTBEAT_S)
         if over_ms is None:
-            left_s = (self._cpu_ms + CPU_KILL_SLACK_MS - (cpu_ms - self._cpu_before_ms)) / 1000
+            left_s = (self._cpu_ms + CPU_KILL_SLACK_MS - (cpu_ms - self.cpu_before_ms)) / 1000
             if left_s <= 0:
                 return Beat(False, self._too_much_cpu, HEARTBEAT_S, over_cpu=True)
             next_s = min(next_s, left_s)

@@ -310,6 +310,7 @@ class IsolateHandle:
             before_s = now_s
             if beat.kill is not None:
                 self.kill(beat.kill)
+                return
             if beat.ping:
                 self._ping()
             if beat.blocked_s:

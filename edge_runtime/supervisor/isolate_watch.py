@@ -11,7 +11,7 @@ from edge_runtime.connection_marks import MarksReader
 from edge_runtime.control import ChargeLost
 from edge_runtime.event import Outcome
 from edge_runtime.limits import CPU_KILL_SLACK_MS
-from edge_runtime.metering.meter import NO_LIMIT_NS
+from edge_runtime.metering.meter import BACKGROUND_NAME, NO_LIMIT_NS
 from edge_runtime.metering.panel import PanelReader, Running
 from edge_runtime.supervisor.heartbeat import Beat, Heartbeat
 from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnections
@@ -125,18 +125,22 @@ class IsolateWatch:
 
     def lost(self, cpu_us_at_end: int | None, *, killed: bool) -> ChargeLost | None:
         """What the event had used for which it was killed, or else that ran on the event loop at the end, once it is
-        dead. What the process used since the last look is taken for that event's, since whatever ran then ran there."""
+        dead. If it was killed for CPU time of no known event, that is the script's background work."""
         if self._panel is None:
             return None
-        since_ns = 0 if cpu_us_at_end is None else max(0, cpu_us_at_end - self._process.cpu_ms() * 1000) * 1000
-        running = self._ran_away
+        cpu_ms = self._process.cpu_ms()
+        since_ns = 0 if cpu_us_at_end is None else max(0, cpu_us_at_end - cpu_ms * 1000) * 1000
+        running, found = self._ran_away, self._look()
         if running is not None:
             since_ns = 0  # it was looked at right before
-        elif found := self._look():
-            if not found[0].thread:
-                running = found[0]
-            elif self.over_cpu:
-                running = max(found, key=lambda each: each.uncharged_ns)
+        elif self.over_cpu:
+            threads = [each for each in found if each.thread]
+            running = max(threads, key=lambda each: each.uncharged_ns, default=None)
+            if running is None:
+                used_ns = (cpu_ms - self._heartbeat.cpu_before_ms) * 1_000_000 + since_ns
+                return ChargeLost("worker", *BACKGROUND_NAME, max(0, used_ns), 0.0, Outcome.EXCEEDED_CPU)
+        elif found and not found[0].thread:
+            running = found[0]  # whatever the process used since the last look was used there
         if running is None:
             return None
         product, kind, name = self._panel.label(running.label)

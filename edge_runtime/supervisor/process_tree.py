@@ -1,6 +1,8 @@
 """What every forked process of the runtime does first and last, so that none outlives its parent.
 
 The tree is: server, zygote, templates, isolates. A child dies when its parent does, whatever its own code is doing.
+What scripts start can leave that order, with a session of its own and parents that end; each process of the tree is
+the next parent of all that is orphaned below it, and ends what its children have left to it.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import traceback
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from edge_runtime.forked import EXIT_CRASHED, STRAYED, be_at_home, flush_output
+from edge_runtime.forked import EXIT_CRASHED, STRAYED, be_at_home, child_pids, flush_output
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -42,6 +45,7 @@ def _run_and_exit(child: Callable[[], int], name: str, parent: int) -> NoReturn:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(0)  # the parent died before the death signal was asked for
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
         code = child()
     except BaseException:
@@ -94,6 +98,11 @@ class Children:
         self._poll.register(also, select.POLLIN)
         self._also = also
         self._pids: dict[int, int] = {}
+        self._others: set[int] = set()
+
+    def keep_others(self) -> None:
+        """Let those children live that are there now and were not added: a script has started them at import time."""
+        self._others = child_pids()
 
     def add(self, pid: int) -> int:
         """Watch a child; returns its pidfd, which stays ours."""
@@ -106,7 +115,7 @@ class Children:
         """Wait for input on the other descriptor or the end of a child.
 
         Returns whether there is input, and (pid, status as of waitpid, CPU us) of those that have ended. What an ended
-        child left behind in its own process group is killed before its pid can be given to another process.
+        child left behind is killed by then, in its own process group before its pid can be given to another process.
         """
         ready = [descriptor for descriptor, _ in self._poll.poll()]
         ended = []
@@ -123,7 +132,20 @@ class Children:
                 pass
             _, status, used = os.wait4(pid, 0)
             ended.append((pid, status, int((used.ru_utime + used.ru_stime) * 1e6)))
+        if ended:
+            self._end_orphans()
         return self._also in ready, ended
+
+    def _end_orphans(self) -> None:
+        while orphans := child_pids() - self._others - set(self._pids.values()):
+            for pid in orphans:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                except (ProcessLookupError, ChildProcessError):
+                    continue
+                except PermissionError:
+                    self._others.add(pid)  # a program of another user, by its set-user-ID bit
 
     def forget(self) -> None:
         """Close the pidfds; for a forked copy of the parent."""

@@ -95,6 +95,7 @@ class Template:
             self._channel.send(TemplateFailed(reason, traceback.format_exc()[-ERROR_DETAIL_MAX:]))
             return EXIT_NOT_LOADED
         _tidy_memory()
+        self._children.keep_others()
         try:
             self._channel.send(loaded)
             return self._serve()

@@ -52,6 +52,15 @@ SCRIPT = BURN + dedent("""
             burn()
 
 
+    class Told(Exception):
+        def __str__(self):
+            burn()
+
+
+    async def burn_in_thread():
+        await THREAD(burn)
+
+
     def generator():
         try:
             yield
@@ -124,9 +133,21 @@ SCRIPT = BURN + dedent("""
                     signal.signal(signal.SIGPROF, signal.SIG_IGN)
                     signal.setitimer(signal.ITIMER_PROF, 0)
                     burn()
+                case "system_task":
+                    trio.lowlevel.spawn_system_task(burn_in_thread)
+                case "raises":
+                    raise Told
+                case "callback":
+                    trio.lowlevel.current_trio_token().run_sync_soon(burn)
                 case "fork":
                     if not os.fork():
                         burn()
+                case "daemon":
+                    if not os.fork():
+                        os.setsid()
+                        if not os.fork():
+                            burn()
+                        os._exit(0)
                 case "process":
                     subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
             return Response(" ".join(map(str, [os.getpid(), *seen])))
@@ -146,7 +167,9 @@ LATER = {
     "async_generator": ("trio",),
     "thread": ("asyncio",),
     "raw_thread": ("trio",),
+    "system_task": ("trio",),
     "fork": ("trio",),
+    "daemon": ("trio",),
     "process": ("trio",),
 }
 """Stopped beside the handler or swallowed by the interpreter: the client has its answer, and the isolate goes on."""
@@ -158,6 +181,8 @@ KILLED = {
     "native_thread": BOTH,
     "greedy_thread": ("trio",),
     "signals": ("trio",),
+    "raises": ("trio",),
+    "callback": ("trio",),
 }
 IMPORTS = {
     "import_loop": BURN + "burn()",
@@ -255,7 +280,7 @@ def test_what_runs_beside_the_handler_is_stopped_and_charged(server, way, flavou
     before = server.pid(way, flavour)
     assert server.ask(way, flavour).status_code == 200
     # Processes are looked at once a second.
-    assert_charged(server, name_of(way, flavour), LATE_MS if way in ("fork", "process") else SOON_MS)
+    assert_charged(server, name_of(way, flavour), LATE_MS if way in ("fork", "daemon", "process") else SOON_MS)
     assert server.pid(way, flavour) == before
 
 
