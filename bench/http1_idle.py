@@ -6,9 +6,9 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 from bench.figure import Figure
+from bench.instructions import isolate_of
 from bench.load import alternating, cpu_us_per_request
 from bench.processes import HERE, Server, edge_dev, private_mb
 
@@ -29,7 +29,7 @@ def run() -> Iterator[Figure]:
     ):
         for server in (quiet, crowded):
             cpu_us_per_request(server, "/", REQUESTS, CONNECTIONS)
-        isolate = _isolate(crowded)
+        isolate = isolate_of(crowded)
         before_mb = private_mb(isolate)
         for start in range(0, IDLE, BATCH):
             clients = [stack.enter_context(_connected(crowded)) for _ in range(start, start + BATCH)]
@@ -49,13 +49,3 @@ def run() -> Iterator[Figure]:
 
 def _connected(server: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=60)
-
-
-def _isolate(server: Server) -> int:
-    """The process of the server that used most CPU time in the load before."""
-    return max(server.pids(), key=_used)
-
-
-def _used(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
