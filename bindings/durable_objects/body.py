@@ -37,7 +37,7 @@ from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.response import FetchResponse, Response
 from edge_runtime.workers.rpc import received, remote_error
-from edge_runtime.workers.websocket import SocketFlags
+from edge_runtime.workers.websocket_recipient import SocketFlags
 from edge_runtime.workers.workflows import NonRetryableError
 
 _log = logging.getLogger("edge.durable_objects")

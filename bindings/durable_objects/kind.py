@@ -25,7 +25,7 @@ from edge_runtime.errors import ConfigError, ScriptError
 from edge_runtime.limits import OBJECT_IDLE_MS
 from edge_runtime.store.api import Batch
 from edge_runtime.workers.entrypoints import DurableObject
-from edge_runtime.workers.websocket import socket_flags
+from edge_runtime.workers.websocket_recipient import socket_flags
 
 _log = logging.getLogger("edge.durable_objects")
 

@@ -15,7 +15,8 @@ from edge_runtime.workers.entrypoints import DurableObjectAbort, DurableObjectCo
 from edge_runtime.workers.js_date import JsDate
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.own_exports import OwnExports, own_exports
-from edge_runtime.workers.websocket import WebSocket, WebSocketRequestResponsePair
+from edge_runtime.workers.websocket import WebSocket
+from edge_runtime.workers.websocket_pair import WebSocketRequestResponsePair
 
 ABORTED: Final = "Application called abort() to reset Durable Object."
 

@@ -11,8 +11,10 @@ from edge_runtime.compat.app_body import ClientDisconnected
 from edge_runtime.compat.lifespan import is_cancellation
 from edge_runtime.promise import Promise, PromiseCancelled
 from edge_runtime.workers.response import Response
-from edge_runtime.workers.websocket import DISCONNECTED, GONE, SocketFlags, WebSocket, open_pair
+from edge_runtime.workers.websocket import DISCONNECTED, GONE, WebSocket
 from edge_runtime.workers.websocket_link import Handled
+from edge_runtime.workers.websocket_pair import open_pair
+from edge_runtime.workers.websocket_recipient import SocketFlags
 
 _log = logging.getLogger("asgi")
 _FAILED: Final = 1011

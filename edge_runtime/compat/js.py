@@ -58,8 +58,9 @@ from edge_runtime.workers.transform_stream import (
     WritableStream,
 )
 from edge_runtime.workers.url import URL, URLSearchParams
-from edge_runtime.workers.websocket import WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.websocket_events import CloseEvent, ErrorEvent, Event, EventTarget, MessageEvent
+from edge_runtime.workers.websocket_pair import WebSocketPair, WebSocketRequestResponsePair
 
 Error = ErrorClass("Error")
 TypeError = ErrorClass("TypeError")

@@ -91,7 +91,7 @@ from edge_runtime.wire import Channel
 from edge_runtime.workers.environment import fill_env
 from edge_runtime.workers.outgoing import Net
 from edge_runtime.workers.own_exports import own_exports
-from edge_runtime.workers.websocket import socket_flags
+from edge_runtime.workers.websocket_recipient import socket_flags
 
 _log = logging.getLogger("edge.isolate")
 

@@ -62,7 +62,8 @@ from edge_runtime.wire import Channel, Message
 from edge_runtime.workers.response import FetchResponse
 from edge_runtime.workers.rpc import Target
 from edge_runtime.workers.streams import ReadableStream
-from edge_runtime.workers.websocket import SocketFlags, WebSocket
+from edge_runtime.workers.websocket import WebSocket
+from edge_runtime.workers.websocket_recipient import SocketFlags
 
 _log = logging.getLogger("edge.peers")
 

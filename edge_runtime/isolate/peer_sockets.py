@@ -9,8 +9,9 @@ from itertools import count
 from edge_runtime.errors import WireError
 from edge_runtime.isolate.peer_frames import SocketClosed, SocketHandled, SocketLost, SocketMessage
 from edge_runtime.wire import Message
-from edge_runtime.workers.websocket import SocketFlags, WebSocket
+from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.websocket_link import Handled, SocketReceiver
+from edge_runtime.workers.websocket_recipient import SocketFlags
 
 
 class _FarEnd:

@@ -31,7 +31,7 @@ from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.wire import Message
 from edge_runtime.workers.rpc import received
-from edge_runtime.workers.websocket import SocketFlags
+from edge_runtime.workers.websocket_recipient import SocketFlags
 
 HELD_TOO_LONG: Final = "Durable Object is overloaded. Requests queued for too long."
 

@@ -40,7 +40,7 @@ from edge_runtime.workers.environment import Env
 from edge_runtime.workers.exports import Exports
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
-from edge_runtime.workers.websocket import SocketFlags
+from edge_runtime.workers.websocket_recipient import SocketFlags
 
 _REQUEST = b"POST /path?query=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 _ROUNDS = 20

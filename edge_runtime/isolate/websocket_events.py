@@ -11,8 +11,9 @@ import trio
 
 from edge_runtime.event import EventContext, EventKind, Events, Outcome, outcome_of
 from edge_runtime.tracebacks import script_traceback
-from edge_runtime.workers.websocket import Recipient, SocketFlags, WebSocket
+from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.websocket_link import Handled
+from edge_runtime.workers.websocket_recipient import Recipient, SocketFlags
 
 
 class WorkerSockets:

@@ -1,4 +1,4 @@
-"""WebSocket and WebSocketPair: what scripts hold of a conversation by messages.
+"""WebSocket: what scripts hold of a conversation by messages.
 
 An end of a pair is used in one of four ways, once: accepted (its events go to listeners), accepted for hibernation by a
 Durable Object (`bindings.durable_objects.sockets`), returned in a response, which couples it with the client's
@@ -10,14 +10,13 @@ once it is connected (`websocket_connecting`). Source of the rules and texts: wo
 from __future__ import annotations
 
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Mapping
 from enum import Enum, auto
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
 import trio
 
-from edge_runtime.config.model import WorkerConfig
 from edge_runtime.event import EventContext, require_event
 from edge_runtime.limits import WEBSOCKET_ATTACHMENT_MAX
 from edge_runtime.metering.quantities import WEBSOCKET_BYTES_IN, WEBSOCKET_BYTES_OUT
@@ -26,17 +25,10 @@ from edge_runtime.store.values import decode, encode
 from edge_runtime.workers.blob import Blob
 from edge_runtime.workers.buffers import ArrayBuffer, as_bytes
 from edge_runtime.workers.conversion import from_wire, to_wire
-from edge_runtime.workers.js_object import JsException, JsObject
+from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.websocket_events import CloseEvent, ErrorEvent, Event, EventTarget, MessageEvent
-from edge_runtime.workers.websocket_link import (
-    Handled,
-    Outbox,
-    SocketLink,
-    SocketReceiver,
-    couple,
-    message_bytes,
-    pipe,
-)
+from edge_runtime.workers.websocket_link import Handled, Outbox, SocketLink, SocketReceiver, couple, message_bytes
+from edge_runtime.workers.websocket_recipient import Recipient, SocketFlags
 
 NO_CODE: Final = 1005
 GONE: Final = 1006
@@ -46,38 +38,6 @@ _NOT_SENDABLE: Final = frozenset({1004, NO_CODE, GONE, 1015})
 _NOT_ACCEPTED: Final = (
     "You must call one of accept() or state.acceptWebSocket() on this WebSocket before sending messages."
 )
-
-
-class SocketFlags(NamedTuple):
-    """What the compatibility date decides."""
-
-    auto_reply: bool = True
-    """A Close frame is answered before its event is delivered (`web_socket_auto_reply_to_close`)."""
-    blobs: bool = False
-    """Binary messages are Blobs to listeners by default (`websocket_standard_binary_type`)."""
-
-
-def socket_flags(worker: WorkerConfig) -> SocketFlags:
-    return SocketFlags(
-        worker.flag("web_socket_auto_reply_to_close", "2026-04-07", "web_socket_manual_reply_to_close"),
-        worker.flag("websocket_standard_binary_type", "2026-03-17", "no_websocket_standard_binary_type"),
-    )
-
-
-class Recipient(Protocol):
-    """Whose code the events of one accepted socket call."""
-
-    def deliver(self, call: Callable[[], Any], handled: Handled) -> None:
-        """Have the script's `call()` run as an event of its own, begun after those delivered before. `handled` is
-        called when it has ended, or will never run."""
-
-
-class Recipients(Protocol):
-    """Gives accepted sockets their recipients; every event has one (`EventContext.sockets`)."""
-
-    flags: SocketFlags
-
-    def recipient(self, event: EventContext, socket: WebSocket) -> Recipient: ...
 
 
 class _State(Enum):
@@ -397,50 +357,6 @@ class _Inbound:
         if not socket.closed.settled:
             socket._lose()
             self._recipient.deliver(partial(socket._on_lost, error), socket._settle_if_closed)
-
-
-def open_pair(flags: SocketFlags) -> tuple[WebSocket, WebSocket]:
-    """Two free ends, each the other side of the other."""
-    first, second = (WebSocket(link, flags) for link in pipe())
-    first._peer, second._peer = weakref.ref(second), weakref.ref(first)
-    return first, second
-
-
-class WebSocketPair(JsObject):
-    """Two sockets, each the other side of the other: `client, server = WebSocketPair.new()`."""
-
-    __slots__ = ("_ends",)
-
-    def __init__(self) -> None:
-        self._ends = open_pair(require_event("WebSocketPair.new()").sockets.flags)
-
-    def object_keys(self) -> list[str]:
-        return ["0", "1"]
-
-    def object_values(self) -> list[WebSocket]:
-        return list(self._ends)
-
-    def object_entries(self) -> list[list[Any]]:
-        return [[str(number), socket] for number, socket in enumerate(self._ends)]
-
-    def __iter__(self) -> Iterator[WebSocket]:
-        return iter(self._ends)
-
-    def __getitem__(self, number: int | str) -> WebSocket:
-        return self._ends[int(number)]
-
-
-class WebSocketRequestResponsePair(JsObject):
-    """A message and the answer that the runtime gives it without waking the Durable Object."""
-
-    __slots__ = ("request", "response")
-
-    def __init__(self, request: str, response: str) -> None:
-        self.request = str(request)
-        self.response = str(response)
-
-    def __repr__(self) -> str:
-        return f"<WebSocketRequestResponsePair {self.request!r}, {self.response!r}>"
 
 
 def _sendable(message: object) -> str | bytes:

@@ -15,8 +15,9 @@ from edge_runtime.workers.headers import header
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.outgoing import Hop, count_fetch, turn_to_send
 from edge_runtime.workers.url import normalize_url
-from edge_runtime.workers.websocket import Recipient, WebSocket
+from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.websocket_link import Handled, SocketReceiver
+from edge_runtime.workers.websocket_recipient import Recipient
 
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

@@ -19,7 +19,7 @@ from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.seams import Flavour
 from edge_runtime.store.api import Store
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.workers.websocket import SocketFlags
+from edge_runtime.workers.websocket_recipient import SocketFlags
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from edge_runtime.workers.buffers import ArrayBuffer
 from edge_runtime.workers.entrypoints import DurableObject
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.response import Response
-from edge_runtime.workers.websocket import WebSocketPair, WebSocketRequestResponsePair
+from edge_runtime.workers.websocket_pair import WebSocketPair, WebSocketRequestResponsePair
 
 settled = trio.testing.wait_all_tasks_blocked
 

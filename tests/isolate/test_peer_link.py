@@ -45,8 +45,9 @@ from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
 from edge_runtime.workers.rpc import RpcStub
 from edge_runtime.workers.streams import ReadableStream
-from edge_runtime.workers.websocket import SocketFlags, WebSocket
+from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.websocket_link import pipe
+from edge_runtime.workers.websocket_recipient import SocketFlags
 
 FLAGS = SocketFlags()
 ADDRESS = ActorAddress("shop", ActorKind.OBJECT, "Cart", "ab" * 32)

@@ -27,7 +27,8 @@ from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.testing.surroundings import RecordedEvents
 from edge_runtime.workers import fetch
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workers.websocket import SocketFlags, WebSocket
+from edge_runtime.workers.websocket import WebSocket
+from edge_runtime.workers.websocket_recipient import SocketFlags
 
 CERTIFICATE = Path(__file__).parent / "localhost.pem"
 

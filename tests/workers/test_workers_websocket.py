@@ -16,7 +16,9 @@ from edge_runtime.workers.blob import Blob
 from edge_runtime.workers.buffers import ArrayBuffer, Uint8Array
 from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.response import Response
-from edge_runtime.workers.websocket import SocketFlags, WebSocket, WebSocketPair
+from edge_runtime.workers.websocket import WebSocket
+from edge_runtime.workers.websocket_pair import WebSocketPair
+from edge_runtime.workers.websocket_recipient import SocketFlags
 
 settled = trio.testing.wait_all_tasks_blocked
 
