@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
@@ -158,16 +159,16 @@ class ReadableStream(JsObject):
     async def read_all(self) -> bytes:
         """Every piece, joined; for code of the script."""
         self.disturbed = True
-        pieces: list[bytes] = []
+        joined = BytesIO()
 
         async def keep(piece: bytes) -> None:
-            pieces.append(piece)
+            joined.write(piece)
 
         if self._of_script:
             await self._copy_of_script(keep, crossing=False)
         else:
             await on_trio(self._copy_of_runtime, keep)
-        return b"".join(pieces)
+        return joined.getvalue()
 
     async def write_to(self, write: Write) -> None:
         """Pass every piece to the trio function `write`, in order; for the runtime's own tasks.
