@@ -9,7 +9,7 @@ import msgspec
 
 from edge_runtime.actors import timers
 from edge_runtime.actors.api import ActorAddress, ActorContext
-from edge_runtime.limits import WORKFLOW_RESUME_MS
+from edge_runtime.limits import QUEUED_LOOK_MS, WORKFLOW_RESUME_MS
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import blocks, inbox, instances, step_streams
@@ -36,6 +36,35 @@ class AtRest:
         if not self._definition.pins or record.pinned or record.finished or record.started_ms is not None:
             return record
         return msgspec.structs.replace(record, pinned=True, version=self._definition.version)
+
+    async def look(self) -> None:
+        """The timer is due: delete the instance if it was kept for long enough, or else set when it is due next."""
+        context = self._context
+        # The end may be queued and not yet readable.
+        await context.wait_durable()
+        with context.store.snapshot() as snapshot:
+            record = instances.read(snapshot, self._home)
+        batch = Batch()
+        due_ms = None if record is None else self._next_look_ms(record)
+        if record is not None and record.finished and due_ms is not None and due_ms <= context.clock.now_ms():
+            instances.delete(batch, self._home, record)
+            due_ms = None
+        context.set_timer(batch, due_ms)
+        await context.commit(batch)
+
+    def _next_look_ms(self, record: InstanceRecord) -> int | None:
+        """When an instance that has no engine in memory needs attention."""
+        now_ms = self._context.clock.now_ms()
+        if instances.actor_of(self._home, record) != self._context.address:
+            return None
+        if record.finished:
+            return retained_until_ms(record)
+        if record.status is Status.PAUSED:
+            return None
+        if record.status is Status.QUEUED:
+            return record.not_before_ms if record.not_before_ms > now_ms else now_ms + QUEUED_LOOK_MS
+        # This activation is over; another will go on.
+        return now_ms + WORKFLOW_RESUME_MS
 
     async def hand_over(self, record: InstanceRecord, pinned: InstanceRecord) -> None:
         """Wake the instance where it runs."""

@@ -21,13 +21,11 @@ from edge_runtime.event import EventContext
 from edge_runtime.limits import HIBERNATE_SLEEP_MS
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Randomness
-from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.transaction import Transaction
-from edge_runtime.workflows import inbox, instances, journal
+from edge_runtime.workflows import instances
 from edge_runtime.workflows.attempts import Attempts
 from edge_runtime.workflows.blocks import Tail
 from edge_runtime.workflows.calls import Call
-from edge_runtime.workflows.durable_operations import count_end, count_entry
 from edge_runtime.workflows.effects import (
     Append,
     AskDelay,
@@ -55,14 +53,14 @@ from edge_runtime.workflows.endings import Ended
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.inbox import Asked, DeleteAsked, RestartAsked
 from edge_runtime.workflows.inbox_reader import InboxReader
-from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record
+from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.interception import Interceptor
-from edge_runtime.workflows.journal import ROLLBACK, StepFailed, StepKey, StepSucceeded, rollback_key
+from edge_runtime.workflows.journal import ROLLBACK, StepKey, rollback_key
 from edge_runtime.workflows.pacing import Pacing
+from edge_runtime.workflows.recording import Recorder
 from edge_runtime.workflows.requests import Request
 from edge_runtime.workflows.settlements import Settlements
 from edge_runtime.workflows.shared_tasks import SharedTasks
-from edge_runtime.workflows.shown_state import shown_record, status_of
 from edge_runtime.workflows.writing import InstanceWriter
 
 _log = logging.getLogger("edge.workflows")
@@ -99,7 +97,6 @@ class Driver:
         self._event = event
         self._on_end = on_end
         self._tasks = tasks
-        self._version = version
         self._interceptor = interceptor
         self._writer = InstanceWriter(
             context, record, engine.seq, tail, event, tasks.held_starts, self._durable, self.close
@@ -108,7 +105,8 @@ class Driver:
         self._pacing = Pacing(engine, event, context.clock, self.put_in)
         self._settlements = Settlements(context, event, self._given)
         self._inbox = InboxReader(context.store, self._address, self.put_in)
-        self._transactional: set[StepKey] = set()
+        quantities = event.meter.quantities
+        self._recorder = Recorder(context, self._address, engine, self._writer, self._inbox, quantities, version)
         self.closed = False
         self.stop_run: Callable[[], Promise[None]] = _stopped
         """Cancels the run; resolves once it has ended."""
@@ -139,7 +137,7 @@ class Driver:
         if call is not None:
             self._attempts.calls[request.key] = call
             if call.transactional:
-                self._transactional.add(request.key)
+                self._recorder.transactional.add(request.key)
             if call.undo is not None:
                 self._attempts.calls[rollback_key(request.key)] = call.undo
         if isinstance(request, WaitRequested):
@@ -203,10 +201,7 @@ class Driver:
 
     def queue(self, due_ms: int) -> None:
         """Show the instance as queued, and look again at `due_ms`: it may go on, and others run."""
-        batch = Batch()
-        self._context.set_timer(batch, due_ms)
-        self._write_record(batch, Status.QUEUED, None, "")
-        self._writer.commit(batch)
+        self._recorder.queue(due_ms)
 
     def timer_fired(self) -> None:
         self.put_in(TimerFired())
@@ -257,92 +252,21 @@ class Driver:
             self._pacing.watch_stall()
 
     def _perform(self, effects: list[Effect], writes: Transaction | None) -> None:
-        writer, quantities = self._writer, self._event.meter.quantities
-        batch = Batch()
-        written = batch.operations
-        finish: Finish | None = None
-        fault = ""
-        ended: Ended | None = None
-        later: list[Effect] = []
-        appended = False
-        consumed: list[bytes] = []
-        may_wait = writer.committed_any
-        for effect in effects:
-            # What every step has comes first, and is told by its type alone.
-            if type(effect) is Append:
-                entry = effect.entry
-                if self._transactional and isinstance(entry, StepSucceeded | StepFailed):
-                    self._end_transaction(batch, entry, writes)
-                writer.append(entry)
-                count_entry(quantities, entry)
-                appended = True
-                may_wait = may_wait and journal.may_wait(entry)
-                continue
-            if type(effect) is StartAttempt or type(effect) is Resolve:
-                later.append(effect)
-                continue
-            match effect:
-                case Consume(inbox_key):
-                    batch.delete(Table.INBOX, inbox_key)
-                    consumed.append(inbox_key)
-                case SetTimer(due_ms):
-                    self._context.set_timer(batch, due_ms)
-                case Finish():
-                    finish = effect
-                    count_end(quantities, finish.output, finish.error)
-                case Fault(difference):
-                    fault = difference
-                case Suspend():
-                    ended = Ended()
-                case Relaunch():
-                    ended = Ended(relaunch=True)
-                case _:
-                    later.append(effect)
-        status = Status.PAUSED if fault else status_of(self._engine)
-        if finish is not None or written or status is not writer.record.status:
-            self._write_record(batch, status, finish, fault)
-        if written or (appended and not may_wait):
-            if not writer.commit(batch):
-                return
-            for inbox_key in consumed:
-                self._inbox.recorded(inbox_key, writer.last_commit)
-            if writes is not None:
-                writer.last_commit.add_done_callback(partial(_tell_others, writes))
-        elif appended:
-            writer.hold()
-        elif status is Status.WAITING:
+        recorded = self._recorder.record(effects, writes)
+        if recorded is None:
+            return
+        if recorded.at_rest:
             # A replay has come to where it was: no commit tells that it waits.
             self.rested()
-        for effect in later:
+        for effect in recorded.later:
             self._perform_later(effect)
-        if fault:
-            _log.error("workflow %s, instance %s was stopped: %s", self._address.namespace, self._address.id, fault)
-            ended = Ended(fault=fault)
-        if finish is not None:
-            ended = Ended(finish)
+        ended = recorded.ended
         if ended is not None:
+            if ended.fault:
+                home = self._address
+                _log.error("workflow %s, instance %s was stopped: %s", home.namespace, home.id, ended.fault)
             self._on_end(ended)
             self.close()
-
-    def _write_record(self, batch: Batch, status: Status, finish: Finish | None, fault: str) -> None:
-        old, now_ms = self._writer.record, self.now_ms
-        if finish is None:
-            record = shown_record(old, self._engine, status, fault, self._version, now_ms)
-        else:
-            record = finished_record(old, finish.status, finish.output, finish.error, now_ms)
-            # Events only: a command may have arrived that nobody has read yet.
-            with self._context.store.snapshot() as snapshot:
-                for inbox_key in inbox.event_keys(snapshot, self._address):
-                    batch.delete(Table.INBOX, inbox_key)
-            self._context.set_timer(batch, instances.retained_until_ms(record))
-        self._writer.write_record(batch, record)
-
-    def _end_transaction(self, batch: Batch, entry: StepSucceeded | StepFailed, writes: Transaction | None) -> None:
-        if entry.key in self._transactional:
-            self._transactional.remove(entry.key)
-            if writes is not None and isinstance(entry, StepSucceeded):
-                batch.extend(writes.batch)
-            instances.forget_answers(batch, self._address, entry.key)
 
     def _durable(self) -> None:
         """More entries are durable."""
@@ -369,7 +293,7 @@ class Driver:
             case StopRun():
                 self._event.start(self._stop_run, self._replace_attempts())
             case Append() | Consume() | SetTimer() | Finish() | Fault() | Suspend() | Relaunch():
-                raise AssertionError("committed before")
+                raise AssertionError("recorded before")
             case _:
                 assert_never(effect)
 
@@ -402,9 +326,3 @@ class Driver:
     def _given(self, key: StepKey) -> None:
         self._attempts.calls.pop(key, None)
         self._inbox.wait_ends(key)
-
-
-def _tell_others(writes: Transaction, committed: Promise[None]) -> None:
-    if committed.error is None:
-        for tell in writes.when_durable:
-            tell()

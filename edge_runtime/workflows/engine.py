@@ -13,20 +13,17 @@ from typing import assert_never
 
 from edge_runtime.limits import STEPS_DEFAULT
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import commands, drift, undoing
+from edge_runtime.workflows import commands, delivery, drift, undoing
 from edge_runtime.workflows.effects import (
     AttemptRaised,
     AttemptSucceeded,
-    Breathe,
     DelayComputed,
     Delivered,
     Effect,
     EventArrived,
-    Finish,
     Input,
     PauseAsked,
     Refuse,
-    Resolve,
     ResumeAsked,
     RunRaised,
     RunReturned,
@@ -193,7 +190,7 @@ class Engine:
             case Delivered():
                 history.replay.delivering = False
             case Stalled():
-                self._stalled()
+                delivery.stalled(history)
             case PauseAsked():
                 commands.pause(history, input)
             case ResumeAsked():
@@ -205,7 +202,7 @@ class Engine:
             case TerminateAsked():
                 commands.terminate(history, input, live=self.live)
             case RunReturned() | RunRaised():
-                self._run_over(input)
+                delivery.run_over(history, input, live=self.live, strict=self._strict)
             case RunStopped():
                 undoing.run_stopped(history)
             case Woken():
@@ -225,12 +222,12 @@ class Engine:
             if not history.over:
                 undoing.go_on(history, history.rollback)
                 if undoing.is_gathering(history):
-                    self._deliver()
+                    delivery.deliver(history)
         elif history.pausing_ms is not None:
             if not history.paused:
                 commands.settle_pause(history)
         else:
-            self._deliver()
+            delivery.deliver(history)
         if not history.finished:
             arm(history)
 
@@ -276,43 +273,3 @@ class Engine:
         else:
             match_events(history)
             expire(history)
-
-    # Delivery of results
-
-    def _deliver(self) -> None:
-        history, replay = self._history, self._history.replay
-        if not replay.held or (op := replay.ready) is None:
-            return
-        if replay.delivering:
-            history.effects.append(Breathe())
-            return
-        replay.give()
-        history.effects.append(Resolve(op.key, history.result(op), op.done_seq))
-        history.given(op)
-        if replay.held:
-            history.effects.append(Breathe())
-
-    def _stalled(self) -> None:
-        history, replay = self._history, self._history.replay
-        if replay.held and not replay.delivering:
-            replay.pass_over()
-        elif history.rollback is not None and undoing.is_gathering(history):
-            # The script waits for what is held back; it names no further handlers.
-            undoing.stop_run(history, history.rollback)
-
-    # The end of the run
-
-    def _run_over(self, ended: RunReturned | RunRaised) -> None:
-        history = self._history
-        if history.rollback is not None:
-            if undoing.is_gathering(history):
-                undoing.stop_run(history, history.rollback)
-        elif not drift.may_end(history, strict=self._strict):
-            return
-        elif isinstance(ended, RunReturned):
-            drift.note_left_out(history)
-            undoing.finish(history, Finish("complete", output=ended.output))
-        elif ended.rollback:
-            undoing.begin_rollback(history, Finish("errored", error=ended.error), ended.error, live=self.live)
-        else:
-            undoing.finish(history, Finish("errored", error=ended.error))

@@ -16,9 +16,8 @@ import trio
 
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext, EventKind
-from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS, WORKFLOW_RESUME_MS
+from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS
 from edge_runtime.promise import Promise
-from edge_runtime.store.api import Batch
 from edge_runtime.workflows import inbox, instances
 from edge_runtime.workflows.at_rest import AtRest
 from edge_runtime.workflows.blocks import JournalBroken
@@ -29,7 +28,7 @@ from edge_runtime.workflows.effects import Woken
 from edge_runtime.workflows.endings import Ended, outcome_of_end
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.inbox import Asked, DeleteAsked, RestartAsked
-from edge_runtime.workflows.instances import InstanceRecord, Status, retained_until_ms
+from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import Created
 from edge_runtime.workflows.script_run import run_script
@@ -114,17 +113,7 @@ class WorkflowInstance:
             else:
                 driver.timer_fired()
             return
-        # The end may be queued and not yet readable.
-        await context.wait_durable()
-        with context.store.snapshot() as snapshot:
-            record = instances.read(snapshot, self._home)
-        batch = Batch()
-        due_ms = None if record is None else self._next_look_ms(record)
-        if record is not None and record.finished and due_ms is not None and due_ms <= context.clock.now_ms():
-            instances.delete(batch, self._home, record)
-            due_ms = None
-        context.set_timer(batch, due_ms)
-        await context.commit(batch)
+        await self._at_rest.look()
 
     async def input_open(self) -> None:
         return
@@ -148,20 +137,6 @@ class WorkflowInstance:
             return True
         idle_s = driver.idle_s
         return not driver.busy and idle_s >= self._idle_s
-
-    def _next_look_ms(self, record: InstanceRecord) -> int | None:
-        """When an instance that has no engine in memory needs attention."""
-        now_ms = self._context.clock.now_ms()
-        if instances.actor_of(self._home, record) != self._context.address:
-            return None
-        if record.finished:
-            return retained_until_ms(record)
-        if record.status is Status.PAUSED:
-            return None
-        if record.status is Status.QUEUED:
-            return record.not_before_ms if record.not_before_ms > now_ms else now_ms + QUEUED_LOOK_MS
-        # This activation is over; another will go on.
-        return now_ms + WORKFLOW_RESUME_MS
 
     # What others have left
 

@@ -517,6 +517,24 @@ def test_backoff_follows_cloudflare_and_is_capped(backoff: Backoff, delays: list
     assert retry_delay_ms(config, 10**9) <= SLEEP_MAX_MS
 
 
+def test_step_that_was_passed_over_and_is_asked_for_late_has_its_result_given_once() -> None:
+    """In its turn, where the result that was given in its stead came before its own."""
+    script = Script()
+    script.do("a")
+    script.do("b")
+    script.done("b", b"first")
+    script.put(Delivered())
+    script.done("a", b"second")
+    replay = script.again()
+    assert not any(effect.startswith("resolve") for effect in replay.do("b"))
+    assert replay.put(Stalled()) == ["resolve b-1 b'first' from 4"]
+    replay.put(Delivered())
+    assert replay.do("a") == ["resolve a-1 b'second' from 5"]
+    assert replay.put(Delivered()) == []
+    assert replay.do("c")[0] == "append 6 do c-1"
+    assert replay.done("c") == ["append 7 succeeded c-1", "resolve c-1 b'v' from 7"]
+
+
 def test_ten_thousand_sleeps_and_events_at_once_take_no_time_for_each_other() -> None:
     """Quadratic work would take minutes here."""
     script = Script(steps_max=100_000)
