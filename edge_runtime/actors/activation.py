@@ -400,11 +400,12 @@ class Activation(ActorWrites):
             except Exception:
                 _log.exception("%s %s did not stop cleanly", self.address.namespace, self.address.id)
         self.flush()
-        try:
-            await self.store.commit(Batch())
-        except StoreFailed:
-            # The isolate ends for it; nothing that waits here is acknowledged.
-            _log.error("%s %s stopped without its last writes", self.address.namespace, self.address.id)
+        if self.settling:
+            try:
+                await self.store.commit(Batch())
+            except StoreFailed:
+                # The isolate ends for it; nothing that waits here is acknowledged.
+                _log.error("%s %s stopped without its last writes", self.address.namespace, self.address.id)
         for delivery in self.open:
             delivery.fail(refusal)
         self.open = _NONE
