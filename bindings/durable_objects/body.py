@@ -223,9 +223,9 @@ class ObjectBody:
             self._alarm_ended(retries, failed=not succeeded)
 
     async def _run_alarm(self, handler: Callable[..., Any], info: JsDict) -> bool:
-        with trio.move_on_after(ALARM_WALL_MS / 1000):
+        with trio.move_on_after(ALARM_WALL_MS / 1000) as limit:
             try:
-                await self._run(EventKind.ALARM, "alarm", handler, *relaxed_call_args(handler, (info,)))
+                await self._run(EventKind.ALARM, "alarm", handler, *relaxed_call_args(handler, (info,)), limit=limit)
             except trio.Cancelled:
                 raise
             except Exception:
@@ -252,8 +252,13 @@ class ObjectBody:
         turn.confirmed = True
         self._context.set_timer(turn.batch, due_ms, retries=retries)
 
-    async def _run(self, kind: EventKind, name: str, fn: Callable[..., Any], *args: object) -> Any:
-        """Run code of the script as an event; returns what arrives at the caller, raises what the caller sees."""
+    async def _run(
+        self, kind: EventKind, name: str, fn: Callable[..., Any], *args: object, limit: trio.CancelScope | None = None
+    ) -> Any:
+        """Run code of the script as an event; returns what arrives at the caller, raises what the caller sees.
+
+        `limit` is cancelled if the event takes longer than it may.
+        """
         events = self._context.events
         event = events.begin(kind, f"{self._name}.{name}", actor=self._context)
         event.sockets = self._recipients
@@ -279,6 +284,8 @@ class ObjectBody:
             outcome = Outcome.OK
             return result
         except trio.Cancelled:
+            if limit is not None and limit.cancel_called:
+                outcome, trace = Outcome.EXCEEDED_WALL_TIME, f"{name}() ran longer than {ALARM_WALL_MS} ms\n"
             raise
         except DurableObjectAbort as abort:
             outcome, trace = Outcome.EXCEPTION, f"{abort}\n"

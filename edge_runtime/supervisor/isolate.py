@@ -65,7 +65,8 @@ _ANSWER_S: Final = 5.0
 """How long a question for a list may take."""
 
 _STACK_S: Final = 0.05
-"""How long an isolate is given to write where its event loop is."""
+"""Between two looks whether an isolate has written where its event loop is."""
+_STACK_LOOKS: Final = 20
 
 _CONFIRM_S: Final = 0.02
 """How long after a connection was handed over the isolate is asked, out of turn, whether it has it."""
@@ -314,10 +315,16 @@ class IsolateHandle:
             if beat.ping:
                 self._ping()
             if beat.blocked_s:
-                self._watched.ask_for_stack(self._pidfd)
-                await trio.sleep(_STACK_S)
-                owner.isolate_blocked(self, beat.blocked_s, self._watched.stack())
+                owner.isolate_blocked(self, beat.blocked_s, await self._ask_for_stack())
             await trio.sleep(beat.next_s)
+
+    async def _ask_for_stack(self) -> list[tuple[str, int, str]]:
+        self._watched.ask_for_stack(self._pidfd)
+        for _ in range(_STACK_LOOKS):
+            await trio.sleep(_STACK_S)
+            if stack := self._watched.stack():
+                return stack
+        return []
 
     async def _watch_startup(self) -> None:
         """Return when it is ready; it may import its script itself, and that must not take for ever."""

@@ -198,6 +198,7 @@ async def test_an_alarm_that_ran_for_too_long_is_retried(autojump_clock):
         await trio.sleep(20 * 60)
         assert [entry[2]["retryCount"] for entry in ran] == [0, 1]
         assert ran[1][0] - ran[0][0] >= 15 * 60_000
+        assert ("Stuck.alarm", Outcome.EXCEEDED_WALL_TIME) in w.events.ended
 
 
 async def test_release_during_the_handler_keeps_the_alarm(autojump_clock):

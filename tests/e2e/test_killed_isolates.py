@@ -88,7 +88,8 @@ def server(tmp_path_factory):
     }
     for http1 in ("llhttp", "hypercorn"):
         write_worker(root / http1, SCRIPT, limits={"cpu_ms": CPU_MS}, edge={**settings, "http1": http1})
-    write_worker(root / "blocks", SCRIPT, edge={**settings, "blocked_ms": 1000})
+    write_worker(root / "blocks", SCRIPT, edge={**settings, "blocked_ms": 2500})
+    write_worker(root / "reported", SCRIPT, edge=settings)
     write_worker(root / "state", SCRIPT, limits={"cpu_ms": CPU_MS}, edge=settings, **bindings)
     there = {"bindings": [{"name": "COUNTER", "class_name": "Counter", "script_name": "state"}]}
     write_worker(root / "caller", CALLER, durable_objects=there)
@@ -200,6 +201,16 @@ def test_blocking_request_is_told_from_those_that_it_holds_up(server, connect):
     status, _, body = waiting.answer()
     assert status == 503
     assert body.startswith("The worker was restarted while it handled this request. ")
+
+
+def test_blocked_loop_is_reported_before_it_is_killed_with_the_line_that_blocks(server, connect):
+    connect("reported").ask("block")
+    server.wait_for(
+        r"reported: the event loop of isolate \d+ has been blocked for .* it is here, the innermost call last:"
+    )
+    line = SCRIPT.split("\n").index("                time.sleep(60)") + 1
+    server.wait_for(rf'entry.py", line {line}, in fetch')
+    assert not any("ended: killed" in each and "reported" in each for each in server.lines)
 
 
 def test_calls_to_objects_of_a_killed_isolate_fail_as_retryable_and_the_next_ones_succeed(server, connect):
