@@ -18,7 +18,8 @@ from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnect
 from edge_runtime.supervisor.process_clock import ProcessClock
 
 _GETS_ON_NS: Final = 1_000_000
-"""Of CPU time between two beats, for an event that is held to be running."""
+_OTHERS_MS: Final = 30
+"""An event on the loop is not what runs if the loop has used less than the one while the process used the other."""
 
 
 class IsolateWatch:
@@ -35,8 +36,8 @@ class IsolateWatch:
         self._resident_at_start_mb = 0
         self._ran_away: Running | None = None
         """The event for which it is to be killed."""
-        self._loop_ns = 0
-        """The CPU clock of its event loop at the last beat."""
+        self._got_on = 0, 0
+        """CPU time of its event loop in ns, and of all of it in ms, when the loop was last seen to have used some."""
 
     def see(self, descriptors: Sequence[int]) -> bool:
         """Begin to look at what the isolate shows (see `control.IsolateReady`); whether the descriptors were taken."""
@@ -85,14 +86,16 @@ class IsolateWatch:
         found = self._look()
         on_loop = found[0] if found and not found[0].thread else None
         events = [each for each in found if each.limit_ns < NO_LIMIT_NS]
-        loop_ns, before_ns = self._process.loop_ns(), self._loop_ns
-        self._loop_ns = loop_ns
-        if on_loop is not None and not on_loop.stuck and loop_ns - before_ns < _GETS_ON_NS:
-            events.remove(on_loop)  # it waits for something, or for the interpreter, which a thread keeps to itself
+        loop_ns, cpu_ms = self._process.loop_ns(), self.cpu_ms()
+        got_on_ns, got_on_cpu_ms = self._got_on
+        if loop_ns - got_on_ns >= _GETS_ON_NS:
+            self._got_on = loop_ns, cpu_ms
+        elif on_loop is not None and not on_loop.stuck and cpu_ms - got_on_cpu_ms >= _OTHERS_MS:
+            events.remove(on_loop)  # it waits for the interpreter, which a thread keeps to itself
         running = max(events, key=lambda each: (each.stuck, each.over_ns), default=None)
         over_ms = None if running is None else running.over_ns / 1e6
         stuck = running is not None and running.stuck
-        beat = self._heartbeat.beat(elapsed_s, self.cpu_ms(), over_ms, stuck=stuck)
+        beat = self._heartbeat.beat(elapsed_s, cpu_ms, over_ms, stuck=stuck)
         self.over_cpu = beat.over_cpu
         if beat.kill is not None:
             self._ran_away = running if beat.over_cpu else on_loop
