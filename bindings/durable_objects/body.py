@@ -126,7 +126,6 @@ class ObjectBody:
             return instance
 
         self._instance = await self._run(EventKind.RPC, "constructor", construct)
-        self._storage.has_alarm_handler = callable(getattr(self._instance, "alarm", None))
 
     @property
     def _id(self) -> DurableObjectId | str:

@@ -28,7 +28,6 @@ _LIST_ENDED: Final = (
     "kv.list() iterator was invalidated because a new call to kv.list() was started. Only one kv.list() iterator can "
     "exist at a time."
 )
-_NO_ALARM: Final = "Your Durable Object class must have an alarm() handler in order to call setAlarm()"
 _NO_DELETE_ALL: Final = "Cannot call deleteAll() within a transaction"
 
 _Pair = list[Any]
@@ -56,10 +55,8 @@ class ActorStorage(StorageOperations):
         self._delete_all_deletes_alarm = delete_all_deletes_alarm
         self._alarm_running = False
         self._kv = SyncKv(self)
-        self.has_alarm_handler = True
-        """Whether setAlarm is allowed."""
         self.alarm_refusal: Exception | None = None
-        """Why setAlarm is refused, whatever the class has."""
+        """Why setAlarm is refused; None where it is not."""
         self.also_delete_all: Callable[[], None] | None = None
         """Called with deleteAll: what belongs to the object and lies elsewhere goes too."""
 
@@ -174,11 +171,9 @@ class ActorStorage(StorageOperations):
             return None
         return self._context.scheduled_ms
 
-    def _require_alarm_handler(self) -> None:
+    def _require_alarms(self) -> None:
         if self.alarm_refusal is not None:
             raise self.alarm_refusal
-        if not self.has_alarm_handler:
-            raise TypeError(_NO_ALARM)
 
     def _require_sqlite(self) -> None:
         if not self._sqlite:
@@ -222,8 +217,8 @@ class Transaction(StorageOperations):
             )
         super()._begin(operation, counted, rows)
 
-    def _require_alarm_handler(self) -> None:
-        self._storage._require_alarm_handler()
+    def _require_alarms(self) -> None:
+        self._storage._require_alarms()
 
     def _alarm(self) -> int | None:
         return self._storage._alarm()

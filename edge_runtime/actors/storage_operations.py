@@ -140,12 +140,16 @@ class StorageOperations(ABC):
     @promised
     def setAlarm(self, scheduled: object, options: Options = None, **more: Any) -> None:
         """Set the object's one alarm, replacing another. Milliseconds since the epoch or a datetime (naive: local
-        time); a past time means now."""
+        time); a past time means now.
+
+        A class without `alarm()` may call this: Cloudflare's refusal does not reach Python classes, whose wrapper
+        answers to every name. Its alarm is dropped with a warning when it is due.
+        """
         self._begin("setAlarm", ROWS_WRITTEN)
         due_ms = _milliseconds(scheduled)
         if due_ms <= 0:
             raise TypeError("setAlarm() cannot be called with an alarm time <= 0")
-        self._require_alarm_handler()
+        self._require_alarms()
         confirmed = not option(options, more, "allowUnconfirmed")
         self._overlay.write_alarm(max(due_ms, self._clock.now_ms()), confirmed=confirmed)
 
@@ -158,7 +162,7 @@ class StorageOperations(ABC):
     get_alarm, set_alarm, delete_alarm = getAlarm, setAlarm, deleteAlarm
 
     @abstractmethod
-    def _require_alarm_handler(self) -> None: ...
+    def _require_alarms(self) -> None: ...
 
     @abstractmethod
     def _alarm(self) -> int | None: ...

@@ -11,7 +11,7 @@ from edge_runtime.errors import ActorBroken
 from edge_runtime.workers import DurableObject, Request, Response
 from edge_runtime.workers.entrypoints import DurableObjectContext
 from edge_runtime.workers.response import FetchResponse
-from edge_runtime.workers.websocket import WebSocketPair
+from edge_runtime.workers.websocket_pair import WebSocketPair
 
 
 class Mixin:
