@@ -166,7 +166,7 @@ async def test_a_store_that_grows_while_it_is_opened_is_opened_as_it_has_become(
 
     def grow_first(env: lmdb.Environment, path: Path) -> Environment:
         monkeypatch.setattr(lmdb_environment, "_make_tables", make_tables)
-        with writing(path, "a", tasks=4, pairs=60, map_size=TINY_MAP) as process:
+        with writing(path, "a", tasks=4, pairs=120, map_size=TINY_MAP) as process:
             assert read_acks(process)[1] == ["done"]
         return make_tables(env, path)
 
@@ -174,7 +174,7 @@ async def test_a_store_that_grows_while_it_is_opened_is_opened_as_it_has_become(
     async with open_store(tmp_path, map_size=TINY_MAP) as store:
         assert store.statistics().map_bytes > TINY_MAP
         with store.snapshot() as snapshot:
-            assert len(pairs_of(snapshot, "a")) == 240
+            assert len(pairs_of(snapshot, "a")) == 480
 
 
 READER = """

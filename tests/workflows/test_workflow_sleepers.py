@@ -49,7 +49,7 @@ def objects_of_the_runtime() -> Counter[str]:
     return Counter(
         f"{type(found).__module__}.{type(found).__name__}"
         for found in gc.get_objects()
-        if type(found).__module__.startswith(("edge_runtime.", "bindings.", "trio."))
+        if str(type(found).__module__).startswith(("edge_runtime.", "bindings.", "trio."))
     )
 
 
