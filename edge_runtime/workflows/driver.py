@@ -203,6 +203,10 @@ class Driver:
         """Show the instance as queued, and look again at `due_ms`: it may go on, and others run."""
         self._recorder.queue(due_ms)
 
+    def look_again(self) -> None:
+        """Have a timer that brings the instance back, should the process die before the script has come further."""
+        self.put_in(Woken())
+
     def timer_fired(self) -> None:
         self.put_in(TimerFired())
 

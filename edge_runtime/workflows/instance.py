@@ -87,7 +87,7 @@ class WorkflowInstance:
         self._launching = trio.Lock()
         self._stopping = False
         self._fresh = False
-        """Launched for the message that comes next: what is in the inbox has been read."""
+        """Launched for the message that comes next: what is in the inbox has been read, or will be by the script."""
         self._held_back = False
         """Something may be due and the instance has no slot to go on in."""
 
@@ -145,10 +145,12 @@ class WorkflowInstance:
         driver = self._live_driver
         fresh, self._fresh = self._fresh, False
         if fresh and driver is not None:
+            self._await_events(driver)
             return driver
         if driver is not None:
             self._held_back = self._slots is not None and driver.waiting and not self._take_slot(resuming=True)
             driver.read_inbox(commands_only=self._held_back)
+            self._await_events(driver)
             if self._slots is not None and not self._held_back and driver.waiting:
                 driver.timer_fired()
                 # Nothing may have come of it, and then no commit tells that it still waits.
@@ -158,6 +160,16 @@ class WorkflowInstance:
                 if self._live_driver is None:
                     await self._launch()
         return self._live_driver
+
+    def _await_events(self, driver: Driver) -> None:
+        """Have a timer where the script has yet to come to the waits that take what is in the inbox: whoever told of
+        that regards it as heard once this look is durable."""
+        if driver.waiting or driver.closed:
+            return
+        with self._context.store.snapshot() as snapshot:
+            found = next(inbox.event_keys(snapshot, self._home), None)
+        if found is not None:
+            driver.look_again()
 
     @property
     def _live_driver(self) -> Driver | None:

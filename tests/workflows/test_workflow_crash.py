@@ -301,3 +301,46 @@ async def test_damaged_journal_ends_the_instance_with_the_reason(autojump_clock:
     assert status.error.name == "JournalBroken"
     assert "entry" in status.error.message or "entries" in status.error.message
     assert bodies == ["first"]
+
+
+async def test_event_that_wakes_an_evicted_instance_is_taken_wherever_the_process_dies(autojump_clock: object) -> None:
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> Any:
+            await trio.sleep(1)  # so that a replay comes to its waits long after the wake-up was heard
+            return [(await step.wait_for_event(f"paid {n}", "paid")).payload for n in range(2)]
+
+    async with open_world(Flow) as world:
+        await world.create()
+        await world.send("paid", 1)
+        await trio.sleep(60)
+        assert [wait.name for wait in world.describe().awaited] == ["paid 1-1"]
+        resting = world.store.crash()
+
+    at = 0
+    killed = True
+    while killed:
+        at, killed = at + 1, False
+        store = KilledStore(at, after=True, before_it=resting)
+        sent = False
+        async with open_world(Flow, store) as world, trio.open_nursery() as nursery:
+
+            async def watch(world: World, scope: trio.CancelScope) -> None:
+                nonlocal sent
+                with suppress(StoreFailed):
+                    await world.send("paid", 2)
+                    sent = True
+                    assert (await world.settled()).output == [1, 2]
+                    scope.cancel()
+
+            nursery.start_soon(watch, world, nursery.cancel_scope)
+            await store.run()
+            killed = True
+            store.crash()
+            nursery.cancel_scope.cancel()
+        async with open_world(Flow, MemoryStore(image=store.crash()._image)) as world:
+            if not sent:
+                with suppress(WorkflowError):  # it was sent, and the process died before saying so
+                    await world.send("paid", 2)
+            with trio.fail_after(3600):
+                assert (await world.settled()).output[:2] == [1, 2]
+    assert at > 3
