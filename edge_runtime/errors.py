@@ -39,6 +39,11 @@ class ScriptError(UsageError):
         super().__init__(message)
 
 
+class StartInterrupted(ScriptError):
+    """A process of the worker was ended from outside while it started, as when memory runs out: nothing is said about
+    the script, and the next start may succeed."""
+
+
 class LimitExceeded(EdgeError):
     """A bound from `limits` was passed; the caller must send less."""
 

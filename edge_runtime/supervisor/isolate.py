@@ -37,6 +37,7 @@ from edge_runtime.control import (
 from edge_runtime.errors import WireError
 from edge_runtime.limits import EXIT_GRACE_S, HEARTBEAT_S
 from edge_runtime.promise import Promise
+from edge_runtime.supervisor.exit_status import ended_from_outside, how_ended
 from edge_runtime.supervisor.handovers import Handovers
 from edge_runtime.supervisor.isolate_watch import IsolateWatch
 from edge_runtime.supervisor.left_connections import LeftConnection
@@ -222,6 +223,13 @@ class IsolateHandle:
         """The supervisor killed it for its CPU time."""
         return self._watched.over_cpu
 
+    @property
+    def ended_from_outside(self) -> bool:
+        """Once it is dead: neither the supervisor nor its own code has ended it, or its template went with it."""
+        if self.killed_for is not None or self.failure is not None:
+            return False
+        return self.status is None or ended_from_outside(self.status)
+
     def cpu_ms(self) -> int:
         """CPU time of the process so far, all threads, user and system."""
         return self._watched.cpu_ms()
@@ -240,15 +248,7 @@ class IsolateHandle:
             return f"killed: {self.killed_for}"
         if self.failure is not None:
             return self.failure.message
-        if self.status is None:
-            return "it ended in an unknown way"
-        code = os.waitstatus_to_exitcode(self.status)
-        if code >= 0:
-            return f"it exited with code {code}"
-        name = signal.Signals(-code).name if -code in signal.Signals.__members__.values() else f"signal {-code}"
-        if name == "SIGKILL":
-            return "it was ended by SIGKILL (out of memory?)"
-        return f"it was ended by {name}"
+        return how_ended(self.status)
 
     async def _read(self, owner: IsolateOwner, ended: trio.Event) -> None:
         try:

@@ -24,8 +24,9 @@ from edge_runtime.control import (
     TemplateForked,
     TemplateLoaded,
 )
-from edge_runtime.errors import EdgeError, ScriptError, WireError
+from edge_runtime.errors import EdgeError, ScriptError, StartInterrupted, WireError
 from edge_runtime.limits import CPU_KILL_SLACK_MS, STARTUP_MS
+from edge_runtime.supervisor.exit_status import ended_from_outside, how_ended
 from edge_runtime.supervisor.isolate import FromIsolate, IsolateHandle
 from edge_runtime.supervisor.printed import follow_output
 from edge_runtime.supervisor.process_clock import ProcessClock
@@ -44,6 +45,8 @@ _OUTPUT_WAIT_S: Final = 1.0
 _STARTUP_LOOK_S: Final = 0.1
 _FORK_WAIT_S: Final = 30.0
 """A template that does not fork within this is stuck, and killed."""
+
+_GONE: Final = IsolateFailed("its template process is gone", "")
 
 
 class ZygoteDied(EdgeError):
@@ -76,10 +79,14 @@ class TemplateHandle:
         return 0 if self._loaded is None else self._loaded.startup_cpu_us
 
     async def fork(self, number: int, limits: WorkerLimits) -> IsolateHandle:
-        """A new isolate, just forked; the caller runs its handle. Raises ScriptError if no process can be had."""
+        """A new isolate, just forked; the caller runs its handle.
+
+        Raises StartInterrupted if the template ended meanwhile, ScriptError if no process can be had from it.
+        """
         ours, theirs = socket.socketpair()
         answered = trio.Event()
         answer: list[IsolateHandle | IsolateFailed] = []
+        stuck = False
         channel = Channel(ours, FromIsolate)
         self._answers.append((answered, answer, channel, limits))
         self.users += 1
@@ -90,10 +97,11 @@ class TemplateHandle:
                 with trio.move_on_after(_FORK_WAIT_S):
                     await answered.wait()
                 if not answered.is_set():
+                    stuck = True
                     self.kill()
                     await answered.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            answer.append(IsolateFailed("its template process is gone", ""))
+            answer.append(_GONE)
         finally:
             theirs.close()
             if not (answer and isinstance(answer[0], IsolateHandle)):
@@ -101,7 +109,8 @@ class TemplateHandle:
                 channel.close()
         isolate = answer[0]
         if isinstance(isolate, IsolateFailed):
-            raise ScriptError(f"cannot start an isolate of worker {self.task.worker}: {isolate.message}")
+            kind = StartInterrupted if isolate is _GONE and not stuck else ScriptError
+            raise kind(f"cannot start an isolate of worker {self.task.worker}: {isolate.message}")
         return isolate
 
     def close(self) -> None:
@@ -140,7 +149,7 @@ class TemplateHandle:
             await trio.sleep(_STARTUP_LOOK_S)
 
     async def _load(self) -> None:
-        """Wait until the script is imported. Raises ScriptError."""
+        """Wait until the script is imported. Raises ScriptError, or StartInterrupted."""
         worker = self.task.worker
         with self._loading:
             received = await self._channel.receive()
@@ -161,6 +170,9 @@ class TemplateHandle:
                     f"Script startup exceeded CPU time limit. (edge.startup_cpu_ms = {self.task.startup_cpu_ms} ms; it "
                     "was killed)"
                 )
+            elif self._status is not None and ended_from_outside(self._status):
+                how = f"the process that imported its script is gone: {how_ended(self._status)}"
+                raise StartInterrupted(f"cannot load worker {worker}: {how}", cpu_us=used_us)
             raise ScriptError(f"cannot load worker {worker}: {how}", cpu_us=used_us)
         match received[0]:
             case TemplateFailed(message=message, detail=detail, cpu_us=cpu_us):
@@ -196,7 +208,7 @@ class TemplateHandle:
             self._pidfd = -1
         while self._answers:
             answered, answer, *_ = self._answers.popleft()
-            answer.append(IsolateFailed("its template process ended", ""))
+            answer.append(_GONE)
             answered.set()
         for isolate in self._isolates.values():
             isolate.exited.set()  # nobody is left to say how
@@ -252,7 +264,7 @@ class Spawner:
         """A template with the script of `task` imported.
 
         A script whose import starts threads or opens sockets is loaded again, to be imported in each isolate. Raises
-        ScriptError if it does not load.
+        ScriptError if it does not load, StartInterrupted if its process was ended from outside.
         """
         template = await self._load(task)
         assert template._loaded is not None

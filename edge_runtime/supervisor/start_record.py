@@ -53,6 +53,23 @@ class StartRecord:
             self._retry_at_s = time.monotonic() + delay_s
         return delay_s
 
+    def interrupted(self, message: str) -> bool:
+        """Take note of a start that was ended from outside; returns whether the worker has failed by that.
+
+        It has not as long as the next start is near enough to be waited for. One that was under way when the next
+        start was put off already, as others are when their template ends, is not counted again.
+        """
+        if not self.due:
+            return False
+        now_s = time.monotonic()
+        delay_s = self._backoff.crashed(now_s)
+        if delay_s > _WAITED_FOR_S:
+            self.failed(message, "", now_s + delay_s)
+            return True
+        self._retry_at_s = now_s + delay_s
+        self._report.notice(f"{message}; it is tried again {f'in {delay_s:g} s' if delay_s else 'at once'}")
+        return False
+
     def failed(self, message: str, detail: str, retry_at_s: float, *, report: bool = True) -> None:
         """The worker cannot serve before `retry_at_s`."""
         self.failure = WorkerUnavailable(message, detail, 1)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import trio
 
 from edge_runtime.control import AskedBySomeIsolate, LogLine, Pong, Routes, RunScheduled
-from edge_runtime.errors import ScriptError, UsageError
+from edge_runtime.errors import ScriptError, StartInterrupted, UsageError
 from edge_runtime.limits import ISOLATE_IDLE_GROWN_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
 from edge_runtime.supervisor.blocked import blocked_notice
 from edge_runtime.supervisor.current_template import CurrentTemplate
@@ -230,6 +230,9 @@ class Worker:
             isolate = await self._start()
             if not isolate.dead.is_set() and not isolate.retiring:
                 self._isolates.joined(isolate)
+        except StartInterrupted as error:
+            if not self._stopping and self._starts.interrupted(str(error)) and not self.serving:
+                self._wanted = False
         except ScriptError as error:
             if not self.serving:
                 self._wanted = False
@@ -239,7 +242,7 @@ class Worker:
             self._announce()
 
     async def _start(self) -> IsolateHandle:
-        """A new isolate that has said it is ready (it may have died since). Raises ScriptError."""
+        """A new isolate that has said it is ready (it may have died since). Raises ScriptError, StartInterrupted."""
         template = await self._template.get(lambda: self.version.task)
         limits = self.version.config.limits
         self._number += 1
@@ -256,7 +259,8 @@ class Worker:
         isolate.kill(f"it was not ready within {STARTUP_MS} ms")
         await isolate.dead.wait()
         detail = "" if isolate.failure is None else isolate.failure.detail
-        raise ScriptError(f"cannot start worker {self.name}: {isolate.how_it_ended()}", detail)
+        kind = StartInterrupted if isolate.ended_from_outside else ScriptError
+        raise kind(f"cannot start worker {self.name}: {isolate.how_it_ended()}", detail)
 
     async def _follow(self, isolate: IsolateHandle, template: TemplateHandle) -> None:
         try:

@@ -170,7 +170,7 @@ async def test_crash_loop_backs_off_and_clients_are_told(serve, tmp_path, monkey
         ("raise RuntimeError('no luck')", "no luck"),
         ("import sys; sys.exit(0)", "sys.exit"),
         ("import os; os._exit(0)", "ended the process while it was imported"),
-        ("import os; os.kill(os.getpid(), 9)", "ended the process while it was imported"),
+        ("import os; os.kill(os.getpid(), 12)", "ended the process while it was imported"),
     ],
 )
 async def test_script_that_does_not_load_is_explained_in_development_only(serve, tmp_path, script, said):

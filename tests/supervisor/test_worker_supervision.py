@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,12 +14,13 @@ from fake_isolates import HELLO, RecordingReport, alive, exists, parent_of, writ
 from edge_runtime.errors import ScriptError
 from edge_runtime.store.api import Batch
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.supervisor import backoff
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.sources import read_version
 from edge_runtime.supervisor.spawner import Spawner
 from edge_runtime.supervisor.wakeups import Wakeups
 from edge_runtime.supervisor.worker import Worker
-from edge_runtime.supervisor.worker_records import WorkerState
+from edge_runtime.supervisor.worker_records import WorkerState, WorkerUnavailable
 
 
 @pytest.fixture
@@ -207,6 +210,61 @@ async def test_waiting_connections_learn_of_a_failed_start(supervise):
             for _ in range(3):
                 nursery.start_soon(ask)
         assert ["cannot start worker w" in str(error) for error in errors] == [True] * 3
+
+
+STALLS = """
+import os, pathlib, time
+
+def stall():
+    with open({file!r}, "x") as file:
+        os.symlink(str(os.getpid()), {file!r} + ".pid")
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("starting", "pid"),
+    [
+        ("def start(isolate):\n    stall()\n", lambda pid: pid),
+        ("def start(isolate):\n    stall()\n", parent_of),
+        ("stall()\n", lambda pid: pid),
+    ],
+    ids=["isolate", "its template", "template that loads"],
+)
+async def test_start_that_is_killed_from_outside_is_repeated_while_connections_wait(supervise, tmp_path, starting, pid):
+    file = tmp_path / "stalled"
+    first_only = starting.replace("stall()", f"os.path.exists({str(file)!r}) or stall()")
+    async with supervise(STALLS.format(file=str(file)) + first_only + HELLO) as (worker, _):
+        got = []
+
+        async def ask():
+            got.append(await worker.isolate())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(ask)
+            while not file.with_suffix(".pid").is_symlink():
+                await trio.sleep(0.01)
+            os.kill(pid(int(os.readlink(file.with_suffix(".pid")))), signal.SIGKILL)
+        assert len({isolate.pid for isolate in got}) == 1
+        assert worker.status().state is WorkerState.SERVING
+        assert worker.report.failures == []
+        (notice,) = worker.report.notices
+        assert "w: it" in notice or "is gone" in notice
+        assert notice.endswith("; it is tried again at once")
+
+
+@pytest.mark.parametrize("where", ["", "def start(isolate):\n    "])
+async def test_worker_whose_every_start_is_killed_has_failed(supervise, where, monkeypatch):
+    monkeypatch.setattr(backoff, "CRASH_BACKOFF_FIRST_S", 1000.0)
+    monkeypatch.setattr(backoff, "CRASH_BACKOFF_MAX_S", 1000.0)
+    async with supervise(f"import os\n{where}os.kill(os.getpid(), 9)\n") as (worker, _):
+        for _ in range(2):
+            with pytest.raises(WorkerUnavailable, match=r"it was ended by SIGKILL \(out of memory\?\)"):
+                await worker.isolate()
+        assert worker.status().state is WorkerState.FAILED
+        assert len(worker.report.notices) == 1
+        assert len(worker.report.failures) == 1
 
 
 async def test_messages_that_are_none_of_an_isolates_cost_it_its_life(supervise):
