@@ -114,7 +114,7 @@ class Default(WorkerEntrypoint):
         return self.env.BASKETS.getByName(name)
 
     async def where(self):
-        return {"pids": [await self.stub(f"n{number}").where() for number in range(12)], "me": os.getpid()}
+        return {"pids": [await self.stub(f"n{number}").where() for number in range(40)], "me": os.getpid()}
 
     async def values(self):
         moment = datetime(2026, 5, 1, 12, 30)
