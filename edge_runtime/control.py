@@ -221,6 +221,8 @@ class Pong(msgspec.Struct, tag="pong", frozen=True):
     actors: int
     """Actors in memory that are not idle."""
     next_due_ms: int | None
+    used: bool
+    """An event began since the pong before, however short it was."""
 
 
 class Objects(msgspec.Struct, tag="objects", frozen=True):

@@ -299,7 +299,12 @@ class _Isolate:
                 case Ping(number=number):
                     channel.send_soon(
                         Pong(
-                            number, len(self._connections), self._events.open, self._host.active, self._host.next_due_ms
+                            number,
+                            len(self._connections),
+                            self._events.open,
+                            self._host.active,
+                            self._host.next_due_ms,
+                            self._events.was_used(),
                         )
                     )
                 case ListObjects(number=number, namespace=namespace):

@@ -86,6 +86,7 @@ class IsolateEvents:
         self._dropped = 0
         self._wanted = trio.Event()
         self.open = 0
+        self._used = False
         self._none_open: trio.Event | None = None
         self._unanswered: set[EventContext] = set()
         self._none_unanswered: trio.Event | None = None
@@ -93,6 +94,7 @@ class IsolateEvents:
     def begin(self, kind: EventKind, name: str, *, actor: Any = None, connection: int = 0) -> EventContext:
         """`connection`: the number of the one that the event answers, if it is of a client."""
         self.open += 1
+        self._used = True
         product = _WORKER if actor is None else actor.address.kind
         label = self._label(product, kind, name) | connection
         event = EventContext(kind, name, self._nursery, self._flavour, actor, Meter(self._limit_ns, label))
@@ -104,6 +106,11 @@ class IsolateEvents:
         elif kind is _FETCH and actor is None:
             self._unanswered.add(event)
         return event
+
+    def was_used(self) -> bool:
+        """Whether an event began since this was last asked."""
+        used, self._used = self._used, False
+        return used
 
     def answered(self, event: EventContext) -> None:
         """The head of the answer has gone out; what follows is a stream or background work."""

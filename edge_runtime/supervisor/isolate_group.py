@@ -117,4 +117,5 @@ class IsolateGroup:
 
 
 def _busy(pong: Pong) -> bool:
-    return bool(pong.connections or pong.events or pong.actors)
+    # What others call over links of their own is short, and in progress at hardly any ping.
+    return bool(pong.connections or pong.events or pong.actors or pong.used)

@@ -80,7 +80,8 @@ class FakeIsolate:
                     case Ping(number=number):
                         due = getattr(self.script, "NEXT_DUE_MS", None)
                         busy = getattr(self.script, "BUSY_ACTORS", 0)
-                        self.channel.send_soon(Pong(number, self.connections, 0, busy, due))
+                        used = getattr(self.script, "USED", False)
+                        self.channel.send_soon(Pong(number, self.connections, 0, busy, due, used))
                     case TimersChanged() | RunScheduled():
                         self.pokes.append(message)
                     case Members():

@@ -42,7 +42,7 @@ def test_messages_and_descriptors_arrive_as_sent(pair):
     read_end, write_end = os.pipe()
     sender.send(Ping(1))
     sender.send(ForkIsolate(7), (write_end,))
-    sender.send(Pong(1, 2, 3, 4, None))
+    sender.send(Pong(1, 2, 3, 4, None, False))
     os.close(write_end)
     assert receiver.receive() == (Ping(1), ())
     message, (passed,) = receiver.receive()
@@ -52,7 +52,7 @@ def test_messages_and_descriptors_arrive_as_sent(pair):
     os.close(passed)
     assert os.read(read_end, 10) == b"through"
     os.close(read_end)
-    assert receiver.receive() == (Pong(1, 2, 3, 4, None), ())
+    assert receiver.receive() == (Pong(1, 2, 3, 4, None, False), ())
     left.close()
     assert receiver.receive() is None
 

@@ -184,8 +184,8 @@ async def test_an_idle_isolate_whose_memory_has_not_grown_has_its_time(supervise
         assert not worker.asleep
 
 
-@pytest.mark.parametrize("busy", ["BUSY_ACTORS = 1\n", "NEXT_DUE_MS = 0\n"])
-async def test_isolate_with_actors_or_a_timer_soon_due_is_kept(supervise, busy):
+@pytest.mark.parametrize("busy", ["BUSY_ACTORS = 1\n", "NEXT_DUE_MS = 0\n", "USED = True\n"])
+async def test_isolate_with_actors_or_events_or_a_timer_soon_due_is_kept(supervise, busy):
     # Idle for no time at all is long enough here, and a timer that is due is soon due in any case.
     async with supervise(busy + HELLO, idle_s=0.0) as (worker, _):
         isolate = await worker.isolate()
