@@ -232,7 +232,9 @@ class Channel:
         self.unsent_size = 0
         """Bytes that were posted and not sent yet."""
         self.dropped = 0
-        """Messages of `send_soon` that were given up because the peer does not read."""
+        """Messages of `send_soon` that were given up because the peer does not read, or is gone."""
+        self.peer_gone = False
+        """One of them was given up because the peer is gone, or this end closed."""
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -273,6 +275,7 @@ class Channel:
                     return True
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.dropped += 1
+            self.peer_gone = True
             return False
         if self.unsent_size + len(frame) > SEND_SOON_MAX:
             self.dropped += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from typing import Final, Protocol
@@ -85,6 +86,12 @@ class IsolateOwner(Protocol):
     def isolate_released(self, isolate: IsolateHandle, number: int) -> None: ...
 
     def isolate_asked(self, isolate: IsolateHandle, message: AskedBySomeIsolate) -> None: ...
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class IsolateHandle:
@@ -173,7 +180,7 @@ class IsolateHandle:
 
     def tell(self, message: ChargeLost | Members | TimersChanged | Routes | WorkerMissing | PeerMissing) -> None:
         """Say what the isolate must not miss. One that does not read what it is told is killed."""
-        if not self.channel.send_soon(message):
+        if not self.channel.send_soon(message) and not self.channel.peer_gone:
             self.kill("it does not read what it is told")
 
     async def list_objects(self, namespace: str) -> tuple[str, ...]:
@@ -207,8 +214,8 @@ class IsolateHandle:
 
     def kill(self, reason: str, *, abandon: bool = False) -> None:
         """SIGKILL, unless it is dead already. Its connections will be in `left`, or with `abandon` are ended too."""
-        if self._pidfd < 0 or self.dead.is_set():
-            return
+        if self._pidfd < 0 or _has_ended(self._pidfd):
+            return  # by itself: this is not what ended it
         if self.killed_for is None:
             self.killed_for = reason
             if not abandon:
