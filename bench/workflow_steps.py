@@ -46,9 +46,10 @@ def run() -> Iterator[Figure]:
     )
     yield Figure("commits of 10 steps, one after the other", per_steps, "", bound=COMMITS)
     elapsed_ms = sorted(found["elapsed_s"] for found in one)[ROUNDS // 2] * 1000
-    bound_ms = COMMITS * commit_ms + 5
-    note = f"{COMMITS} commits of {commit_ms:.2f} ms here, and 5 ms"
-    yield Figure("one instance of 10 steps, from create to end", elapsed_ms, "ms", bound=bound_ms, note=note)
+    note = f"{elapsed_ms:.2f} ms in all, less {COMMITS} commits of {commit_ms:.2f} ms here"
+    beyond_ms = elapsed_ms - COMMITS * commit_ms
+    what = "one instance of 10 steps, create to end, beyond its commits"
+    yield Figure(what, beyond_ms, "ms", bound=5, cpu_bound=True, note=note)
 
 
 def _commit_ms(folder: Path) -> float:
