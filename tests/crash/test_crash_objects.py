@@ -17,7 +17,7 @@ from edge_process import PATIENCE_S, EdgeProcess, plain_client
 WORKER = Path(__file__).parent / "object_worker"
 OBJECTS = 100
 CLIENTS = 6
-ROUNDS = 30
+ROUNDS = 50
 SEED = 20
 
 
