@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -99,7 +100,7 @@ class Attempts:
             self._all_left.set()
 
 
-class _Attempt:
+class _Attempt(ABC):
     """One attempt, or one question for a delay: a job of the workers, in the context that the script has now."""
 
     __slots__ = ("_attempts", "_call", "_effect", "_error", "_event", "_result", "context", "deadline_s", "scope")
@@ -167,15 +168,15 @@ class _Attempt:
         context.events.end(event, outcome, f"{context.address.id} {effect.key} attempt {effect.attempt}", error)
 
     @property
-    def _timeout_ms(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _timeout_ms(self) -> int: ...
 
-    async def _work(self, event: EventContext) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    async def _work(self, event: EventContext) -> Any: ...
 
+    @abstractmethod
     def _judge(self, event: EventContext, timed_out: bool) -> tuple[Input, str]:
         """The engine's input and the error's text for the log."""
-        raise NotImplementedError
 
 
 class _Callback(_Attempt):
