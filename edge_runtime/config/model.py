@@ -102,7 +102,8 @@ class WorkerLimits:
     cpu_ms: int
     subrequests: int
     blocked_ms: int
-    """Ours (`[edge] blocked_ms`): how long the event loop may be blocked before the isolate is killed."""
+    """Ours (`[edge] blocked_ms`): how long a blocked event loop may wait for something before the isolate is killed.
+    The time in which it computes, or waits for a processor, is left to `cpu_ms`."""
     memory_mb: int = MEMORY_MB_DEFAULT
     """Ours (`[edge] memory_mb`): private memory of an isolate; beyond it allocations raise MemoryError."""
     instances: int = 1

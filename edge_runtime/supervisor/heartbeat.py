@@ -1,9 +1,10 @@
 """Whether an isolate is alive and within its limits: pure, told the time and what the isolate shows by its caller.
 
-One ping is outstanding at a time. It goes unanswered while the event loop is blocked; how long that may last is bounded
-in wall time (`blocked_ms`), and reported before that. An event's CPU time is bounded by `cpu_ms` and some slack: the
-isolate's own soft stop comes first. Where no event runs and the loop is blocked all the same, by a thread that keeps
-the interpreter to itself, the process's CPU time is what is bounded.
+One ping is outstanding at a time. It goes unanswered while the event loop is blocked, which is reported, whatever
+blocks it. How long it may wait for something meanwhile is bounded (`blocked_ms`); what it computes is bounded as CPU
+time, which may be allowed to take longer. An event's CPU time is bounded by `cpu_ms` and some slack: the isolate's own
+soft stop comes first. Where the loop is blocked by no event, that of the loop is bounded instead, and that of the
+process while no event runs in a thread either: one may keep the interpreter to itself.
 """
 
 from __future__ import annotations
@@ -31,13 +32,35 @@ class Beat:
     """Tell where the event loop is: it has been blocked for so long. Once for each time that it is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Of an isolate, by who looks at it. CPU times are of its whole life."""
+
+    cpu_ms: float = 0.0
+    """Of the process."""
+    loop_cpu_ms: float = 0.0
+    """Of its event loop's thread."""
+    loop_busy_ms: float = 0.0
+    """For how long that thread has run, or was ready to and waited for a processor."""
+    over_ms: float | None = None
+    """By how much the running event has passed its limit, negative before that, None while no event runs."""
+    stuck: bool = False
+    """An event goes on after it was stopped."""
+    event_on_loop: bool = False
+    """An event with a limit runs on the event loop."""
+
+
 class Heartbeat:
     def __init__(self, blocked_ms: int, cpu_ms: int) -> None:
         self._blocked_ms = blocked_ms
         self._cpu_ms = cpu_ms
         self._answered = True
         self._unanswered_s = 0.0
-        self.cpu_before_ms = 0
+        self._waited_s = 0.0
+        """Of that, how long the loop has neither run nor been ready to run."""
+        self._loop_busy_ms = 0.0
+        self._loop_before_ms = 0.0
+        self.cpu_before_ms = 0.0
         """What the process had used when its loop answered last."""
         self._told = False
 
@@ -45,36 +68,39 @@ class Heartbeat:
         """The loop has answered, which of the pings does not matter."""
         self._answered = True
 
-    def beat(self, elapsed_s: float, cpu_ms: int, over_ms: float | None = None, *, stuck: bool = False) -> Beat:
-        """`elapsed_s` since the last call, `cpu_ms` used by the process in its whole life.
-
-        `over_ms`: by how much the running event has passed its limit, negative before that, None while no event runs;
-        `stuck`: an event goes on after it was stopped.
-        """
+    def beat(self, elapsed_s: float, seen: Seen) -> Beat:
+        """`elapsed_s` since the last call."""
         next_s = HEARTBEAT_S
-        if stuck:
+        if seen.stuck:
             reason = (
                 f"an event used more than limits.cpu_ms = {self._cpu_ms} ms of CPU and went on after it was stopped"
             )
             return Beat(False, reason, HEARTBEAT_S, over_cpu=True)
-        if over_ms is not None:
-            left_s = (CPU_KILL_SLACK_MS - over_ms) / 1000
+        if seen.over_ms is not None:
+            left_s = (CPU_KILL_SLACK_MS - seen.over_ms) / 1000
             if left_s <= 0:
                 return Beat(False, self._too_much_cpu, HEARTBEAT_S, over_cpu=True)
             next_s = max(_SOONEST_S, min(next_s, left_s))
+        busy_s = (seen.loop_busy_ms - self._loop_busy_ms) / 1000
+        self._loop_busy_ms = seen.loop_busy_ms
         if self._answered:
             self._answered = self._told = False
-            self._unanswered_s = 0.0
-            self.cpu_before_ms = cpu_ms
+            self._unanswered_s = self._waited_s = 0.0
+            self.cpu_before_ms, self._loop_before_ms = seen.cpu_ms, seen.loop_cpu_ms
             return Beat(True, None, next_s)
         # A supervisor that was itself stopped or starved has not been listening: such time counts only in part.
-        self._unanswered_s += min(elapsed_s, 2 * HEARTBEAT_S)
-        if over_ms is None:
-            left_s = (self._cpu_ms + CPU_KILL_SLACK_MS - (cpu_ms - self.cpu_before_ms)) / 1000
+        listened_s = min(elapsed_s, 2 * HEARTBEAT_S)
+        self._unanswered_s += listened_s
+        self._waited_s += max(0.0, listened_s - busy_s)
+        if not seen.event_on_loop:
+            used_ms = seen.loop_cpu_ms - self._loop_before_ms
+            if seen.over_ms is None:
+                used_ms = seen.cpu_ms - self.cpu_before_ms
+            left_s = (self._cpu_ms + CPU_KILL_SLACK_MS - used_ms) / 1000
             if left_s <= 0:
                 return Beat(False, self._too_much_cpu, HEARTBEAT_S, over_cpu=True)
             next_s = min(next_s, left_s)
-        left_s = self._blocked_ms / 1000 - self._unanswered_s
+        left_s = self._blocked_ms / 1000 - self._waited_s
         if left_s <= 0:
             reason = f"its event loop was blocked for more than {self._blocked_ms} ms (a blocking call in async code?)"
             return Beat(False, reason, HEARTBEAT_S)

@@ -13,7 +13,7 @@ from edge_runtime.event import Outcome
 from edge_runtime.limits import CPU_KILL_SLACK_MS
 from edge_runtime.metering.meter import BACKGROUND_NAME, NO_LIMIT_NS
 from edge_runtime.metering.panel import PanelReader, Running
-from edge_runtime.supervisor.heartbeat import Beat, Heartbeat
+from edge_runtime.supervisor.heartbeat import Beat, Heartbeat, Seen
 from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnections
 from edge_runtime.supervisor.process_clock import ProcessClock
 
@@ -93,9 +93,15 @@ class IsolateWatch:
         elif on_loop is not None and not on_loop.stuck and cpu_ms - got_on_cpu_ms >= _OTHERS_MS:
             events.remove(on_loop)  # it waits for the interpreter, which a thread keeps to itself
         running = max(events, key=lambda each: (each.stuck, each.over_ns), default=None)
-        over_ms = None if running is None else running.over_ns / 1e6
-        stuck = running is not None and running.stuck
-        beat = self._heartbeat.beat(elapsed_s, cpu_ms, over_ms, stuck=stuck)
+        seen = Seen(
+            cpu_ms=cpu_ms,
+            loop_cpu_ms=loop_ns / 1e6,
+            loop_busy_ms=self._process.loop_busy_ns() / 1e6,
+            over_ms=None if running is None else running.over_ns / 1e6,
+            stuck=running is not None and running.stuck,
+            event_on_loop=on_loop is not None and on_loop in events,
+        )
+        beat = self._heartbeat.beat(elapsed_s, seen)
         self.over_cpu = beat.over_cpu
         if beat.kill is not None:
             self._ran_away = running if beat.over_cpu else on_loop
@@ -140,7 +146,7 @@ class IsolateWatch:
             threads = [each for each in found if each.thread]
             running = max(threads, key=lambda each: each.uncharged_ns, default=None)
             if running is None:
-                used_ns = (cpu_ms - self._heartbeat.cpu_before_ms) * 1_000_000 + since_ns
+                used_ns = int(cpu_ms - self._heartbeat.cpu_before_ms) * 1_000_000 + since_ns
                 return ChargeLost("worker", *BACKGROUND_NAME, max(0, used_ns), 0.0, Outcome.EXCEEDED_CPU)
         elif found and not found[0].thread:
             running = found[0]  # whatever the process used since the last look was used there

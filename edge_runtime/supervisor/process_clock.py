@@ -20,7 +20,7 @@ class ProcessClock:
         self._stat = _open(f"/proc/{pid}/stat")
         self._first_thread = _open(f"/proc/{pid}/schedstat")
         self._cpu_ms = 0
-        self._loop_ns = 0
+        self._loop = 0, 0
         self._threads_ns: dict[int, int] = {}
 
     def close(self) -> None:
@@ -41,12 +41,20 @@ class ProcessClock:
 
     def loop_ns(self) -> int:
         """CPU time of the process's first thread so far, which runs the event loop of an isolate."""
+        return self._loop_times()[0]
+
+    def loop_busy_ns(self) -> int:
+        """How long that thread has run so far, or was ready to and waited for a processor."""
+        return sum(self._loop_times())
+
+    def _loop_times(self) -> tuple[int, int]:
         if self._first_thread >= 0:
             try:
-                self._loop_ns = int(os.pread(self._first_thread, 128, 0).split()[0])
-            except (ProcessLookupError, IndexError):
-                return self._loop_ns
-        return self._loop_ns
+                ran, waited, _ = os.pread(self._first_thread, 128, 0).split()
+            except (ProcessLookupError, ValueError):
+                return self._loop
+            self._loop = int(ran), int(waited)
+        return self._loop
 
     def thread_ns(self, thread: int) -> int | None:
         """CPU time of another thread so far; after its end as last seen, None if it was never seen."""

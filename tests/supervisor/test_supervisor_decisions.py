@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from edge_runtime.config.model import Route
 from edge_runtime.routing import RoutingTable
 from edge_runtime.supervisor.backoff import CrashBackoff
-from edge_runtime.supervisor.heartbeat import Heartbeat
+from edge_runtime.supervisor.heartbeat import Heartbeat, Seen
 from edge_runtime.supervisor.peek import Head, Peeked, look
 
 TABLE = RoutingTable(
@@ -100,44 +102,67 @@ def test_every_beginning_of_a_request_is_incomplete_or_decided_alike(cut):
     assert look(request[:cut]) in (Peeked.INCOMPLETE, look(request))
 
 
+IDLE = Seen()
+
+
 def test_heartbeat_pings_once_and_again_after_the_answer():
     heartbeat = Heartbeat(blocked_ms=5000, cpu_ms=1000)
-    assert heartbeat.beat(0, 0).ping
-    assert not heartbeat.beat(0.5, 0).ping
+    assert heartbeat.beat(0, IDLE).ping
+    assert not heartbeat.beat(0.5, IDLE).ping
     heartbeat.pong()
-    assert heartbeat.beat(0.5, 900).ping
+    assert heartbeat.beat(0.5, Seen(cpu_ms=900)).ping
 
 
-def beats(heartbeat, count, elapsed_s, cpu_step_ms):
-    """The beat at which the isolate is killed, and why; (count, None) if it is not."""
+def beats(heartbeat, count, elapsed_s, **steps_ms):
+    """The beat at which the isolate is killed, and why; (count, None) if it is not. What is seen grows by the steps."""
     for number in range(count):
-        beat = heartbeat.beat(elapsed_s, number * cpu_step_ms)
+        seen = Seen(**{name: number * step if type(step) is float else step for name, step in steps_ms.items()})
+        beat = heartbeat.beat(elapsed_s, seen)
         if beat.kill is not None:
             return number, beat.kill
     return count, None
 
 
 def test_blocked_loop_is_killed_after_its_limit():
-    number, reason = beats(Heartbeat(blocked_ms=5000, cpu_ms=60_000), 100, 0.5, 0)
+    number, reason = beats(Heartbeat(blocked_ms=5000, cpu_ms=60_000), 100, 0.5)
     assert (number, "5000 ms" in reason) == (10, True)
 
 
 def test_busy_loop_is_killed_by_its_cpu_time():
-    number, reason = beats(Heartbeat(blocked_ms=60_000, cpu_ms=1000), 100, 0.5, 500)
+    number, reason = beats(Heartbeat(blocked_ms=60_000, cpu_ms=1000), 100, 0.5, cpu_ms=500.0)
     assert (number, "limits.cpu_ms = 1000 ms" in reason) == (3, True)
+
+
+def test_loop_that_computes_for_an_event_within_its_limit_is_reported_and_lives():
+    heartbeat = Heartbeat(blocked_ms=5000, cpu_ms=60_000)
+    event = Seen(over_ms=-10_000, event_on_loop=True)
+    told = [heartbeat.beat(0.5, replace(event, loop_busy_ms=500 * number)).blocked_s for number in range(100)]
+    assert [blocked_s for blocked_s in told if blocked_s] == [1.0]
+
+
+def test_loop_that_computes_for_no_event_is_killed_whatever_runs_in_threads():
+    number, reason = beats(
+        Heartbeat(blocked_ms=5000, cpu_ms=8000), 100, 0.5, loop_cpu_ms=500.0, loop_busy_ms=500.0, over_ms=-6000
+    )
+    assert (number, "limits.cpu_ms = 8000 ms" in reason) == (17, True)
+
+
+def test_waiting_between_computations_adds_up_until_the_loop_answers():
+    number, reason = beats(Heartbeat(blocked_ms=5000, cpu_ms=60_000), 100, 0.5, loop_busy_ms=250.0)
+    assert (number, "5000 ms" in reason) == (20, True)
 
 
 def test_time_in_which_the_supervisor_itself_stood_still_counts_in_part():
     heartbeat = Heartbeat(blocked_ms=5000, cpu_ms=1000)
-    heartbeat.beat(0, 0)
-    assert heartbeat.beat(3600, 0).kill is None
+    heartbeat.beat(0, IDLE)
+    assert heartbeat.beat(3600, IDLE).kill is None
 
 
 def test_next_look_is_no_later_than_the_limit():
     heartbeat = Heartbeat(blocked_ms=1200, cpu_ms=60_000)
-    heartbeat.beat(0, 0)
-    heartbeat.beat(0.5, 0)
-    assert heartbeat.beat(0.5, 0).next_s == pytest.approx(0.2)
+    heartbeat.beat(0, IDLE)
+    heartbeat.beat(0.5, IDLE)
+    assert heartbeat.beat(0.5, IDLE).next_s == pytest.approx(0.2)
 
 
 def test_backoff_doubles_within_the_window_and_is_forgotten_after_it():
