@@ -116,7 +116,7 @@ def _has_ended(pid: int) -> bool:
 
 
 def _charge(meter: Meter, used_ns: int) -> None:
-    meter.cpu_ns += used_ns
+    meter.cpu_s += used_ns / 1e9
     _totals[1] += used_ns
 
 

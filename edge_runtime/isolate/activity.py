@@ -14,13 +14,13 @@ from edge_runtime.metering.quantities import ACTIVE_US
 
 
 class _Span:
-    __slots__ = ("kind", "name", "open", "since_ns")
+    __slots__ = ("kind", "name", "open", "since_s")
 
     def __init__(self, event: EventContext) -> None:
         self.kind = event.kind
         self.name = event.name
         self.open = 1
-        self.since_ns = event.meter.started_ns
+        self.since_s = event.meter.started_s
 
 
 class ObjectActivity:
@@ -38,23 +38,23 @@ class ObjectActivity:
         else:
             span.open += 1
 
-    def end(self, event: EventContext, now_ns: int) -> None:
+    def end(self, event: EventContext, now_s: float) -> None:
         """An event has ended, before it is charged."""
         span = self._spans[event.actor]
         span.open -= 1
         if not span.open:
             del self._spans[event.actor]
-            active_us = (now_ns - span.since_ns) // 1000
+            active_us = int((now_s - span.since_s) * 1e6)
             if span.name == event.name and span.kind == event.kind:
                 event.meter.quantities[ACTIVE_US] += active_us
             else:
                 self._charge(span, active_us)
 
-    def charge(self, now_ns: int) -> None:
+    def charge(self, now_s: float) -> None:
         """Charge what objects that are still active have been so far."""
         for span in self._spans.values():
-            active_us = (now_ns - span.since_ns) // 1000
-            span.since_ns += active_us * 1000
+            active_us = int((now_s - span.since_s) * 1e6)
+            span.since_s += active_us / 1e6
             self._charge(span, active_us)
 
     def _charge(self, span: _Span, active_us: int) -> None:

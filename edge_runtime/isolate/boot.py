@@ -193,8 +193,8 @@ class _Isolate:
         isolate = f"{self._clock.now_ms()}-{os.getpid()}"
         child_limit_ns = (config.limits.cpu_ms + CPU_KILL_SLACK_MS) * 1_000_000
         self._account = CpuAccount(self._ledger, isolate, child_limit_ns)
-        if self._import.cpu_ns:
-            self._ledger.charge("startup", "import", self._import.cpu_ns, self._import.wall_ms(), "ok")
+        if self._import.cpu_s:
+            self._ledger.charge("startup", "import", int(self._import.cpu_s * 1e9), self._import.wall_ms(), "ok")
         async with trio.open_nursery() as background, trio.open_nursery() as work:
             flags = socket_flags(config)
             panel = Panel()

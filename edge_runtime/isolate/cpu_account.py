@@ -11,9 +11,9 @@ from time import process_time_ns, thread_time_ns
 
 from edge_runtime.compat.metered_processes import charge_processes, children_charged_ns
 from edge_runtime.metering.ledger import Ledger, ProcessCpu
-from edge_runtime.metering.measure import attributed_on_loop_ns
+from edge_runtime.metering.measure import attributed_on_loop_s
 from edge_runtime.metering.meter import OVERHEAD
-from edge_runtime.metering.threads import attributed_in_threads_ns, charge_threads
+from edge_runtime.metering.threads import attributed_in_threads_s, charge_threads
 
 
 class CpuAccount:
@@ -31,15 +31,20 @@ class CpuAccount:
         """
         killed = charge_processes(self._child_limit_ns)
         charge_threads()
-        on_loop_ns, in_threads_ns = attributed_on_loop_ns(), attributed_in_threads_ns()
+        on_loop_ns, in_threads_ns = _ns(attributed_on_loop_s()), _ns(attributed_in_threads_s())
+        overhead_ns = _ns(OVERHEAD.cpu_s)
         loop_ns, kernel_ns = thread_time_ns(), process_time_ns()
         children_ns = children_charged_ns()
         now = ProcessCpu(
             kernel_ns=kernel_ns + children_ns,
-            attributed_ns=on_loop_ns + in_threads_ns - OVERHEAD.cpu_ns + children_ns,
+            attributed_ns=on_loop_ns + in_threads_ns - overhead_ns + children_ns,
             loop_ns=loop_ns - on_loop_ns,
-            threads_ns=OVERHEAD.cpu_ns,
+            threads_ns=overhead_ns,
         )
         self._ledger.charge_process(self._isolate, now - self._before)
         self._before = now
         return killed
+
+
+def _ns(time_s: float) -> int:
+    return int(time_s * 1e9)

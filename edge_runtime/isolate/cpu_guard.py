@@ -40,13 +40,13 @@ def _tick(_: int, frame: FrameType | None) -> None:
     found = running()
     if found is None:
         return
-    meter, used_ns = found
-    if used_ns <= meter.stop_ns:
+    meter, used_s = found
+    if used_s <= meter.stop_s:
         return
     if frame is None or not _is_theirs(frame.f_code.co_filename):
         signal.setitimer(signal.ITIMER_PROF, _AGAIN_S, _TICK_S)
         return
-    raise stop_of(meter, used_ns)
+    raise stop_of(meter, used_s)
 
 
 def _is_theirs(file: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic_ns
+from time import monotonic
 from typing import Any
 
 import trio
@@ -76,7 +76,7 @@ class IsolateEvents:
         self._ledger = ledger
         self._net = net
         self._subrequests_max = limits.subrequests
-        self._limit_ns = limits.cpu_ms * 1_000_000
+        self._limit_s = limits.cpu_ms / 1000
         self._label = label
         self._late = [_Late(BACKGROUND, *BACKGROUND_NAME, _WORKER)]
         BACKGROUND.label = label(_WORKER, *BACKGROUND_NAME)
@@ -97,7 +97,7 @@ class IsolateEvents:
         self._used = True
         product = _WORKER if actor is None else actor.address.kind
         label = self._label(product, kind, name) | connection
-        event = EventContext(kind, name, self._nursery, self._flavour, actor, Meter(self._limit_ns, label))
+        event = EventContext(kind, name, self._nursery, self._flavour, actor, Meter(self._limit_s, label))
         event.net = self._net
         event.sockets = self._sockets
         event.subrequests_max = self._subrequests_max
@@ -135,25 +135,25 @@ class IsolateEvents:
 
     def _account(self, event: EventContext, outcome: Outcome, detail: str, error: str) -> None:
         meter = event.meter
-        now_ns = monotonic_ns()
-        wall_ms = (now_ns - meter.started_ns) / 1e6
+        now_s = monotonic()
+        wall_ms = (now_s - meter.started_s) * 1000
         self.open -= 1
         if self._none_open is not None and not self.open:
             self._none_open.set()
-        if outcome is _OK and meter.stop_ns != meter.limit_ns:
+        if outcome is _OK and meter.stop_s != meter.limit_s:
             outcome = Outcome.EXCEEDED_CPU  # it has swallowed the stop, or was stopped after its reply
         product = _WORKER if event.actor is None else event.actor.address.kind
         if product == _OBJECT:
-            self._activity.end(event, now_ns)
+            self._activity.end(event, now_s)
         quantities = meter.quantities
         if meter.subrequests:
             quantities[SUBREQUESTS] = meter.subrequests
-        kind, name, cpu_ns = event.kind, event.name, meter.cpu_ns
-        self._ledger.charge(kind, name, cpu_ns, wall_ms, outcome, quantities, product=product)
+        kind, name, cpu_s = event.kind, event.name, meter.cpu_s
+        self._ledger.charge(kind, name, int(cpu_s * 1e9), wall_ms, outcome, quantities, product=product)
         if meter.shared:
-            meter.charged_ns = cpu_ns
+            meter.charged_s = cpu_s
             self._late.append(_Late(meter, kind, name, product))
-        self._log_line(kind, name, detail, outcome, cpu_ns // 1000, wall_ms, error)
+        self._log_line(kind, name, detail, outcome, int(cpu_s * 1e6), wall_ms, error)
 
     def _log_line(
         self, kind: str, name: str, detail: str, outcome: str, cpu_us: int, wall_ms: float, error: str
@@ -171,14 +171,14 @@ class IsolateEvents:
     def charge_late(self) -> None:
         """Charge what tasks and threads of the script used that have outlived their events, and how long objects have
         been active whose events are still open. For before each flush."""
-        self._activity.charge(monotonic_ns())
+        self._activity.charge(monotonic())
         late, self._late = self._late, []
         for ended in late:
             meter = ended.meter
-            used_ns = meter.cpu_ns - meter.charged_ns
+            used_ns = int((meter.cpu_s - meter.charged_s) * 1e9)
             if used_ns:
                 self._ledger.charge(ended.kind, ended.name, used_ns, 0.0, Outcome.OK, product=ended.product, events=0)
-                meter.charged_ns += used_ns
+                meter.charged_s += used_ns / 1e9
             # Whoever might charge it still holds it.
             if sys.getrefcount(meter) > _OUR_REFERENCES:
                 self._late.append(ended)

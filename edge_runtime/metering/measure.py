@@ -11,6 +11,9 @@ reading is older than `CLOCK_READ_NS`, and the wall's clock is added to that rea
 that much at most, and only if the thread stood still since the reading; the next reading takes it back, from the code
 that runs by then. The sum of all that is charged, and of the overhead beside it, is the kernel's.
 
+Times are seconds in floating point, which the interpreter adds and stores at half the price of integers of this size.
+Those of clocks are exact to a nanosecond for the first hundred days that a machine is up.
+
 What runs on the event loop's thread right now is shown on a page that others can read while it runs (`running`):
 whoever stops an event that has used more than its limit looks there.
 """
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from time import monotonic_ns, thread_time_ns
+from time import monotonic, thread_time
 from types import CoroutineType, coroutine
 from typing import Any, Final, TypeVar
 
@@ -29,7 +32,7 @@ from edge_runtime.metering.meter import Meter
 
 T = TypeVar("T")
 
-CLOCK_READ_NS: Final = 200_000
+CLOCK_READ_S: Final = 200e-6
 """How old a reading of the CPU clock may be."""
 DEADLINE: Final = 0
 """Place on the page: what the CPU clock of the loop's thread shows when the running event reaches its limit; 0 while
@@ -38,42 +41,65 @@ LABEL: Final = 1
 """Place on the page: `Meter.label` of the event that runs, or ran last."""
 STUCK_LABEL: Final = 2
 """Place on the page: 1 + `Meter.label` of an event that goes on although it was stopped several times; 0: none."""
-STUCK_NS: Final = 3
+STUCK: Final = 3
 """Place on the page: how much of what that one had used was not in the ledger."""
 _PLACES: Final = 4
 PAGE_BYTES: Final = 8 * _PLACES
-_STOP_AGAIN_NS: Final = 10_000_000
+_STOP_AGAIN_S: Final = 0.01
 """Of CPU time, before code that goes on after a soft stop gets the next."""
-_STUCK_NS: Final = 50_000_000
+_STUCK_S: Final = 0.05
 """Of CPU time beyond the limit: code that then has not ended has swallowed the stop, or is stopped in vain."""
 
-_charged: Meter | None = None
-"""The meter being charged right now on the event loop's thread, so that nesting is exclusive."""
-_page = memoryview(bytearray(PAGE_BYTES)).cast("q")
-_attributed_ns = 0
-_cpu_less_wall_ns = 0
-"""Of the event loop's thread, when its CPU clock was read last."""
-_read_again_ns = 0
-"""On the wall's clock."""
+
+class _Loop:
+    """The event loop's thread."""
+
+    __slots__ = ("attributed_s", "charged", "cpu_less_wall_s", "page", "read_again_s", "since_s")
+
+    def __init__(self) -> None:
+        self.charged: Meter | None = None
+        """The meter whose code runs right now."""
+        self.since_s = 0.0
+        """On the thread's CPU clock: up to where that one was charged."""
+        self.attributed_s = 0.0
+        self.cpu_less_wall_s = 0.0
+        """When the CPU clock was read last."""
+        self.read_again_s = 0.0
+        """On the wall's clock."""
+        self.page: memoryview[float] = memoryview(bytearray(PAGE_BYTES)).cast("d")
+
+    def read_clock(self, wall_s: float) -> float:
+        now_s = thread_time()
+        self.cpu_less_wall_s = now_s - wall_s
+        self.read_again_s = wall_s + CLOCK_READ_S
+        return now_s
+
+    def charge(self, meter: Meter, used_s: float) -> None:
+        if used_s < 0.0:
+            # The thread did not run for a while since the last reading: what was charged too much is taken back.
+            used_s = max(used_s, -meter.cpu_s)
+        meter.cpu_s += used_s
+        self.attributed_s += used_s
 
 
-def show_running_on(page: memoryview) -> None:
-    """Keep DEADLINE and LABEL up to date on this page from now on; its items are signed and 8 bytes long."""
-    global _page
-    _page = page
+_loop: Final = _Loop()
 
 
-def attributed_on_loop_ns() -> int:
+def show_running_on(page: memoryview[float]) -> None:
+    """Keep DEADLINE and LABEL up to date on this page from now on, whose items are of 8 bytes: `float`, in seconds
+    where they are times."""
+    _loop.page = page
+
+
+def attributed_on_loop_s() -> float:
     """What the event loop's thread has been charged so far, to any meter."""
-    return _attributed_ns
+    return _loop.attributed_s
 
 
-def running() -> tuple[Meter, int] | None:
+def running() -> tuple[Meter, float] | None:
     """The meter whose code runs on the event loop's thread, which must be the caller's, and what it has used by now."""
-    meter = _charged
-    if meter is None:
-        return None
-    return meter, meter.limit_ns - (_page[DEADLINE] - thread_time_ns())
+    meter = _loop.charged
+    return None if meter is None else (meter, meter.cpu_s + thread_time() - _loop.since_s)
 
 
 class MeteredCoroutine(Coroutine[Any, Any, T]):
@@ -92,13 +118,13 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
 
     def send(self, value: Any) -> Any:
         meter = self._meter
-        if meter.cpu_ns > meter.stop_ns:
-            return self.throw(stop_of(meter, meter.cpu_ns))
-        begun = _begin(meter)
+        if meter.cpu_s > meter.stop_s:
+            return self.throw(stop_of(meter, meter.cpu_s))
+        outer = _begin(meter)
         try:
             return self._send(value)
         finally:
-            _end(meter, begun)
+            _end(outer)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
         return measure_inline(self._meter, self._throw, typ)
@@ -126,7 +152,7 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
 
     What `MeteredCoroutine` does for a coroutine that others step, at a third of its price: every event comes by here.
     """
-    begun = _begin(meter)
+    outer = _begin(meter)
     try:
         result = fn(*args)
         if type(result) is not CoroutineType and not isinstance(result, Coroutine):
@@ -139,7 +165,7 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
         except StopIteration as stop:
             return stop.value
     finally:
-        _end(meter, begun)
+        _end(outer)
     while True:
         step, argument = send, None
         try:
@@ -150,16 +176,16 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
         except BaseException as error:
             step, argument = result.throw, error
         else:
-            if meter.cpu_ns > meter.stop_ns:
-                step, argument = result.throw, stop_of(meter, meter.cpu_ns)
-        begun = _begin(meter)
+            if meter.cpu_s > meter.stop_s:
+                step, argument = result.throw, stop_of(meter, meter.cpu_s)
+        outer = _begin(meter)
         try:
             yielded = step(argument)
         except StopIteration as stop:
             return stop.value
         finally:
             del step, argument  # an error's traceback holds this frame
-            _end(meter, begun)
+            _end(outer)
 
 
 async def _await(awaitable: Awaitable[T]) -> T:
@@ -168,79 +194,63 @@ async def _await(awaitable: Awaitable[T]) -> T:
 
 def measure_inline(meter: Meter, fn: Callable[..., T], *args: object) -> T:
     """Call `fn(*args)` on the event loop's thread, charging `meter` and not the meter around it."""
-    begun = _begin(meter)
+    outer = _begin(meter)
     try:
         return fn(*args)
     finally:
-        _end(meter, begun)
+        _end(outer)
 
 
-def _begin(meter: Meter) -> tuple[Meter | None, int, int]:
-    """Charge the loop's thread to a meter from now on; give what is returned to `_end`."""
-    global _charged, _cpu_less_wall_ns, _read_again_ns
-    outer = _charged
-    _charged = meter
-    wall = monotonic_ns()
-    if wall < _read_again_ns:
-        before = wall + _cpu_less_wall_ns
-    else:
-        before = thread_time_ns()
-        _cpu_less_wall_ns = before - wall
-        _read_again_ns = wall + CLOCK_READ_NS
-    page = _page
-    outer_deadline = 0 if outer is None else page[DEADLINE]
+def _begin(meter: Meter) -> Meter | None:
+    """Charge the loop's thread to `meter` from now on; returns whom it was charged to, for `_end`."""
+    loop = _loop
+    wall_s = monotonic()
+    now_s = wall_s + loop.cpu_less_wall_s if wall_s < loop.read_again_s else loop.read_clock(wall_s)
+    outer = loop.charged
+    if outer is not None:
+        loop.charge(outer, now_s - loop.since_s)
+    loop.charged = meter
+    loop.since_s = now_s
+    page = loop.page
     page[LABEL] = meter.label
-    page[DEADLINE] = before + meter.limit_ns - meter.cpu_ns
-    return outer, outer_deadline, before
+    page[DEADLINE] = now_s + meter.limit_s - meter.cpu_s
+    return outer
 
 
-def _end(meter: Meter, begun: tuple[Meter | None, int, int]) -> None:
-    global _attributed_ns, _charged, _cpu_less_wall_ns, _read_again_ns
+def _end(outer: Meter | None) -> None:
+    """Charge `outer` again from now on."""
     if forked.is_stray:
         forked.end_stray()
-    outer, outer_deadline, before = begun
-    wall = monotonic_ns()
-    if wall < _read_again_ns:
-        used = wall + _cpu_less_wall_ns - before
-    else:
-        now = thread_time_ns()
-        _cpu_less_wall_ns = now - wall
-        _read_again_ns = wall + CLOCK_READ_NS
-        used = now - before
-        if used < 0:
-            # The thread did not run for a while since the last reading: what was charged too much is taken back.
-            used = max(used, -meter.cpu_ns)
-    meter.cpu_ns += used
-    _charged = outer
+    loop = _loop
+    wall_s = monotonic()
+    now_s = wall_s + loop.cpu_less_wall_s if wall_s < loop.read_again_s else loop.read_clock(wall_s)
+    meter = loop.charged
+    if meter is not None:
+        used_s = now_s - loop.since_s
+        if used_s < 0.0:
+            loop.charge(meter, used_s)
+        else:
+            meter.cpu_s += used_s
+            loop.attributed_s += used_s
+    loop.charged = outer
     if outer is None:
-        _page[DEADLINE] = 0
-        _attributed_ns += used
+        loop.page[DEADLINE] = 0.0
     else:
-        outer.cpu_ns -= used
-        _page[LABEL] = outer.label
-        _page[DEADLINE] = outer_deadline + used
-
-
-def _now_ns() -> int:
-    """The clock of `_begin` and `_end`, which have it written out."""
-    global _cpu_less_wall_ns, _read_again_ns
-    wall = monotonic_ns()
-    if wall >= _read_again_ns:
-        _cpu_less_wall_ns = thread_time_ns() - wall
-        _read_again_ns = wall + CLOCK_READ_NS
-    return wall + _cpu_less_wall_ns
+        loop.since_s = now_s
+        page = loop.page
+        page[LABEL] = outer.label
+        page[DEADLINE] = now_s + outer.limit_s - outer.cpu_s
 
 
 def forget_clock() -> None:
     """The event loop's thread is another one from now on."""
-    global _read_again_ns
-    _read_again_ns = 0
+    _loop.read_again_s = 0.0
 
 
 def _be_a_copy() -> None:
     """In a forked process: the page is the parent's."""
     forget_clock()
-    show_running_on(memoryview(bytearray(_page)).cast("q"))
+    show_running_on(memoryview(bytearray(_loop.page)).cast("d"))
 
 
 os.register_at_fork(after_in_child=_be_a_copy)
@@ -249,31 +259,19 @@ os.register_at_fork(after_in_child=_be_a_copy)
 def unmetered(fn: Callable[[], None]) -> None:
     """Call `fn()` on the event loop's thread for the runtime, in the midst of code that is being charged, which is not
     charged for it."""
-    global _attributed_ns, _charged
-    outer, page = _charged, _page
-    if outer is None:
-        fn()
-        return
-    deadline = page[DEADLINE]
-    _charged = None
-    page[DEADLINE] = 0
-    before = _now_ns()
+    outer = _loop.charged
+    _end(None)
     try:
         fn()
     finally:
-        used = _now_ns() - before
-        outer.cpu_ns -= used
-        _attributed_ns -= used
-        _charged = outer
-        page[LABEL] = outer.label
-        page[DEADLINE] = deadline + used
+        if outer is not None:
+            _begin(outer)
 
 
-def stop_of(meter: Meter, used_ns: int) -> CpuLimitExceeded:
-    """What is to be raised in code that has used `used_ns`; the next stop is due a little later."""
-    over_ns = used_ns - meter.limit_ns
-    if over_ns > _STUCK_NS:
-        _page[STUCK_LABEL] = meter.label + 1
-        _page[STUCK_NS] = used_ns - meter.charged_ns
-    meter.stop_ns = used_ns + _STOP_AGAIN_NS
+def stop_of(meter: Meter, used_s: float) -> CpuLimitExceeded:
+    """What is to be raised in code that has used `used_s`; the next stop is due a little later."""
+    if used_s - meter.limit_s > _STUCK_S:
+        _loop.page[STUCK_LABEL] = meter.label + 1
+        _loop.page[STUCK] = used_s - meter.charged_s
+    meter.stop_s = used_s + _STOP_AGAIN_S
     return CpuLimitExceeded()

@@ -4,49 +4,49 @@ from __future__ import annotations
 
 import contextvars
 from collections import defaultdict
-from time import monotonic_ns
+from time import monotonic
 from typing import Final
 
-NO_LIMIT_NS: Final = 2**62
+NO_LIMIT_S: Final = 2.0**50
 
 
 class Meter:
-    """What one event used. Times are nanoseconds here and microseconds wherever they leave this package."""
+    """What one event used."""
 
     __slots__ = (
-        "charged_ns",
-        "cpu_ns",
+        "charged_s",
+        "cpu_s",
         "label",
-        "limit_ns",
+        "limit_s",
         "quantities",
         "shared",
-        "started_ns",
-        "stop_ns",
+        "started_s",
+        "stop_s",
         "subrequests",
     )
 
-    def __init__(self, limit_ns: int = NO_LIMIT_NS, label: int = 0) -> None:
-        self.cpu_ns = 0
-        self.charged_ns = 0
+    def __init__(self, limit_s: float = NO_LIMIT_S, label: int = 0) -> None:
+        self.cpu_s = 0.0
+        self.charged_s = 0.0
         """How much of it is in the ledger."""
-        self.limit_ns = limit_ns
-        self.stop_ns = limit_ns
+        self.limit_s = limit_s
+        self.stop_s = limit_s
         """Where the next soft stop is due: the limit at first, and a little more after each."""
         self.label = label
         """Whose it is, for those who read the page."""
         self.shared = False
         """Tasks or threads of the script may be charged to it beyond the event's end."""
-        self.started_ns = monotonic_ns()
+        self.started_s = monotonic()
         self.subrequests = 0
         self.quantities: defaultdict[str, int] = defaultdict(int)
         """By the names of `metering.quantities`; subrequests are counted apart, because they are limited."""
 
     @property
     def cpu_us(self) -> int:
-        return self.cpu_ns // 1000
+        return int(self.cpu_s * 1e6)
 
     def wall_ms(self) -> float:
-        return (monotonic_ns() - self.started_ns) / 1e6
+        return (monotonic() - self.started_s) * 1000
 
 
 user_meter: contextvars.ContextVar[Meter | None] = contextvars.ContextVar("user_meter", default=None)

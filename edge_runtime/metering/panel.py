@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge_runtime.metering import threads
-from edge_runtime.metering.measure import DEADLINE, LABEL, PAGE_BYTES, STUCK_LABEL, STUCK_NS, show_running_on
+from edge_runtime.metering.measure import DEADLINE, LABEL, PAGE_BYTES, STUCK, STUCK_LABEL, show_running_on
 
 _LABEL_SHIFT: Final = 24
 """In the numbers on the page: below it is that of the connection whose request the event answers, or 0 (see
@@ -31,6 +31,8 @@ _PAGE_BYTES: Final = PAGE_BYTES + threads.PAGE_BYTES
 _LABELS_AT: Final = mmap.PAGESIZE
 _BYTES: Final = 256 * 1024
 """Of the first file: labels beyond that have no room, and their events are told by number 0."""
+_SENSIBLE: Final = 2.0**53
+"""What is not smaller is none of our numbers."""
 _STACK_READ: Final = 64 * 1024
 _STACK_SIGNAL: Final = signal.SIGURG
 """Ignored by processes that do not handle it, so one that a script has taken off its handler is not harmed."""
@@ -53,7 +55,7 @@ class Panel:
 
     def show(self) -> None:
         """Begin to show what runs and, when asked, where."""
-        page = memoryview(self._memory)[:_PAGE_BYTES].cast("q")
+        page = memoryview(self._memory)[:_PAGE_BYTES].cast("d")
         show_running_on(page[: PAGE_BYTES // 8])
         threads.show_threads_on(page[PAGE_BYTES // 8 :])
         faulthandler.register(_STACK_SIGNAL, self.descriptors[1], all_threads=False)
@@ -77,21 +79,21 @@ class Running:
     """An event whose code runs, or that has gone on after it was stopped."""
 
     label: int
-    over_ns: int
+    over_s: float
     """By how much it has passed its limit; negative before that."""
-    limit_ns: int
+    limit_s: float
     connection: int
     """The number of the one that it answers a request of, 0 if there is none."""
     stuck: bool = False
     """It was stopped several times and goes on."""
     thread: int = 0
     """The kernel's id of the thread that runs it, unless that is the event loop's."""
-    charged_ns: int = 0
+    charged_s: float = 0.0
     """How much of what it used is in the ledger."""
 
     @property
-    def uncharged_ns(self) -> int:
-        return self.limit_ns + self.over_ns - self.charged_ns
+    def uncharged_s(self) -> float:
+        return self.limit_s + self.over_s - self.charged_s
 
 
 class PanelReader:
@@ -105,36 +107,40 @@ class PanelReader:
         os.close(self._running)
         os.close(self._stack)
 
-    def running(self, loop_ns: int, thread_ns: Callable[[int], int | None], limit_ns: int) -> list[Running]:
+    def running(self, loop_s: float, thread_s: Callable[[int], float | None], limit_s: float) -> list[Running]:
         """The event that runs on the event loop, if one does, first; the one that is stuck; those in threads.
 
         Args:
-            loop_ns: the CPU clock of the isolate's loop.
-            thread_ns: gives that of another of its threads, None if it has none of that id.
-            limit_ns: how much an event may use.
+            loop_s: the CPU clock of the isolate's loop.
+            thread_s: gives that of another of its threads, None if it has none of that id.
+            limit_s: how much an event may use.
         """
         page = os.pread(self._running, _PAGE_BYTES, 0)
         if len(page) < _PAGE_BYTES:
             return []
-        values = struct.unpack(f"={_PAGE_BYTES // 8}q", page)
+        values = [value if abs(value) < _SENSIBLE else 0.0 for value in struct.unpack(f"={_PAGE_BYTES // 8}d", page)]
         found = []
-        stuck = values[STUCK_LABEL] - 1
+        stuck = int(values[STUCK_LABEL]) - 1
         if values[DEADLINE]:
-            who = values[LABEL]
-            over_ns = loop_ns - values[DEADLINE]
-            found.append(Running(who >> _LABEL_SHIFT, over_ns, limit_ns, who & _CONNECTION, stuck=who == stuck))
+            who = int(values[LABEL])
+            over_s = loop_s - values[DEADLINE]
+            found.append(Running(who >> _LABEL_SHIFT, over_s, limit_s, who & _CONNECTION, stuck=who == stuck))
         if stuck >= 0 and not (found and found[0].stuck):
-            left_ns = values[STUCK_NS] - limit_ns
-            found.append(Running(stuck >> _LABEL_SHIFT, left_ns, limit_ns, stuck & _CONNECTION, stuck=True))
+            over_s = values[STUCK] - limit_s
+            found.append(Running(stuck >> _LABEL_SHIFT, over_s, limit_s, stuck & _CONNECTION, stuck=True))
         for row in range(PAGE_BYTES // 8, len(values), threads.ROW):
-            thread, who, base_ns, own_limit_ns, charged_ns = values[row : row + threads.ROW]
-            now_ns = thread_ns(thread) if thread else None
-            if now_ns is not None:
-                over_ns = now_ns - base_ns - own_limit_ns
-                connection = who & _CONNECTION
+            thread, label, base_s, own_limit_s, charged_s = values[row : row + threads.ROW]
+            now_s = thread_s(int(thread)) if thread else None
+            if now_s is not None:
+                who, over_s = int(label), now_s - base_s - own_limit_s
                 found.append(
                     Running(
-                        who >> _LABEL_SHIFT, over_ns, own_limit_ns, connection, thread=thread, charged_ns=charged_ns
+                        who >> _LABEL_SHIFT,
+                        over_s,
+                        own_limit_s,
+                        who & _CONNECTION,
+                        thread=int(thread),
+                        charged_s=charged_s,
                     )
                 )
         return found

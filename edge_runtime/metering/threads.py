@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
-from time import clock_gettime_ns, pthread_getcpuclockid, thread_time_ns
+from time import clock_gettime, pthread_getcpuclockid, thread_time
 from typing import Final, TypeVar
 
 from edge_runtime.errors import CpuLimitExceeded
@@ -26,7 +26,7 @@ LABEL: Final = 1
 BASE: Final = 2
 """What the thread's CPU clock would have shown if all that the event has used had been used in the thread."""
 LIMIT: Final = 3
-"""In nanoseconds, of what the event may use."""
+"""How much the event may use."""
 CHARGED: Final = 4
 """How much of it is in the ledger."""
 ROW: Final = 5
@@ -34,32 +34,32 @@ _ROWS: Final = 64
 """Calls beyond that are not shown."""
 PAGE_BYTES: Final = 8 * ROW * _ROWS
 
-_page = memoryview(bytearray(PAGE_BYTES)).cast("q")
+_page = memoryview(bytearray(PAGE_BYTES)).cast("d")
 _free_rows: Final = list(range(0, ROW * _ROWS, ROW))
 _NO_ROW: Final = -1
-_attributed_ns = 0
+_attributed_s = 0.0
 
 
-def show_threads_on(page: memoryview) -> None:
-    """Show the calls that begin from now on there; its items are signed and 8 bytes long."""
+def show_threads_on(page: memoryview[float]) -> None:
+    """Show the calls that begin from now on there; its items are as those of `metering.measure`."""
     global _page
     _page = page
 
 
-def attributed_in_threads_ns() -> int:
+def attributed_in_threads_s() -> float:
     """What calls in threads have been charged so far, to any meter; up to date after `charge_threads`."""
-    return _attributed_ns
+    return _attributed_s
 
 
 class _Call:
-    """A measured call in a thread. `since_ns`: up to where the thread's CPU clock is charged, while it is innermost."""
+    """A measured call in a thread. `since_s`: up to where the thread's CPU clock is charged, while it is innermost."""
 
-    __slots__ = ("_owns_row", "meter", "outer", "row", "since_ns")
+    __slots__ = ("_owns_row", "meter", "outer", "row", "since_s")
 
-    def __init__(self, meter: Meter, outer: _Call | None, since_ns: int) -> None:
+    def __init__(self, meter: Meter, outer: _Call | None, since_s: float) -> None:
         self.meter = meter
         self.outer = outer
-        self.since_ns = since_ns
+        self.since_s = since_s
         self.row: int = _NO_ROW if outer is None else outer.row
         self._owns_row = self.row == _NO_ROW and meter is not OVERHEAD and bool(_free_rows)
         if self._owns_row:
@@ -69,21 +69,21 @@ class _Call:
         else:
             self.show()
 
-    def charge(self, now_ns: int) -> None:
-        global _attributed_ns
-        used = now_ns - self.since_ns
-        self.since_ns = now_ns
-        self.meter.cpu_ns += used
-        _attributed_ns += used
+    def charge(self, now_s: float) -> None:
+        global _attributed_s
+        used_s = now_s - self.since_s
+        self.since_s = now_s
+        self.meter.cpu_s += used_s
+        _attributed_s += used_s
 
     def show(self) -> None:
         """Bring the page up to date, after it was charged or has become the innermost one again."""
         row, meter = self.row, self.meter
         if row != _NO_ROW:
             _page[row + LABEL] = meter.label
-            _page[row + BASE] = self.since_ns - meter.cpu_ns
-            _page[row + LIMIT] = meter.limit_ns
-            _page[row + CHARGED] = meter.charged_ns
+            _page[row + BASE] = self.since_s - meter.cpu_s
+            _page[row + LIMIT] = meter.limit_s
+            _page[row + CHARGED] = meter.charged_s
 
     def end(self) -> None:
         if self._owns_row:
@@ -106,10 +106,10 @@ def measure_call(meter: Meter, fn: Callable[..., T], *args: object) -> T:
     ident = threading.get_ident()
     with _calls_lock:
         outer = _calls.get(ident)
-        now_ns = thread_time_ns()
+        now_s = thread_time()
         if outer is not None:
-            outer.charge(now_ns)
-        call = _calls[ident] = _Call(meter, outer, now_ns)
+            outer.charge(now_s)
+        call = _calls[ident] = _Call(meter, outer, now_s)
     try:
         return fn(*args)
     finally:
@@ -120,12 +120,12 @@ def _leave(ident: int, call: _Call) -> None:
     while True:
         try:
             with _calls_lock:
-                now_ns = thread_time_ns()
-                call.charge(now_ns)
+                now_s = thread_time()
+                call.charge(now_s)
                 if call.outer is None:
                     _calls.pop(ident, None)
                 else:
-                    call.outer.since_ns = now_ns
+                    call.outer.since_s = now_s
                     _calls[ident] = call.outer
                 call.end()
             # A stop that was meant for the call and comes late is raised by this loop, not in the caller.
@@ -137,7 +137,7 @@ def _leave(ident: int, call: _Call) -> None:
 
 
 def _show_nowhere() -> None:
-    show_threads_on(memoryview(bytearray(PAGE_BYTES)).cast("q"))
+    show_threads_on(memoryview(bytearray(PAGE_BYTES)).cast("d"))
 
 
 os.register_at_fork(after_in_child=_show_nowhere)
@@ -152,14 +152,14 @@ def charge_threads(*, and_stop: bool = False) -> None:
         return
     try:
         for ident, call in _calls.items():
-            call.charge(clock_gettime_ns(pthread_getcpuclockid(ident)))
+            call.charge(clock_gettime(pthread_getcpuclockid(ident)))
             call.show()
         if not and_stop:
             return
         for ident, call in _calls.items():
             meter = call.meter
-            if meter.cpu_ns > meter.stop_ns:
-                stop_of(meter, meter.cpu_ns)
+            if meter.cpu_s > meter.stop_s:
+                stop_of(meter, meter.cpu_s)
                 _set_async_exc(ctypes.c_ulong(ident), ctypes.py_object(CpuLimitExceeded))
     finally:
         _calls_lock.release()

@@ -11,13 +11,13 @@ from edge_runtime.connection_marks import MarksReader
 from edge_runtime.control import ChargeLost
 from edge_runtime.event import Outcome
 from edge_runtime.limits import CPU_KILL_SLACK_MS
-from edge_runtime.metering.meter import BACKGROUND_NAME, NO_LIMIT_NS
+from edge_runtime.metering.meter import BACKGROUND_NAME, NO_LIMIT_S
 from edge_runtime.metering.panel import PanelReader, Running
 from edge_runtime.supervisor.heartbeat import Beat, Heartbeat, Seen
 from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnections
 from edge_runtime.supervisor.process_clock import ProcessClock
 
-_GETS_ON_NS: Final = 1_000_000
+_GETS_ON_S: Final = 0.001
 _OTHERS_MS: Final = 30
 """An event on the loop is not what runs if the loop has used less than the one while the process used the other."""
 
@@ -26,7 +26,7 @@ class IsolateWatch:
     def __init__(self, pid: int, limits: WorkerLimits) -> None:
         self._process = ProcessClock(pid)
         self._heartbeat = Heartbeat(limits.blocked_ms, limits.cpu_ms)
-        self._limit_ns = limits.cpu_ms * 1_000_000
+        self._limit_s = limits.cpu_ms / 1000
         self._startup_cpu_ms = limits.startup_cpu_ms
         self._panel: PanelReader | None = None
         self._marks: MarksReader | None = None
@@ -36,8 +36,8 @@ class IsolateWatch:
         self._resident_at_start_mb = 0
         self._ran_away: Running | None = None
         """The event for which it is to be killed."""
-        self._got_on = 0, 0
-        """CPU time of its event loop in ns, and of all of it in ms, when the loop was last seen to have used some."""
+        self._got_on = 0.0, 0
+        """CPU time of its event loop (s), and of all of it (ms), when the loop was last seen to have used some."""
 
     def see(self, descriptors: Sequence[int]) -> bool:
         """Begin to look at what the isolate shows (see `control.IsolateReady`); whether the descriptors were taken."""
@@ -85,19 +85,19 @@ class IsolateWatch:
         """What to do now; `elapsed_s` since the last call."""
         found = self._look()
         on_loop = found[0] if found and not found[0].thread else None
-        events = [each for each in found if each.limit_ns < NO_LIMIT_NS]
-        loop_ns, cpu_ms = self._process.loop_ns(), self.cpu_ms()
-        got_on_ns, got_on_cpu_ms = self._got_on
-        if loop_ns - got_on_ns >= _GETS_ON_NS:
-            self._got_on = loop_ns, cpu_ms
+        events = [each for each in found if each.limit_s < NO_LIMIT_S]
+        loop_s, cpu_ms = self._process.loop_s(), self.cpu_ms()
+        got_on_s, got_on_cpu_ms = self._got_on
+        if loop_s - got_on_s >= _GETS_ON_S:
+            self._got_on = loop_s, cpu_ms
         elif on_loop is not None and not on_loop.stuck and cpu_ms - got_on_cpu_ms >= _OTHERS_MS:
             events.remove(on_loop)  # it waits for the interpreter, which a thread keeps to itself
-        running = max(events, key=lambda each: (each.stuck, each.over_ns), default=None)
+        running = max(events, key=lambda each: (each.stuck, each.over_s), default=None)
         seen = Seen(
             cpu_ms=cpu_ms,
-            loop_cpu_ms=loop_ns / 1e6,
-            loop_busy_ms=self._process.loop_busy_ns() / 1e6,
-            over_ms=None if running is None else running.over_ns / 1e6,
+            loop_cpu_ms=loop_s * 1000,
+            loop_busy_ms=self._process.loop_busy_s() * 1000,
+            over_ms=None if running is None else running.over_s * 1000,
             stuck=running is not None and running.stuck,
             event_on_loop=on_loop is not None and on_loop in events,
         )
@@ -110,7 +110,7 @@ class IsolateWatch:
     def _look(self) -> list[Running]:
         if self._panel is None:
             return []
-        return self._panel.running(self._process.loop_ns(), self._process.thread_ns, self._limit_ns)
+        return self._panel.running(self._process.loop_s(), self._process.thread_s, self._limit_s)
 
     def ask_for_stack(self, pidfd: int) -> None:
         """Have `stack` find where the event loop is, a moment later."""
@@ -144,7 +144,7 @@ class IsolateWatch:
             since_ns = 0  # it was looked at right before
         elif self.over_cpu:
             threads = [each for each in found if each.thread]
-            running = max(threads, key=lambda each: each.uncharged_ns, default=None)
+            running = max(threads, key=lambda each: each.uncharged_s, default=None)
             if running is None:
                 used_ns = int(cpu_ms - self._heartbeat.cpu_before_ms) * 1_000_000 + since_ns
                 return ChargeLost("worker", *BACKGROUND_NAME, max(0, used_ns), 0.0, Outcome.EXCEEDED_CPU)
@@ -157,4 +157,4 @@ class IsolateWatch:
             outcome = Outcome.EXCEEDED_CPU
         else:
             outcome = Outcome.EXCEEDED_WALL_TIME if killed else Outcome.INTERNAL_ERROR
-        return ChargeLost(product, kind, name, max(0, running.uncharged_ns + since_ns), 0.0, outcome)
+        return ChargeLost(product, kind, name, max(0, int(running.uncharged_s * 1e9) + since_ns), 0.0, outcome)

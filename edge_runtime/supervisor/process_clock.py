@@ -20,8 +20,8 @@ class ProcessClock:
         self._stat = _open(f"/proc/{pid}/stat")
         self._first_thread = _open(f"/proc/{pid}/schedstat")
         self._cpu_ms = 0
-        self._loop = 0, 0
-        self._threads_ns: dict[int, int] = {}
+        self._loop = 0.0, 0.0
+        self._threads_s: dict[int, float] = {}
 
     def close(self) -> None:
         for descriptor in (self._stat, self._first_thread):
@@ -39,31 +39,31 @@ class ProcessClock:
             self._cpu_ms = (int(fields[11]) + int(fields[12])) * _TICK_MS
         return self._cpu_ms
 
-    def loop_ns(self) -> int:
+    def loop_s(self) -> float:
         """CPU time of the process's first thread so far, which runs the event loop of an isolate."""
         return self._loop_times()[0]
 
-    def loop_busy_ns(self) -> int:
+    def loop_busy_s(self) -> float:
         """How long that thread has run so far, or was ready to and waited for a processor."""
         return sum(self._loop_times())
 
-    def _loop_times(self) -> tuple[int, int]:
+    def _loop_times(self) -> tuple[float, float]:
         if self._first_thread >= 0:
             try:
                 ran, waited, _ = os.pread(self._first_thread, 128, 0).split()
             except (ProcessLookupError, ValueError):
                 return self._loop
-            self._loop = int(ran), int(waited)
+            self._loop = int(ran) / 1e9, int(waited) / 1e9
         return self._loop
 
-    def thread_ns(self, thread: int) -> int | None:
+    def thread_s(self, thread: int) -> float | None:
         """CPU time of another thread so far; after its end as last seen, None if it was never seen."""
         try:
             with open(f"/proc/{self._pid}/task/{thread}/schedstat", "rb") as file:
-                self._threads_ns[thread] = int(file.read().split()[0])
+                self._threads_s[thread] = int(file.read().split()[0]) / 1e9
         except (OSError, IndexError):
-            return self._threads_ns.get(thread)
-        return self._threads_ns[thread]
+            return self._threads_s.get(thread)
+        return self._threads_s[thread]
 
     def memory_mb(self) -> int:
         """Private writable memory, as its limit counts it; 0 once it is dead."""
