@@ -131,7 +131,8 @@ class ActorWrites:
     def commit(self, batch: Batch) -> Promise[None]:
         if self.refusal is not None:
             return Promise.rejected(self.refusal)
-        self.flush()
+        if self._turn is not None:
+            self.flush()
         return self._queue(batch, confirmed=True)
 
     def _queue(
@@ -153,10 +154,10 @@ class ActorWrites:
                 self._commit_failed(promise.error)
             elif due_ms is not None:
                 self._timer_written(due_ms)
+            if also is not None:
+                also(promise)
 
         written.add_done_callback(committed)
-        if also is not None:
-            written.add_done_callback(also)
         if confirmed:
             self.output.hold(written)
         return written

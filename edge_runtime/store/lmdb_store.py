@@ -99,17 +99,21 @@ class LmdbSnapshot:
     ) -> Iterator[tuple[bytes, bytes]]:
         if tables := self._opened():
             txn, pieces = self._txn, self._chunks
-            with translated(f"cannot read {table}"):
+            try:
                 for key, entry in self._walk(tables[table], start, end, reverse, values=True):
                     yield key, entry[1:] if entry and not entry[0] else chunks.read(txn, pieces, entry)
+            except lmdb.Error as error:
+                raise_read_error(f"cannot read {table}", error)
 
     def keys(
         self, table: Table, start: bytes = b"", end: bytes | None = None, *, reverse: bool = False
     ) -> Iterator[bytes]:
         if tables := self._opened():
-            with translated(f"cannot read {table}"):
+            try:
                 for key, _ in self._walk(tables[table], start, end, reverse, values=False):
                     yield key
+            except lmdb.Error as error:
+                raise_read_error(f"cannot read {table}", error)
 
     def _walk(
         self, database: Any, start: bytes, end: bytes | None, reverse: bool, *, values: bool

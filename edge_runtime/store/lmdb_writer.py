@@ -166,10 +166,9 @@ class LmdbWriter:
         txn, database = self._txn, self._tables[table]
         if len(key) > long_keys.SPLIT:
             database, key = long_keys.make(txn, database, self._nodes, key, self._new_id)
-        old = txn.get(key, None, database)
+        old = txn.replace(key, chunks.write(txn, self._chunks, value, self._new_id), db=database)
         if old is not None:
             chunks.free(txn, self._chunks, old)
-        txn.put(key, chunks.write(txn, self._chunks, value, self._new_id), db=database)
         self._written += len(key) + len(value)
 
     def _delete(self, table: Table, key: bytes) -> None:

@@ -26,8 +26,10 @@ class Job(Protocol):
 
     scope: trio.CancelScope | None
     """Set once the job has given up control: the worker's, which ends it."""
-    deadline_s: float
-    """When its time is over, in trio's time; set by `run`."""
+
+    @property
+    def timeout_s(self) -> float:
+        """How long it may take."""
 
     @property
     def context(self) -> contextvars.Context:
@@ -41,7 +43,7 @@ class Job(Protocol):
         """Raises nothing but Cancelled."""
 
     def over(self, *, timed_out: bool) -> None:
-        """It has ended, or was ended by its scope. Called as well where it was cancelled before it began."""
+        """It has ended, after its time or before. Called as well where it was cancelled before it began."""
 
     def cut(self) -> None:
         """The worker's task was cancelled."""
@@ -101,12 +103,14 @@ class AttemptWorkers:
 
 
 class _Worker:
-    __slots__ = ("_has_right", "_job", "_pool", "_scope", "_suspended")
+    __slots__ = ("_deadline_s", "_has_right", "_job", "_pool", "_scope", "_suspended")
 
     def __init__(self, pool: AttemptWorkers) -> None:
         self._pool = pool
         self._scope = trio.CancelScope()
         self._job: Job | None = None
+        self._deadline_s = 0.0
+        """When the job's time is over, in trio's time."""
         self._has_right = True
         self._suspended = False
         """The job has given up control."""
@@ -131,6 +135,7 @@ class _Worker:
         """Run jobs until the scope is used up: it was cancelled for the job that is left. True: there are workers
         enough."""
         pool, begun = self._pool, 0
+        now_s = trio.lowlevel.current_clock().current_time  # two calls less than trio.current_time
         while True:
             job = pool.next() if self._has_right else None
             if job is None:
@@ -139,15 +144,18 @@ class _Worker:
                 await pool.park()
                 self._has_right, begun = True, 0
                 continue
+            timed_out = False
             if not job.cancelled:
                 self._job = job
+                self._deadline_s = now_s() + job.timeout_s
                 await drive(job.run(), job.context, self._suspend)
                 if self._suspended:
                     if self._scope.cancel_called:
                         return False
                     self._scope.deadline, self._suspended = math.inf, False
                 self._job = None
-            job.over(timed_out=False)
+                timed_out = now_s() >= self._deadline_s
+            job.over(timed_out=timed_out)
             del job  # it may hold what ends when nobody refers to it
             begun += 1
             if self._has_right and begun >= _ATTEMPTS_PER_STEP:
@@ -162,5 +170,5 @@ class _Worker:
         if job.cancelled:
             self._scope.cancel()
         else:
-            self._scope.deadline = job.deadline_s
+            self._scope.deadline = self._deadline_s
         self._pool.begin_next()

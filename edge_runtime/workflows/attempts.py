@@ -103,7 +103,7 @@ class Attempts:
 class _Attempt(ABC):
     """One attempt, or one question for a delay: a job of the workers, in the context that the script has now."""
 
-    __slots__ = ("_attempts", "_call", "_effect", "_error", "_event", "_result", "context", "deadline_s", "scope")
+    __slots__ = ("_attempts", "_call", "_effect", "_error", "_event", "_result", "context", "scope")
 
     def __init__(self, attempts: Attempts, effect: StartAttempt | AskDelay) -> None:
         self._attempts = attempts
@@ -114,7 +114,6 @@ class _Attempt(ABC):
         self._error: BaseException | None = None
         self.context = contextvars.copy_context()
         self.scope: trio.CancelScope | None = None
-        self.deadline_s = 0.0
 
     @property
     def cancelled(self) -> bool:
@@ -123,7 +122,6 @@ class _Attempt(ABC):
     async def run(self) -> None:
         current_branch.set(None)
         context, effect = self._attempts.context, self._effect
-        self.deadline_s = trio.current_time() + self._timeout_ms / 1000
         name = f"{context.address.namespace}/{effect.key.name}"
         self._event = event = context.events.begin(EventKind.STEP, name, actor=context)
         try:
@@ -145,7 +143,6 @@ class _Attempt(ABC):
         if self._attempts.cancelled:
             self._end(event, Outcome.CANCELED)
             return
-        timed_out = timed_out or trio.current_time() >= self.deadline_s
         input, text = self._judge(event, timed_out)
         if timed_out:
             outcome = Outcome.EXCEEDED_WALL_TIME
@@ -169,7 +166,7 @@ class _Attempt(ABC):
 
     @property
     @abstractmethod
-    def _timeout_ms(self) -> int: ...
+    def timeout_s(self) -> float: ...
 
     @abstractmethod
     async def _work(self, event: EventContext) -> Any: ...
@@ -185,8 +182,8 @@ class _Callback(_Attempt):
     _effect: StartAttempt
 
     @property
-    def _timeout_ms(self) -> int:
-        return self._effect.config.timeout_ms
+    def timeout_s(self) -> float:
+        return self._effect.config.timeout_ms / 1000
 
     async def _work(self, event: EventContext) -> Any:
         attempts, effect = self._attempts, self._effect
@@ -225,8 +222,8 @@ class _DelayFunction(_Attempt):
     _effect: AskDelay
 
     @property
-    def _timeout_ms(self) -> int:
-        return RETRY_DELAY_ANSWER_MS
+    def timeout_s(self) -> float:
+        return RETRY_DELAY_ANSWER_MS / 1000
 
     async def _work(self, event: EventContext) -> int:
         call, effect = self._call, self._effect

@@ -50,6 +50,8 @@ def call_plain(function: Callable[..., Any], make_ctx: Callable[[], Any]) -> Any
     A parameter with a default is left alone: `lambda item=item: ...` is how loops bind their variable.
     """
     code = getattr(function, "__code__", None)
+    if code is not None and not code.co_argcount and not code.co_kwonlyargcount:
+        return function()
     if code is None:
         parameters = _parameters(function)
         if "ctx" in parameters:

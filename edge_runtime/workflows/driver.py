@@ -65,7 +65,7 @@ from edge_runtime.workflows.writing import InstanceWriter
 
 _log = logging.getLogger("edge.workflows")
 
-_FROM_OUTSIDE: Final = (TimerFired, EventArrived)
+_FROM_OUTSIDE: Final = frozenset((TimerFired, EventArrived))
 
 
 def _stopped() -> Promise[None]:
@@ -108,6 +108,8 @@ class Driver:
         quantities = event.meter.quantities
         self._recorder = Recorder(context, self._address, engine, self._writer, self._inbox, quantities, version)
         self.closed = False
+        self.reserve = engine.reserve
+        """For the steps: the key and the position of the next one of a name in a context."""
         self.stop_run: Callable[[], Promise[None]] = _stopped
         """Cancels the run; resolves once it has ended."""
         self.rested: Callable[[], None] = _nothing
@@ -117,9 +119,6 @@ class Driver:
         self._active_s = 0.0
 
     # For the steps
-
-    def reserve(self, path: tuple[str, ...], name: str) -> tuple[StepKey, int]:
-        return self._engine.reserve(path, name)
 
     @property
     def now_ms(self) -> int:
@@ -242,10 +241,10 @@ class Driver:
         if self.closed:
             return
         self._pacing.inputs += 1
-        if not isinstance(input, _FROM_OUTSIDE):
+        if type(input) not in _FROM_OUTSIDE:
             self._active = True
         try:
-            self._perform(self._engine.apply(input, self.now_ms), writes)
+            self._perform(self._engine.apply(input, self._context.clock.now_ms()), writes)
         except Exception as error:
             # A fault of ours must not reach the script nor the task that happened to bring the input.
             _log.exception("workflow %s, instance %s broke", self._address.namespace, self._address.id)

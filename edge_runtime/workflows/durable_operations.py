@@ -45,14 +45,16 @@ def count_end(quantities: defaultdict[str, int], output: bytes | None, error: Er
 def count_entry(quantities: defaultdict[str, int], entry: Entry) -> None:
     """Count an entry as it is appended: steps, sleeps and waits when they begin, retries when an attempt has failed,
     payloads when they are recorded."""
+    # What every step has comes first, and is told by its type alone.
     if type(entry) is StepStarted:
         if not entry.skipped:
             quantities[_STARTED[entry.step]] += 1
         return
+    if type(entry) is StepSucceeded:
+        value = entry.value
+        quantities[BYTES_PERSISTED] += len(value) if value[:1] != MARK else KeptStream.decode(value).size
+        return
     match entry:
-        case StepSucceeded():
-            value = entry.value
-            quantities[BYTES_PERSISTED] += len(value) if value[:1] != MARK else KeptStream.decode(value).size
         case AttemptFailed():
             quantities[STEP_RETRIES] += 1
             quantities[BYTES_PERSISTED] += _size(entry.error)

@@ -115,7 +115,7 @@ class Engine:
     def running(self) -> bool:
         """The script runs, or steps of it, and no pause was asked for."""
         history = self._history
-        return history.pausing_ms is None and self.live and not history.waiting
+        return history.pausing_ms is None and self.live and not (history.timetable.timed and history.waiting)
 
     @property
     def waiting(self) -> bool:
@@ -163,17 +163,17 @@ class Engine:
             return []
         history.effects, history.now_ms = [], now_ms
         match input:
-            case StepRequested() | SleepRequested() | WaitRequested() | ValueRequested():
-                history.replay.delivering = False  # the script has moved on, so it has reacted
-                self._request(input)
             case AttemptSucceeded():
                 op = history.operations.get(input.key)
                 if op is not None and op.in_flight and op.attempt == input.attempt:
                     history.append(
                         StepSucceeded(
-                            seq=history.next, at_ms=now_ms, key=input.key, value=input.value, cpu_us=input.cpu_us
+                            seq=history.seq + 1, at_ms=now_ms, key=input.key, value=input.value, cpu_us=input.cpu_us
                         )
                     )
+            case StepRequested() | SleepRequested() | WaitRequested() | ValueRequested():
+                history.replay.delivering = False  # the script has moved on, so it has reacted
+                self._request(input)
             case AttemptRaised():
                 op = history.operations.get(input.key)
                 if op is not None and op.in_flight and op.attempt == input.attempt:
@@ -261,7 +261,7 @@ class Engine:
             return
         if not drift.may_begin(history, request, strict=self._strict):
             return
-        history.append(start_entry(request, history.next, history.now_ms))
+        history.append(start_entry(request, history.seq + 1, history.now_ms))
         op = history.operations[request.key]
         history.ask(op)
         if isinstance(request, ValueRequested):

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
 from edge_runtime.event import EventContext
 from edge_runtime.limits import START_HELD_MS
+
+_TOGETHER_S: Final = 0.01
+"""What is due so soon is written in the same pass: a wake-up costs more than the step that it is for."""
 
 Write = Callable[[int], int | None]
 """Is given the number of the first entry that waits and has waited for as long as it may (0: of none); writes it, if it
@@ -35,7 +39,7 @@ class HeldStarts:
             while self._held:
                 await trio.sleep_until(self._held[0][0])
                 now_s = trio.current_time()
-                while self._held and self._held[0][0] <= now_s:
+                while self._held and self._held[0][0] <= now_s + _TOGETHER_S:
                     _, write, first_seq = self._held.popleft()
                     following = write(first_seq)
                     if following is not None:

@@ -7,6 +7,7 @@ What the other parts of the engine decide, they append here; what is to be done 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from edge_runtime.workflows.effects import Append, Effect, Result, Value
 from edge_runtime.workflows.journal import (
@@ -29,6 +30,12 @@ from edge_runtime.workflows.operation import Operation, Phase, result_of
 from edge_runtime.workflows.replay import Replay
 from edge_runtime.workflows.rollback import Rollback
 from edge_runtime.workflows.timetable import Timetable
+
+# Members of an enum are found by its metaclass, which takes longer than a global; these are asked for at every step.
+_DO: Final = StepKind.DO
+_ROLLBACK: Final = StepKind.ROLLBACK
+_DONE: Final = Phase.DONE
+_RUNS: Final = frozenset((Phase.RUNNING, Phase.DONE))
 
 Recall = Callable[[int], Entry]
 """Gives an entry of the journal, by its number. It is stored, or was appended and is durable."""
@@ -104,7 +111,7 @@ class History:
         op = self.operations.get(key)
         if op is None:
             past = self.replay.past
-            row = past.row(key) if len(past) else None
+            row = past.row(key) if past.count else None
             if row is None:
                 return None
             op = self.operations[key] = Operation.begin(self.started(past.start(row)))
@@ -140,7 +147,7 @@ class History:
         op = self._absorb(entry)
         self.effects.append(Append(entry))
         if op is not None:
-            if op.phase is Phase.DONE and op.started.step is not StepKind.ROLLBACK:
+            if op.phase is _DONE and op.started.step is not _ROLLBACK:
                 self.replay.done(op)
             self.file(op)
 
@@ -153,19 +160,19 @@ class History:
         """The phase of a step has changed, or the script has asked for it."""
         if not op.requested:
             return
-        if op.phase is Phase.DONE:
+        phase = op.phase
+        if phase is _DONE:
             self.open.pop(op.key, None)
         else:
             self.open[op.key] = op
-            if op.phase is Phase.RUNNING and not self.timetable.timed:
-                return
-        self.timetable.file(op)
+        if self.timetable.timed or phase not in _RUNS:
+            self.timetable.file(op)
 
     @property
     def waiting(self) -> bool:
         """The script waits for times and events, and for nothing else that the engine knows of."""
         timed = self.timetable.timed
-        return len(timed) > 0 and len(self.open) == len(timed) and not self.replay.held
+        return bool(timed) and len(self.open) == len(timed) and not self.replay.held
 
     def _absorb(self, entry: Entry) -> Operation | None:
         """The step that the entry is of, if it is of one."""
@@ -174,7 +181,7 @@ class History:
         match entry:
             case StepStarted():
                 op = self.operations[entry.key] = Operation.begin(entry)
-                self.do_steps += entry.step is StepKind.DO
+                self.do_steps += entry.step is _DO
             case StepSucceeded():
                 op = self.operations[entry.key]
                 op.absorb_end(entry.seq)

@@ -256,5 +256,5 @@ def _pinned_key(address: ActorAddress, record: InstanceRecord) -> bytes:
 
 def status_key(address: ActorAddress, record: InstanceRecord) -> bytes:
     """Where the index has the instance."""
-    place = keys.encode(record.created_ms, keys.short(address.id))
+    place = keys.head(record.created_ms, keys.short(address.id))
     return keys.head("s", address.worker, address.namespace, record.status) + place

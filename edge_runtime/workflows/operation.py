@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from edge_runtime.limits import SLEEP_MAX_MS
 from edge_runtime.store.values import ErrorRecord
@@ -44,8 +45,7 @@ class Phase(StrEnum):
 StepEntry = StepStarted | AttemptStarted | AttemptFailed | AttemptReleased | StepSucceeded | EventReceived | StepFailed
 
 
-@dataclass(slots=True)
-class Operation:
+class Operation(msgspec.Struct):
     """Invariant: `phase`, `attempt`, `due_ms` and `done_seq` follow from the entries alone, except ASKING."""
 
     key: StepKey
@@ -82,10 +82,10 @@ class Operation:
         if started.skipped:
             return cls(started.key, started, Phase.DONE, 0, None, result_of(started), started.seq)
         match started.step:
-            case StepKind.NOW | StepKind.RANDOM | StepKind.UUID4:
-                return cls(started.key, started, Phase.RUNNING, 0, None)
             case StepKind.DO | StepKind.ROLLBACK:
                 return cls(started.key, started, Phase.RUNNING, 1, None)
+            case StepKind.NOW | StepKind.RANDOM | StepKind.UUID4:
+                return cls(started.key, started, Phase.RUNNING, 0, None)
             case StepKind.SLEEP | StepKind.SLEEP_UNTIL:
                 return cls(started.key, started, Phase.SLEEPING, 0, started.due_ms, rested_ms=started.at_ms)
             case StepKind.WAIT:

@@ -15,9 +15,11 @@ from edge_runtime.workflows.journal import StepKey
 class Past:
     """Rows are numbered from 0 in the order of the steps' starts. Entries are named by their numbers."""
 
-    __slots__ = ("_requested", "_results", "_rows", "_starts", "ended")
+    __slots__ = ("_requested", "_results", "_rows", "_starts", "count", "ended")
 
     def __init__(self) -> None:
+        self.count = 0
+        """How many rows there are."""
         self._starts = array("Q")
         self._results = array("Q")  # 0 where there is none
         self._requested = bytearray()
@@ -25,11 +27,9 @@ class Past:
         self.ended = array("Q")
         """Rows of steps that have a result, in the order of their results."""
 
-    def __len__(self) -> int:
-        return len(self._starts)
-
     def begin(self, key: StepKey, seq: int) -> None:
-        row = len(self._starts)
+        row = self.count
+        self.count += 1
         self._starts.append(seq)
         self._results.append(0)
         self._requested.append(0)

@@ -61,7 +61,7 @@ class Replay:
 
     def _pass_requested(self) -> None:
         past = self.past
-        while self._start < len(past) and past.requested(self._start):
+        while self._start < past.count and past.requested(self._start):
             self._start += 1
 
     @property
@@ -77,7 +77,7 @@ class Replay:
     def ready(self) -> Operation | None:
         """The step whose result is next, if nothing holds it back."""
         op = self._next
-        if op is None or (self._start < len(self.past) and self.past.start(self._start) < op.done_seq):
+        if op is None or (self._start < self.past.count and self.past.start(self._start) < op.done_seq):
             return None
         return op
 
@@ -101,7 +101,7 @@ class Replay:
             self._skipped.add(row)
             self._passed.append(row)
             self._given += 1
-        while self._start < len(past) and past.start(self._start) < op.done_seq:
+        while self._start < past.count and past.start(self._start) < op.done_seq:
             self._passed.append(self._start)
             self._start += 1
             self._pass_requested()
@@ -120,7 +120,7 @@ class Replay:
         """The entry of the recorded step that came next where the script is now; None where the journal does not
         tell."""
         past = self.past
-        if self._start == len(past):
+        if self._start == past.count:
             return None
         seq = past.start(self._start)
         if self._given < len(past.ended) and past.result(past.ended[-1]) > seq:
@@ -132,5 +132,5 @@ class Replay:
         self._late.clear()
         self._ended.clear()
         self._asked.clear()
-        self._start, self._given = len(self.past), len(self.past.ended)
+        self._start, self._given = self.past.count, len(self.past.ended)
         self.held, self.delivering = 0, False

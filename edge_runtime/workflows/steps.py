@@ -223,7 +223,7 @@ class WorkflowStep:
     def _reserve(self, name: object, when: Condition, path: tuple[str, ...]) -> tuple[Any, int, bool]:
         """Key, position and the condition's value of a step that is called now."""
         checked = read_step_name(name)
-        condition = _decide(when)
+        condition = when if type(when) is bool else _decide(when)
         key, position = self._driver.reserve(path, checked)
         return key, position, condition
 
@@ -237,12 +237,13 @@ class WorkflowStep:
         at_most_once: bool,
         handler: Handler,
     ) -> Promise[Any]:
-        def request() -> Promise[Any]:
+        require_event("step")
+        try:
             read = read_config(config)
             reserved = self._reserve(name, when, current_path())
             return self._ask(reserved, call, blocking, read, at_most_once, handler)
-
-        return _or_rejected(request)
+        except Exception as error:
+            return Promise.rejected(error)
 
     def _run_reserved(
         self,
