@@ -1,4 +1,5 @@
-"""Threads that are started with Python's own means: their CPU time is charged to the event that started them.
+"""Threads that are started with Python's own means: their CPU time is charged to the event that started them, and what
+is given to a pool of threads to the event that gave it.
 
 Threads of the runtime (trio's, the committer) are measured as its overhead, so that nothing of a process's CPU time is
 left over. What a script starts outside of events is its background work.
@@ -10,13 +11,17 @@ import _thread
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any, Final, cast
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, TypeVar, cast
 
 from edge_runtime.metering.meter import BACKGROUND, OVERHEAD, Meter, user_meter
 from edge_runtime.metering.threads import measure_call
 
+T = TypeVar("T")
+
 _start = threading.Thread.start
 _start_new_thread = _thread.start_new_thread
+_submit: Final[Callable[..., Future[Any]]] = ThreadPoolExecutor.submit
 _RUNTIME: Final = ("edge_runtime.", "trio.")
 
 
@@ -30,7 +35,10 @@ def _start_measured(self: threading.Thread) -> None:
 
     def run_measured() -> None:
         del thread.run  # it holds the thread
-        measure_call(meter, run)
+        if runtimes:
+            measure_call(meter, run)
+        else:
+            _call_charged(meter, run)
 
     thread.run = run_measured
     _start(thread)
@@ -38,7 +46,25 @@ def _start_measured(self: threading.Thread) -> None:
 
 def _start_new_measured(function: Callable[..., object], args: tuple[Any, ...], kwargs: Any = None, /) -> int:
     call = functools.partial(function, *args, **(kwargs or {}))
-    return _start_new_thread(measure_call, (_script_meter(), call))
+    return _start_new_thread(_call_charged, (_script_meter(), call))
+
+
+def _call_charged(meter: Meter, call: Callable[[], T]) -> T:
+    """In a thread, whose context is empty or that of the thread's other calls."""
+    outer = user_meter.set(meter)
+    try:
+        return measure_call(meter, call)
+    finally:
+        user_meter.reset(outer)
+
+
+@functools.wraps(_submit)
+def _submit_measured(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    meter = user_meter.get()
+    if meter is None:
+        return _submit(self, fn, *args, **kwargs)
+    meter.shared = True
+    return _submit(self, _call_charged, meter, functools.partial(fn, *args, **kwargs))
 
 
 def _script_meter() -> Meter:
@@ -51,3 +77,4 @@ def meter_threads() -> None:
     """Call before a script is imported, which may keep the functions under names of its own."""
     threading.Thread.start = _start_measured  # type: ignore[method-assign]
     _thread.start_new_thread = cast(Any, _start_new_measured)
+    ThreadPoolExecutor.submit = _submit_measured  # type: ignore[method-assign, assignment]

@@ -1,21 +1,25 @@
-"""What scripts start by `trio.to_thread.run_sync` and by `trio.lowlevel.spawn_system_task` is charged to the event."""
+"""What scripts give trio to run outside of their own tasks is charged to the event: calls in threads, system tasks, and
+calls that threads, or anybody, want made on the event loop's thread."""
 
 from __future__ import annotations
 
 import contextvars
 import functools
 import logging
+import threading
 from typing import Any, Final, cast
 
 import trio
 
 from edge_runtime.errors import CpuLimitExceeded
-from edge_runtime.metering.meter import user_meter
+from edge_runtime.metering.measure import measure_inline
+from edge_runtime.metering.meter import Meter, user_meter
 from edge_runtime.metering.threads import measure_call
 
 _log: Final = logging.getLogger("edge.isolate")
 _run_sync = trio.to_thread.run_sync
 _spawn_system_task = trio.lowlevel.spawn_system_task
+_run_sync_soon = trio.lowlevel.TrioToken.run_sync_soon
 
 
 @functools.wraps(_run_sync)
@@ -45,7 +49,28 @@ async def _until_stopped(async_fn: Any, *args: Any) -> None:
         _log.error("a system task of the script was stopped: its event used more than limits.cpu_ms of CPU")
 
 
+@functools.wraps(_run_sync_soon)
+def _run_metered_soon(self: trio.lowlevel.TrioToken, sync_fn: Any, *args: Any, idempotent: bool = False) -> None:
+    meter = user_meter.get()
+    if meter is None:
+        return _run_sync_soon(self, sync_fn, *args, idempotent=idempotent)
+    meter.shared = True
+    # In this order calls that are equal, of which trio leaves out all but one, are still equal.
+    return _run_sync_soon(self, _call_until_stopped, meter, sync_fn, *args, idempotent=idempotent)
+
+
+def _call_until_stopped(meter: Meter, sync_fn: Any, *args: Any) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        sync_fn(*args)  # in a run of trio of the script's own; the thread is measured as a whole
+        return
+    try:
+        measure_inline(meter, sync_fn, *args)
+    except CpuLimitExceeded:
+        _log.error("a call that a script gave to trio was stopped: its event used more than limits.cpu_ms of CPU")
+
+
 def meter_trio() -> None:
     """Call before a script is imported, which may keep the functions under names of its own."""
     trio.to_thread.run_sync = cast(Any, _run_metered)
     trio.lowlevel.spawn_system_task = cast(Any, _spawn_metered)
+    trio.lowlevel.TrioToken.run_sync_soon = _run_metered_soon  # type: ignore[method-assign, assignment]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import trio
 
 from edge_runtime.metering.measure import measure_inline
-from edge_runtime.metering.meter import user_meter
+from edge_runtime.metering.meter import Meter, user_meter
 from edge_runtime.metering.threads import measure_call
 
 T = TypeVar("T")
@@ -79,8 +79,21 @@ def _callback_types() -> tuple[type, type]:
 TASK_STEP, TASK_WAKEUP = _callback_types()
 
 
+def charged_in(context: contextvars.Context | None) -> Meter | None:
+    """Whom code is charged to that is to run in a context: to the event that it is of, or else to the one that gives
+    it; the context tells whatever that code starts."""
+    meter = user_meter.get()
+    if context is None:
+        return meter
+    given = context.get(user_meter)
+    if given is None and meter is not None:
+        context.run(user_meter.set, meter)
+        return meter
+    return given
+
+
 def metered(callback: Callable[..., object], context: contextvars.Context | None) -> Callable[..., object]:
-    meter = user_meter.get() if context is None else context.get(user_meter)
+    meter = charged_in(context)
     if meter is None:
         return callback
     meter.shared = True

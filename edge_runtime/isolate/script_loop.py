@@ -25,9 +25,8 @@ from trio_asyncio._base import TrioAsyncioExit
 from trio_asyncio._handles import AsyncHandle
 
 from edge_runtime.isolate.first_step import FirstStep
-from edge_runtime.isolate.loop_callbacks import TASK_STEP, TASK_WAKEUP, Crossing, measured, metered
+from edge_runtime.isolate.loop_callbacks import TASK_STEP, TASK_WAKEUP, Crossing, charged_in, measured, metered
 from edge_runtime.metering.measure import MeteredCoroutine
-from edge_runtime.metering.meter import user_meter
 from edge_runtime.promise import Promise
 
 T = TypeVar("T")
@@ -245,8 +244,7 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
         if type(coro) is Promise:
             coro = _await(coro)  # its own coroutine for each task: one promise may be given to several
         if isinstance(coro, Coroutine):
-            context = options.get("context")
-            meter = user_meter.get() if context is None else context.get(user_meter)
+            meter = charged_in(options.get("context"))
             if meter is not None and not isinstance(coro, MeteredCoroutine):
                 meter.shared = True
                 coro = MeteredCoroutine(coro, meter)
@@ -271,8 +269,6 @@ class ScriptLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
             executor = self._executor
         if executor is None or isinstance(executor, trio_asyncio.TrioExecutor):
             return cast("asyncio.Future[T]", self.trio_as_future(self._in_thread, measured(call)))
-        if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
-            call = measured(call)
         return asyncio.wrap_future(executor.submit(call), loop=self)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

@@ -168,6 +168,7 @@ LATER = {
     "thread": ("asyncio",),
     "raw_thread": ("trio",),
     "system_task": ("trio",),
+    "callback": ("trio",),
     "fork": ("trio",),
     "daemon": ("trio",),
     "process": ("trio",),
@@ -182,7 +183,6 @@ KILLED = {
     "greedy_thread": ("trio",),
     "signals": ("trio",),
     "raises": ("trio",),
-    "callback": ("trio",),
 }
 IMPORTS = {
     "import_loop": BURN + "burn()",

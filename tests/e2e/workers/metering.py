@@ -1,28 +1,37 @@
 """Loops of known CPU time in every place where code of a script runs; what the thread's own clock said is reported.
 
-A way is a method of the object `Work`, so that the ledger has a row for each; what is no call has a row of its own.
+A place is a method of the object `Work`, so that the ledger has a row for each; what is no call has a row of its own.
+What runs around a loop is measured by the same clock: what is charged beyond that is the meter's error.
 """
 
 import _thread
 import asyncio
 import contextvars
+import functools
+import socket
 import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import js
 import trio
 from js import WebSocketPair
-from workers import DurableObject, Response, WorkerEntrypoint, WorkflowEntrypoint, env, wsgi
+from workers import DurableObject, Response, WorkerEntrypoint, WorkflowEntrypoint, asgi, env, wsgi
 
 IS_TRIO = env.FLAVOUR == "trio"
-burn_ns = 0
+BURN_NS = env.BURN_NS
+loops = False
 pause = trio.sleep if IS_TRIO else asyncio.sleep
 in_thread = trio.to_thread.run_sync if IS_TRIO else asyncio.to_thread
-pool = ThreadPoolExecutor(2)
+pool = ThreadPoolExecutor(1)
 known_ns = {}
+times = {}
+reports = threading.Lock()
 left_tasks = []
 CHILD = """\
 import os, sys, time
@@ -34,52 +43,191 @@ os._exit(0)
 """
 
 
-def report(way, used_ns):
-    known_ns[way] = known_ns.get(way, 0) + used_ns
+def report(place, used_ns):
+    with reports:
+        known_ns[place] = known_ns.get(place, 0) + used_ns
 
 
-def burn(way, parts=1):
-    """Use the CPU for one of `parts` parts of `burn_ns`, and report what it was."""
-    begun_ns = now_ns = time.thread_time_ns()
-    while now_ns - begun_ns < burn_ns // parts:
-        now_ns = time.thread_time_ns()
-    report(way, now_ns - begun_ns)
+class Stretches(threading.local):
+    """Of each thread: what is measured right now, outermost first, each with up to where it is reported."""
+
+    def __init__(self):
+        self.open = []
 
 
-async def burn_later(way, parts=1):
-    await pause(0.001)
-    burn(way, parts)
+stretches = Stretches()
 
 
-async def generated(way):
-    for _ in range(2):
-        burn(way, 2)
-        yield b"piece"
-        await pause(0.001)
-
-
-async def left_behind(way):
+@contextmanager
+def measured(place):
+    """Report the thread's CPU time of this stretch, without that of stretches within it."""
+    opened, since_ns = stretches.open, time.thread_time_ns()
+    if opened:
+        outer = opened[-1]
+        report(outer[0], since_ns - outer[1])
+    mine = [place, since_ns]
+    opened.append(mine)
     try:
         yield
     finally:
-        burn(way)
+        opened.pop()
+        now_ns = time.thread_time_ns()
+        report(place, now_ns - mine[1])
+        if opened:
+            opened[-1][1] = now_ns
+
+
+@types.coroutine
+def stepped(place, coro):
+    """Await a coroutine, each of its steps measured."""
+    step, argument = coro.send, None
+    while True:
+        try:
+            with measured(place):
+                yielded = step(argument)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            step, argument = coro.send, (yield yielded)
+        except BaseException as error:
+            step, argument = coro.throw, error
+
+
+def known(place):
+    """Measure all that a function does, sync or async, and count how often it has ended."""
+
+    def decorate(fn):
+        @functools.wraps(fn)
+        async def call(*args):
+            try:
+                return await stepped(place, fn(*args))
+            finally:
+                ended(place)
+
+        @functools.wraps(fn)
+        def call_sync(*args):
+            try:
+                with measured(place):
+                    return fn(*args)
+            finally:
+                ended(place)
+
+        return call if asyncio.iscoroutinefunction(fn) else call_sync
+
+    return decorate
+
+
+def ended(place):
+    with reports:
+        times[place] = times.get(place, 0) + 1
+
+
+def burn(place, parts=1):
+    """Use the CPU for one of `parts` parts of BURN_NS, once the loop is wanted."""
+    with measured(place):
+        ends_ns = time.thread_time_ns() + BURN_NS // parts
+        while loops and time.thread_time_ns() < ends_ns:
+            pass
+
+
+async def burn_later(place, parts=1):
+    async def work():
+        await pause(0.001)
+        burn(place, parts)
+
+    await stepped(place, work())
+
+
+async def generated(place):
+    for _ in range(2):
+        burn(place)
+        yield b"piece"
+        await stepped(place, pause(0.001))
+
+
+async def left_behind(place):
+    try:
+        yield
+    finally:
+        burn(place)
 
 
 class Left:
-    def __init__(self, way):
-        self.way = way
+    def __init__(self, place):
+        self.place = place
 
     def __del__(self):
-        burn(self.way)
+        burn(self.place)
+
+
+async def trio_callbacks():
+    token = trio.lowlevel.current_trio_token()
+    over = trio.Event()
+
+    def called():
+        burn("callbacks", 2)
+
+    def called_from_thread():
+        trio.from_thread.run_sync(called)
+        trio.from_thread.run_sync(called, trio_token=token)
+        token.run_sync_soon(called)
+
+    def called_last():
+        called()
+        over.set()
+
+    await in_thread(measured("callbacks")(called_from_thread))
+    token.run_sync_soon(called_last)
+    await over.wait()
+
+
+async def loop_callbacks():
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    reading, writing = socket.socketpair()
+
+    def called(*_):
+        burn("callbacks", 3)
+
+    def readable():
+        loop.remove_reader(reading)
+        called()
+        over.set()
+
+    loop.call_soon(called)
+    loop.call_later(0.001, called)
+    loop.call_soon(called, context=contextvars.Context())
+    await in_thread(loop.call_soon_threadsafe, called)
+    future = loop.create_future()
+    future.add_done_callback(called)
+    future.set_result(None)
+    loop.add_reader(reading, readable)
+    writing.send(b"!")
+    await over.wait()
+    reading.close()
+    writing.close()
 
 
 def run_child():
-    begun_ns = time.thread_time_ns()
-    child_ns = int(subprocess.check_output([sys.executable, "-I", "-S", "-c", CHILD, str(burn_ns)]))
-    report("process", child_ns + time.thread_time_ns() - begun_ns)
+    with measured("process"):
+        # Its own end, which it cannot measure, is not to matter.
+        burn_ns = 5 * BURN_NS if loops else 0
+        report("process", int(subprocess.check_output([sys.executable, "-I", "-S", "-c", CHILD, str(burn_ns)])))
 
 
-def application(environ, start_response):
+def pulled_stream():
+    left = [b"pie", b"ce"]
+
+    def pull(controller):
+        burn("pull")
+        controller.enqueue(js.Uint8Array.new(left.pop()))
+        if not left:
+            controller.close()
+
+    return js.ReadableStream.new({"pull": pull})
+
+
+def wsgi_application(environ, start_response):
     burn("wsgi", 2)
     start_response("200 OK", [("Content-Type", "text/plain")])
 
@@ -90,24 +238,72 @@ def application(environ, start_response):
     return body()
 
 
+async def asgi_application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        for event in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{event}.complete"})
+        return
+
+    async def answer():
+        burn("asgi", 2)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await pause(0.001)
+        burn("asgi", 2)
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    await stepped("asgi", answer())
+
+
 class Work(DurableObject):
+    @known("nothing")
     async def nothing(self):
         pass
 
+    @known("sleep")
     async def sleep(self):
         await pause(0.1)
 
+    @known("naps")
+    async def naps(self):
+        for _ in range(20):
+            await pause(0.002)
+
+    @known("blocked")
     async def blocked(self):
         time.sleep(0.05)  # noqa: ASYNC251 - what is measured is that it costs nothing
 
+    @known("blocked_thread")
+    async def blocked_thread(self):
+        def block():
+            with measured("blocked_thread"):
+                time.sleep(0.02)
+
+        for _ in range(5):
+            await in_thread(block)
+
+    @known("asks")
+    async def asks(self):
+        await self.env.WORK.getByName("asked").answers_late()
+
+    async def answers_late(self):
+        await pause(0.05)
+
+    @known("plain")
     async def plain(self):
         burn("plain")
 
+    @known("sync")
+    def sync(self):
+        burn("sync")
+
+    @known("slices")
     async def slices(self):
-        for _ in range(2):
-            burn("slices", 2)
+        for _ in range(5):
+            burn("slices", 5)
             await pause(0.001)
 
+    @known("children")
     async def children(self):
         if IS_TRIO:
             async with trio.open_nursery() as nursery:
@@ -116,57 +312,96 @@ class Work(DurableObject):
         else:
             await asyncio.gather(*(asyncio.create_task(burn_later("children", 2)) for _ in range(2)))
 
+    @known("in_thread")
     async def in_thread(self):
         await in_thread(burn, "in_thread")
 
+    @known("thread")
     async def thread(self):
         thread = threading.Thread(target=burn, args=("thread",))
         thread.start()
-        await in_thread(thread.join)
+        thread.join()
+
+    @known("inner_thread")
+    async def inner_thread(self):
+        def start_another():
+            with measured("inner_thread"):
+                thread = threading.Thread(target=burn, args=("inner_thread",))
+                thread.start()
+                thread.join()
+
+        thread = threading.Thread(target=start_another)
+        thread.start()
+        thread.join()
 
     async def raw_thread(self):
-        _thread.start_new_thread(burn, ("raw_thread",))
+        _thread.start_new_thread(known("raw_thread")(burn), ("raw_thread",))
 
+    @known("pooled")
     async def pooled(self):
-        await in_thread(pool.submit(burn, "pooled").result)
+        pool.submit(burn, "pooled").result()
 
+    @known("pooled_again")
+    async def pooled_again(self):
+        pool.submit(burn, "pooled_again").result()
+
+    @known("process")
     async def process(self):
-        await in_thread(run_child)
+        run_child()
+
+    @known("blocking")
+    async def blocking(self):
+        await self.ctx.blockConcurrencyWhile(lambda: burn_later("blocking"))
+
+    @known("transaction")
+    async def transaction(self):
+        await self.ctx.storage.transaction(lambda _: burn_later("transaction"))
 
     async def later(self):
-        self.ctx.waitUntil(burn_later("later"))
+        self.ctx.waitUntil(known("later")(burn_later)("later"))
 
     async def left_task(self):
+        task = known("left_task")(burn_later)
         if IS_TRIO:
-            trio.lowlevel.spawn_system_task(burn_later, "left_task", context=contextvars.copy_context())
+            trio.lowlevel.spawn_system_task(task, "left_task", context=contextvars.copy_context())
         else:
-            left_tasks.append(asyncio.create_task(burn_later("left_task")))
+            left_tasks.append(asyncio.create_task(task("left_task")))
 
+    @known("callbacks")
+    async def callbacks(self):
+        await (trio_callbacks if IS_TRIO else loop_callbacks)()
+
+    @known("generator")
     async def generator(self):
         generator = left_behind("generator")
         await anext(generator)
         del generator
-        await pause(0)
+        await pause(0.001)
 
+    @known("closed_generator")
     async def closed_generator(self):
         generator = left_behind("closed_generator")
         await anext(generator)
         await generator.aclose()
 
+    @known("finalizer")
     async def finalizer(self):
         Left("finalizer")
 
     async def fetch(self, request):
-        if request.headers.get("upgrade") == "websocket":
-            client, server = WebSocketPair.new().object_values()
+        client, server = WebSocketPair.new().object_values()
+        if request.url.endswith("hibernating"):
             self.ctx.acceptWebSocket(server)
-            return Response(None, status=101, web_socket=client)
-        return Response("ok")
+        else:
+            listen(server, "websocket Work.fetch")
+        return Response(None, status=101, web_socket=client)
 
+    @known("webSocketMessage")
     async def webSocketMessage(self, socket, message):
         burn("webSocketMessage")
         socket.send("hell\u00f6")
 
+    @known("alarm")
     async def alarm(self):
         burn("alarm")
 
@@ -174,17 +409,41 @@ class Work(DurableObject):
         await self.ctx.storage.setAlarm(int(time.time() * 1000))
 
 
+def listen(socket, place):
+    @known(place)
+    def on_message(event):
+        burn(place)
+        socket.send("hell\u00f6")
+
+    socket.accept()
+    socket.addEventListener("message", on_message)
+
+
+class Made(DurableObject):
+    def __init__(self, ctx, env):
+        super().__init__(ctx, env)
+        with measured("constructor"):
+            burn("constructor", 2)
+            ctx.blockConcurrencyWhile(lambda: known("constructor")(burn_later)("constructor", 2))
+
+    async def used(self):
+        pass
+
+
 class Flow(WorkflowEntrypoint):
+    @known("flow")
     async def run(self, event, step):
         burn("flow")
 
         @step.do("async step")
+        @known("flow/async step")
         async def asynchronous():
             burn("flow/async step", 2)
             await pause(0.001)
             burn("flow/async step", 2)
 
         @step.do("sync step")
+        @known("flow/sync step")
         def synchronous():
             assert threading.current_thread() is not threading.main_thread()
             burn("flow/sync step")
@@ -193,31 +452,74 @@ class Flow(WorkflowEntrypoint):
         await synchronous()
 
 
-class Default(WorkerEntrypoint):
-    async def fetch(self, request):
-        way = urlsplit(request.url).path.strip("/")
-        work = self.env.WORK.getByName("one")
-        match way:
-            case "known":
-                return Response.json(known_ns)
-            case "burn":
-                global burn_ns
-                burn_ns = int(await request.text())
-            case "fetch":
-                burn("fetch")
-            case "stream":
-                return Response(generated("stream"))
-            case "wsgi":
-                return await wsgi.fetch(application, request, self.env)
-            case "socket":
-                return await work.fetch(request)
-            case "flow":
-                flow = await self.env.FLOW.create()
-                while (await flow.status())["status"] not in ("complete", "errored"):
-                    await pause(0.02)
-            case _:
-                await getattr(work, way)()
+class Undone(WorkflowEntrypoint):
+    async def run(self, event, step):
+        @known("undone/step")
+        async def undo(*_):
+            burn("undone/step")
+
+        await step.do("step", lambda: None, rollback=undo)
+        raise RuntimeError("what was done is to be undone")
+
+
+class Remote(WorkerEntrypoint):
+    @known("Remote.call")
+    async def call(self):
+        burn("Remote.call")
+
+    @known("Remote.fetch")
+    def fetch(self, request):
+        burn("Remote.fetch")
         return Response("ok")
 
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        place = urlsplit(request.url).path.strip("/")
+        work = self.env.WORK.getByName("one")
+        match place:
+            case "loop":
+                global loops
+                loops = True
+            case "known":
+                return Response.json({place: [used_ns, times.get(place, 0)] for place, used_ns in known_ns.items()})
+            case "fetch" | "stream" | "pull" | "wsgi" | "asgi":
+                return await known(place)(getattr(self, f"serve_{place}"))(request)
+            case "hibernating" | "listening":
+                return await work.fetch(request)
+            case "socket":
+                client, server = WebSocketPair.new().object_values()
+                listen(server, "websocket Default.fetch")
+                return Response(None, status=101, web_socket=client)
+            case "made":
+                await self.env.MADE.getByName(f"loops: {loops}").used()
+            case "remote":
+                await self.ctx.exports.Remote.call()
+                await self.ctx.exports.Remote.fetch("http://remote/")
+            case "flow" | "undone":
+                instance = await getattr(self.env, place.upper()).create()
+                while (await instance.status())["status"] not in ("complete", "errored"):
+                    await pause(0.02)
+            case _:
+                await getattr(work, place)()
+        return Response("ok")
+
+    async def serve_fetch(self, request):
+        burn("fetch")
+        return Response("ok")
+
+    async def serve_stream(self, request):
+        return Response(generated("stream"))
+
+    async def serve_pull(self, request):
+        return Response(pulled_stream())
+
+    async def serve_wsgi(self, request):
+        return await wsgi.fetch(wsgi_application, request, self.env)
+
+    async def serve_asgi(self, request):
+        return await asgi.fetch(asgi_application, request, self.env, self.ctx)
+
+    @known("scheduled")
     async def scheduled(self, controller, env, ctx):
         burn("scheduled")
