@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from bench.peers.install import python_environment, python_version
-from bench.peers.row import STEPS_ALONE, STEPS_TOGETHER, Drive, Row, System, measure
+from bench.peers.row import STEPS, STEPS_ALONE, STEPS_TOGETHER, TOGETHER, Drive, Row, System, measure
 from bench.peers.started import Started, started
 from bench.processes import HERE
 
@@ -20,26 +21,37 @@ _NOTE = "in process, without HTTP; the caller's CPU time is included"
 
 def dbos_rows(scale: float = 1.0) -> Iterator[Row]:
     python = python_environment("dbos", "dbos>=3,<4")
-    system = System(DBOS, python_version(python, "dbos"), "SQLite; several transactions a step, each synced")
-    with tempfile.TemporaryDirectory() as folder, started([python, HERE / "peers/apps/dbos_app.py", folder]) as app:
-        app.hear()
-        yield measure(system, [app], STEPS_ALONE, _instances(app, int(40 * scale), 1), _NOTE)
-        yield measure(system, [app], STEPS_TOGETHER, _instances(app, int(200 * scale), 50), _NOTE)
+    durability = (
+        "SQLite as DBOS opens it: rollback journal, synchronous FULL. Each transaction, of which a step is one, is "
+        "synced before it returns."
+    )
+    system = System(DBOS, python_version(python, "dbos"), durability)
+    yield from _rows(system, python, "dbos_app.py", int(40 * scale), int(4 * scale))
 
 
 def aws_rows(scale: float = 1.0) -> Iterator[Row]:
     package = "aws-durable-execution-sdk-python"
     python = python_environment("aws", f"{package}>=3,<4", f"{package}-testing>=1.4,<2")
-    system = System(AWS, python_version(python, package), "SQLite store of the test runner; not a production backend")
-    with tempfile.TemporaryDirectory() as folder, started([python, HERE / "peers/apps/aws_app.py", folder]) as app:
+    durability = (
+        "SQLite store of the test runner, no production backend: WAL with synchronous NORMAL. No commit is synced; the "
+        "log is when the last connection closes, which is after each call of an instance alone, and seldom for many."
+    )
+    system = System(AWS, python_version(python, package), durability)
+    yield from _rows(system, python, "aws_app.py", int(30 * scale), int(2 * scale))
+
+
+def _rows(system: System, python: Path, app_file: str, alone: int, together: int) -> Iterator[Row]:
+    """`alone` instances one by one, then `together` times as many at once as with other systems."""
+    command = [python, HERE / "peers/apps" / app_file]
+    with tempfile.TemporaryDirectory() as folder, started([*command, folder]) as app:
         app.hear()
-        yield measure(system, [app], STEPS_ALONE, _instances(app, int(30 * scale), 1), _NOTE)
+        yield measure(system, [app], STEPS_ALONE, _instances(app, alone, 1), _NOTE)
+        yield measure(system, [app], STEPS_TOGETHER, _instances(app, together, TOGETHER), _NOTE)
 
 
 def _instances(app: Started, count: int, together: int) -> Drive:
     def drive(share: int) -> tuple[int, list[float], float]:
-        run = max(1, count * share // 100)
-        heard = app.ask({"count": run, "together": together})
-        return run * 10, heard["waited_ms"], heard["elapsed_s"]
+        heard = app.ask({"count": max(1, count * share // 100), "together": together})
+        return len(heard["waited_ms"]) * together * STEPS, heard["waited_ms"], heard["elapsed_s"]
 
     return drive

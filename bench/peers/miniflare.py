@@ -11,7 +11,18 @@ from collections.abc import Iterator
 
 from bench.peers.http_load import requests
 from bench.peers.install import node_packages, node_version
-from bench.peers.row import BUSY_OBJECT, HELLO, ONE_OBJECT, STEPS_ALONE, STEPS_TOGETHER, Row, System, measure
+from bench.peers.row import (
+    BUSY_OBJECT,
+    HELLO,
+    ONE_OBJECT,
+    STEPS,
+    STEPS_ALONE,
+    STEPS_TOGETHER,
+    TOGETHER,
+    Row,
+    System,
+    measure,
+)
 from bench.peers.started import free_port, started
 from bench.processes import HERE
 
@@ -22,7 +33,7 @@ def rows(scale: float = 1.0) -> Iterator[Row]:
     # miniflare wants a newer Node than many systems have; the package "node" brings one.
     home = node_packages("miniflare", "node@22", "miniflare@4")
     versions = f"{node_version(home, 'miniflare')}, workerd {node_version(home, 'workerd')}"
-    system = System(NAME, versions, "SQLite in workerd; each write is synced before the answer")
+    system = System(NAME, versions, "SQLite in workerd: each write is synced before the answer, one call for each.")
     port = free_port()
     with tempfile.TemporaryDirectory() as state:
         command = [home / "node_modules/.bin/node", HERE / "peers/apps/miniflare_server.mjs", state, port]
@@ -33,7 +44,7 @@ def rows(scale: float = 1.0) -> Iterator[Row]:
             for workload, count, clients in ((ONE_OBJECT, 400, 1), (BUSY_OBJECT, 1600, 32)):
                 drive = requests(port, "GET", "/increment", count=int(count * scale), clients=clients)
                 yield measure(system, [server], workload, drive)
-            for workload, count, together in ((STEPS_ALONE, 20, 1), (STEPS_TOGETHER, 4, 50)):
-                path = f"/steps?n={together}"
-                drive = requests(port, "GET", path, count=int(count * scale), clients=1, operations=10 * together)
+            for workload, count, together in ((STEPS_ALONE, 20, 1), (STEPS_TOGETHER, 4, TOGETHER)):
+                path, load = f"/steps?n={together}", int(count * scale)
+                drive = requests(port, "GET", path, count=load, clients=1, operations=STEPS * together)
                 yield measure(system, [server], workload, drive, "the worker looks every 5 ms whether all have ended")

@@ -4,26 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from bench.peers.started import Started, count_syncs
+from bench.peers.syncs import count_syncs
 from edge_runtime.benchmark.figures import percentile
 
 HELLO = "HTTP hello, 8 clients"
 ONE_OBJECT = "durable increment, 1 object, 1 client"
 BUSY_OBJECT = "durable increment, 1 object, 32 clients"
 STEPS_ALONE = "durable step, instances of 10 one by one"
-STEPS_TOGETHER = "durable step, 50 instances of 10 at a time"
+STEPS_TOGETHER = "durable step, 50 instances of 10 begun at once"
 WORKLOADS = (HELLO, ONE_OBJECT, BUSY_OBJECT, STEPS_ALONE, STEPS_TOGETHER)
 
+CALLS = {
+    HELLO: "request",
+    ONE_OBJECT: "increment",
+    BUSY_OBJECT: "increment",
+    STEPS_ALONE: "instance of 10 steps",
+    STEPS_TOGETHER: "50 instances",
+}
+"""By workload, what a client waits for at a time."""
+TOGETHER = 50
+STEPS = 10
+
 Drive = Callable[[int], tuple[int, Sequence[float], float]]
-"""`drive(share)` sends that share of the load, in percent: the operations done, what a client waited for each of its
-calls in ms, and the seconds it took in all."""
+"""`drive(share)` sends that share of the load, in percent, at least one call of every client: the operations done, what
+was waited for each call (`CALLS`) in ms, and the seconds it took in all."""
+
+
+class Measured(Protocol):
+    """A process of a system, and all below it."""
+
+    def pids(self) -> list[int]: ...
+    def cpu_us(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """`cpu_us` is of all processes of the system, user and kernel; the load generator is not among them unless `note`
-    says so. `syncs` are calls of fsync, fdatasync and msync per operation, None where they cannot be counted."""
+    says so. `syncs` are calls per operation that return once data is on the disk (`bench.peers.syncs`), None where they
+    cannot be counted."""
 
     system: str
     version: str
@@ -61,7 +81,7 @@ class System:
     """What an acknowledged write has behind it, in words; `Row.syncs` says what was counted."""
 
 
-def measure(system: System, processes: Sequence[Started], workload: str, drive: Drive, note: str = "") -> Row:
+def measure(system: System, processes: Sequence[Measured], workload: str, drive: Drive, note: str = "") -> Row:
     """A tenth of the load to warm up, the load, and a fifth of it again with system calls traced."""
     drive(10)
     before = sum(process.cpu_us() for process in processes)

@@ -1,26 +1,22 @@
-"""Processes of a system under measurement: started in a session of their own, asked for CPU time, traced, stopped."""
+"""Processes of a peer: started in a session of their own, talked to, asked for their CPU time, stopped."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bench.processes import Server
 
-_ATTACH_S = 10.0
 _ANSWER_S = 60.0
-_SYNCS = "fsync,fdatasync,msync,sync_file_range,syncfs"
 
 
 class Started:
@@ -97,38 +93,3 @@ def started(
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-def count_syncs(pids: Sequence[int], work: Callable[[], int]) -> float | None:
-    """Calls that force data to the disk, per operation of `work`; None if this machine lets nobody trace.
-
-    Tracing slows the system down, so that fewer operations may share a sync than at full speed.
-    """
-    strace = shutil.which("strace")
-    if strace is None:
-        return None
-    with tempfile.TemporaryDirectory(prefix="edge-strace-") as folder:
-        calls = Path(folder) / "calls"
-        command = [strace, "-f", "-qq", "-o", str(calls), "-e", f"trace={_SYNCS}"]
-        for pid in pids:
-            command += ["-p", str(pid)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
-            try:
-                if not _attached(pids[0], tracer):
-                    return None
-                operations = work()
-            finally:
-                tracer.send_signal(signal.SIGINT)
-                tracer.communicate()
-        return len(re.findall(r"\b(?:fsync|fdatasync|msync|sync_file_range|syncfs)\(", calls.read_text())) / operations
-
-
-def _attached(pid: int, tracer: subprocess.Popen[str]) -> bool:
-    deadline = time.monotonic() + _ATTACH_S
-    while time.monotonic() < deadline and tracer.poll() is None:
-        status = Path(f"/proc/{pid}/status").read_text()
-        if re.search(r"^TracerPid:\s+[1-9]", status, re.MULTILINE):
-            time.sleep(0.3)  # its other threads and processes follow at once, and nothing tells when
-            return True
-        time.sleep(0.02)
-    return False

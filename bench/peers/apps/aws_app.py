@@ -33,8 +33,9 @@ if "poll_interval" in inspect.signature(DurableFunctionTestRunner).parameters:
 
 with DurableFunctionTestRunner(**options) as runner:
 
-    def run():
-        result = runner.run(input="", timeout=60)
-        assert result.result is not None, result
+    def run(together):
+        for begun in [runner.run_async(input="") for _ in range(together)]:
+            result = runner.wait_for_result(begun, timeout=600)
+            assert result.result is not None, result
 
     serve(run)

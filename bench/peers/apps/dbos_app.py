@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from dbos import DBOS
-from lines import serve_async
+from lines import serve
 
 DBOS(
     config={
@@ -27,10 +27,11 @@ async def steps():
         await nothing()
 
 
-async def run():
-    handle = await DBOS.start_workflow_async(steps)
-    await handle.get_result()
+async def run(together):
+    handles = await asyncio.gather(*(DBOS.start_workflow_async(steps) for _ in range(together)))
+    await asyncio.gather(*(handle.get_result() for handle in handles))
 
 
 DBOS.launch()
-asyncio.run(serve_async(run))
+with asyncio.Runner() as runner:
+    serve(lambda together: runner.run(run(together)))
