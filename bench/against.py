@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from bench.answer import Answer
 from bench.figure import Figure
 
 
@@ -19,25 +20,25 @@ class Unreadable(Exception):
 class Change:
     """One figure in both runs; `before` is None where the earlier one did not have it."""
 
+    question: str
     what: str
     unit: str
     before: float | None
     after: float
     scaled: bool
     """Both are at the reference's speed; otherwise as measured."""
-    note: str
+    verdict: str
+
+    HEAD: ClassVar[tuple[str, ...]] = ("question", "figure", "before", "after", "unit", "change", "compared", "verdict")
+    RIGHT: ClassVar[tuple[int, ...]] = (2, 3, 5)
+    """Columns of numbers."""
 
     @property
-    def ratio(self) -> float | None:
-        return self.after / self.before if self.before else None
-
-    def line(self) -> str:
-        before = "-" if self.before is None else f"{self.before:.2f}"
-        ratio = "" if self.ratio is None else f"{self.ratio - 1:+.0%}"
-        scaled = "scaled" if self.scaled else ""
-        return (
-            f"{self.what:62} {before:>10} {self.after:10.2f} {self.unit:4} {ratio:>6} {scaled:6} {self.note}".rstrip()
-        )
+    def cells(self) -> tuple[str, ...]:
+        before = "" if self.before is None else f"{self.before:.2f}"
+        change = f"{self.after / self.before - 1:+.0%}" if self.before else ""
+        compared = "scaled" if self.scaled else "as measured"
+        return (self.question, self.what, before, f"{self.after:.2f}", self.unit, change, compared, self.verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ def read(path: Path) -> Earlier:
     try:
         kept = json.loads(path.read_text())
         figures = {figure["what"]: figure for figure in kept["figures"]}
+        for row in kept["beside_peers"]:
+            figures[f"{row['workload']}: {row['system']}"] = {"value": row["cpu_us"]}
         for figure in figures.values():
             float(figure["value"])
         return Earlier(str(kept["commit"]), str(kept["at"]), str(kept["machine"]), figures)
@@ -62,29 +65,17 @@ def read(path: Path) -> Earlier:
         raise Unreadable(f"{path} is no run of the bench ({error!r}); allowed: a .json of bench/results") from None
 
 
-def changes(earlier: Earlier, figures: Sequence[Figure]) -> list[Change]:
+def changes(earlier: Earlier, answers: Iterable[Answer]) -> list[Change]:
     """By figure, in this run's order. What both runs have at the reference's speed is compared there."""
-    found = []
-    for figure in figures:
-        old = earlier.figures.get(figure.what)
-        scaled = figure.scaled is not None and (old is None or old.get("scaled") is not None)
-        before = None if old is None else float(old["scaled"] if scaled else old["value"])
-        after = figure.scaled if scaled and figure.scaled is not None else figure.value
-        found.append(Change(figure.what, figure.unit, before, after, scaled, figure.note))
-    return found
-
-
-def table(earlier: Earlier, compared: Sequence[Change]) -> str:
-    """In Markdown."""
-    lines = [
-        f"Before: commit {earlier.commit}, {earlier.at}, {earlier.machine}.",
-        "",
-        "| figure | before | after | unit | change | at | note |",
-        "|---|---:|---:|---|---:|---|---|",
+    return [
+        _change(answer.question, figure, earlier.figures.get(figure.what))
+        for answer in answers
+        for figure in (*answer.figures, *(row.figure() for row in answer.rows))
     ]
-    for one in compared:
-        before = "" if one.before is None else f"{one.before:.2f}"
-        ratio = "" if one.ratio is None else f"{one.ratio - 1:+.0%}"
-        at = "reference's speed" if one.scaled else "as measured"
-        lines.append(f"| {one.what} | {before} | {one.after:.2f} | {one.unit} | {ratio} | {at} | {one.note} |")
-    return "\n".join(lines) + "\n"
+
+
+def _change(question: str, figure: Figure, old: dict[str, Any] | None) -> Change:
+    scaled = figure.scaled is not None and (old is None or old.get("scaled") is not None)
+    before = None if old is None else float(old["scaled"] if scaled else old["value"])
+    after = figure.scaled if scaled and figure.scaled is not None else figure.value
+    return Change(question, figure.what, figure.unit, before, after, scaled, figure.verdict)

@@ -15,18 +15,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import trio
-
 from bench.figure import Figure
 from bench.instructions import isolate_of
 from bench.load import send_requests
 from bench.meter_overhead import INSTANCES, STEPS, WORKER, cpu_us_per_step
 from bench.processes import TICKS_PER_S, Server, edge_dev
+from bench.stored import look
 from edge_runtime.benchmark.profile import find_profiler, largest_costs
 from edge_runtime.errors import UsageError
 from edge_runtime.limits import LEDGER_FLUSH_S
 from edge_runtime.metering.ledger import read_usage
-from edge_runtime.store.lmdb_store import open_store
 
 REQUESTS = 20_000
 ROUNDS = 40
@@ -68,13 +66,7 @@ def _times_us(pid: int) -> tuple[float, float]:
 
 def _charged_us(worker: Server) -> int:
     time.sleep(2 * LEDGER_FLUSH_S)
-    return trio.run(_read_charged, worker.data)
-
-
-async def _read_charged(data: Path) -> int:
-    async with open_store(data / "store", readonly=True) as store:
-        with store.snapshot() as snapshot:
-            return sum(row.cpu_us for row in read_usage(snapshot) if row.kind != "startup")
+    return look(worker.data, lambda now: sum(row.cpu_us for row in read_usage(now) if row.kind != "startup"))
 
 
 def _largest(pid: int, load: Callable[[], object]) -> list[tuple[str, float]]:

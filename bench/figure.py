@@ -47,8 +47,18 @@ class Figure:
             return True
         return self.judged <= self.bound if self.sense == "at most" else self.judged >= self.bound
 
+    @property
+    def bound_text(self) -> str:
+        return "" if self.bound is None else f"{self.sense} {self.bound:g}"
+
+    @property
+    def verdict(self) -> str:
+        if self.bound is None:
+            return ""
+        return "reached" if self.reached else "MISSED"
+
     def line(self) -> str:
         scaled = "" if self.scaled is None else f"{self.scaled:.2f} scaled"
-        bound = "" if self.bound is None else f"  ({self.sense} {self.bound:g}: {'yes' if self.reached else 'NO'})"
+        bound = "" if self.bound is None else f"  ({self.bound_text}: {self.verdict})"
         note = f"  {self.note}" if self.note else ""
         return f"{self.what:62} {self.value:10.2f} {self.unit:3} {scaled:>16}{bound}{note}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import trio
 
@@ -31,35 +32,31 @@ def run() -> Iterator[Figure]:
 
 
 async def _measure(zygote: ZygoteHandle) -> tuple[float, float]:
-    opened: list[trio.socket.SocketType] = []
-    try:
+    with ExitStack() as opened:
         async with isolates_of(HERE / "workers" / "sockets", zygote) as isolates:
             isolate = await isolates.fork()
-            await _open(isolate, WARM_UP, opened)
+            first = await _open(isolate, WARM_UP, opened)
             await _hibernate()
             before_mb = private_mb(isolate.pid)
-            await _open(isolate, SOCKETS, opened)
+            clients = [*first, *await _open(isolate, SOCKETS, opened)]
             await _hibernate()
             socket_kb = (private_mb(isolate.pid) - before_mb) * 1024 / SOCKETS
-            for client in opened[:WARM_UP]:
+            for client in first:
                 await _exchange(client)
             before_ms = isolate.cpu_ms()
             for number in range(MESSAGES):
-                await _exchange(opened[number % len(opened)])
+                await _exchange(clients[number % len(clients)])
             return socket_kb, (isolate.cpu_ms() - before_ms) * 1000 / MESSAGES
-    finally:
-        for client in opened:
-            client.close()
-        zygote.kill()
 
 
-async def _open(isolate: IsolateHandle, count: int, opened: list[trio.socket.SocketType]) -> None:
+async def _open(isolate: IsolateHandle, count: int, opened: ExitStack) -> list[trio.socket.SocketType]:
+    clients = []
     listener = trio.socket.socket()
     with listener:
         await listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         for _ in range(count):
-            client = trio.socket.socket()
+            client = opened.enter_context(trio.socket.socket())
             await client.connect(listener.getsockname())
             served, _ = await listener.accept()
             with served:
@@ -67,7 +64,8 @@ async def _open(isolate: IsolateHandle, count: int, opened: list[trio.socket.Soc
             await client.send(_UPGRADE)
             answer = await client.recv(4096)
             assert answer.startswith(b"HTTP/1.1 101"), answer
-            opened.append(client)
+            clients.append(client)
+    return clients
 
 
 async def _hibernate() -> None:

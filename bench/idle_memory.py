@@ -19,12 +19,9 @@ def run() -> Iterator[Figure]:
 
 
 async def _idle(worker: str, zygote: ZygoteHandle) -> float:
-    try:
-        async with isolates_of(HERE / "workers" / worker, zygote) as isolates:
-            isolate = await isolates.fork()
-            for _ in range(10):
-                await request(isolate)
-            await trio.sleep(2)
-            return private_mb(isolate.pid)
-    finally:
-        zygote.kill()
+    async with isolates_of(HERE / "workers" / worker, zygote) as isolates:
+        isolate = await isolates.fork()
+        for _ in range(10):
+            await request(isolate)
+        await trio.sleep(2)
+        return private_mb(isolate.pid)

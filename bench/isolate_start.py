@@ -25,16 +25,13 @@ def run() -> Iterator[Figure]:
 
 async def _starts(worker: str, zygote: ZygoteHandle) -> list[float]:
     times_ms = []
-    try:
-        async with isolates_of(HERE / "workers" / worker, zygote) as isolates:
-            for _ in range(ROUNDS):
-                started = time.perf_counter()
-                isolate = await isolates.fork()
-                answer = await request(isolate)
-                times_ms.append((time.perf_counter() - started) * 1000)
-                assert answer.startswith(b"HTTP/1.1 200"), answer
-                isolate.kill("it was measured")
-                await isolate.dead.wait()
-    finally:
-        zygote.kill()
+    async with isolates_of(HERE / "workers" / worker, zygote) as isolates:
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            isolate = await isolates.fork()
+            answer = await request(isolate)
+            times_ms.append((time.perf_counter() - started) * 1000)
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            isolate.kill("it was measured")
+            await isolate.dead.wait()
     return times_ms

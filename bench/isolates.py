@@ -24,9 +24,13 @@ class Nobody:
 
     def isolate_logged(self, lines: tuple[LogLine, ...]) -> None: ...
     def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None: ...
+    def isolate_blocked(self, isolate: IsolateHandle, for_s: float, stack: list[tuple[str, int, str]]) -> None: ...
+    def isolate_drained(self, isolate: IsolateHandle) -> None: ...
+    def isolate_released(self, isolate: IsolateHandle, number: int) -> None: ...
     def isolate_asked(self, isolate: IsolateHandle, message: AskedBySomeIsolate) -> None: ...
     def ready(self, url: str) -> None: ...
     def log(self, worker: str, line: LogLine) -> None: ...
+    def output(self, worker: str, line: str) -> None: ...
     def worker_loaded(self, worker: str, version: str, startup_cpu_us: int) -> None: ...
     def worker_failed(self, worker: str, message: str, detail: str) -> None: ...
     def isolate_died(self, worker: str, pid: int, reason: str, restart_in_s: float) -> None: ...
@@ -51,20 +55,23 @@ class Isolates:
 
 @asynccontextmanager
 async def isolates_of(folder: Path, zygote: ZygoteHandle) -> AsyncIterator[Isolates]:
-    """A loaded template of the worker in `folder`, on a data directory of its own."""
-    with tempfile.TemporaryDirectory() as data:
-        directory = DataDirectory(Path(data))
-        with directory.lock():
-            spawner = Spawner(zygote, lambda worker, line: None)
-            async with trio.open_nursery() as nursery:
-                await nursery.start(spawner.run)
-                version = await read_version(
-                    folder, directory, load_kinds(), Nobody(), environment=None, development=False
-                )
-                template = await spawner.load(version.task)
-                yield Isolates(template, version.config, nursery)
-                nursery.cancel_scope.cancel()
-            spawner.close()
+    """A loaded template of the worker in `folder`, on a data directory of its own. The zygote ends with the block."""
+    try:
+        with tempfile.TemporaryDirectory() as data:
+            directory = DataDirectory(Path(data))
+            with directory.lock():
+                spawner = Spawner(zygote, lambda worker, line: None)
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(spawner.run)
+                    version = await read_version(
+                        folder, directory, load_kinds(), Nobody(), environment=None, development=False
+                    )
+                    template = await spawner.load(version.task)
+                    yield Isolates(template, version.config, nursery)
+                    nursery.cancel_scope.cancel()
+                spawner.close()
+    finally:
+        zygote.kill()
 
 
 async def request(isolate: IsolateHandle, head: bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") -> bytes:

@@ -18,13 +18,11 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
-import trio
-
 from bench.figure import Figure
 from bench.processes import HERE, Server, server
+from bench.stored import look
 from edge_runtime.event import Outcome
-from edge_runtime.metering.ledger import UsageRow, read_usage
-from edge_runtime.store.lmdb_store import open_store
+from edge_runtime.metering.ledger import read_usage
 
 CPU_MS = 100
 TIMES = 5
@@ -93,14 +91,12 @@ def _run_away(edge: Server, worker: str, path: str) -> float:
         pass  # stopped, or killed
     ends_s = time.monotonic() + WITHIN_S
     while time.monotonic() < ends_s:
-        stopped = [row for row in trio.run(_usage, edge.data, worker) if row.errors.get(Outcome.EXCEEDED_CPU)]
+        stopped = [
+            row
+            for row in look(edge.data, lambda now: list(read_usage(now, worker=worker)))
+            if row.errors.get(Outcome.EXCEEDED_CPU)
+        ]
         if stopped:
             return max(row.cpu_us for row in stopped) / 1000 - CPU_MS
         time.sleep(0.1)
     raise RuntimeError(f"{path} was not stopped, or not charged, within {WITHIN_S} s")
-
-
-async def _usage(data: Path, worker: str) -> list[UsageRow]:
-    async with open_store(data / "store", readonly=True) as store:
-        with store.snapshot() as snapshot:
-            return list(read_usage(snapshot, worker=worker))

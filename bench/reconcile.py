@@ -12,16 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import trio
-
 from bench.figure import Figure
 from bench.instructions import isolate_of
 from bench.load import exchange, request
 from bench.processes import HERE, TICKS_PER_S, Server, edge_dev
+from bench.stored import look
 from edge_runtime.benchmark.processes import cpu_ns
 from edge_runtime.limits import LEDGER_FLUSH_S
 from edge_runtime.metering.ledger import ProcessCpu, read_processes
-from edge_runtime.store.lmdb_store import open_store
 
 SECONDS = float(os.environ.get("EDGE_RECONCILE_S", "60"))
 CONNECTIONS = 16
@@ -75,9 +73,4 @@ def _kernel_ns(worker: Server, pid: int) -> int:
 
 
 def _account(data: Path) -> ProcessCpu:
-    async def read() -> ProcessCpu:
-        async with open_store(data / "store", readonly=True) as store:
-            with store.snapshot() as snapshot:
-                return sum((row.cpu for row in read_processes(snapshot)), ProcessCpu())
-
-    return trio.run(read)
+    return look(data, lambda now: sum((row.cpu for row in read_processes(now)), ProcessCpu()))

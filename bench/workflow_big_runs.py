@@ -7,6 +7,7 @@ import os
 import time
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 from bench.figure import Figure
 from bench.processes import HERE, Server, anonymous_mb, edge_dev
@@ -34,8 +35,8 @@ def run() -> Iterator[Figure]:
         replay_s = time.perf_counter() - started_s
     note = f"one instance of {STEPS:,} no-op steps"
     yield Figure("a run of many steps: steps per second", STEPS / run_s, "1/s", note=note)
-    yield Figure("the same: memory for each step, while it is in memory", grown_mb * 1024 / STEPS, "kB")
-    yield Figure("the same: memory for each step, while it waits", asleep_mb * 1024 / STEPS, "kB")
+    yield Figure("the same: memory for each step, while it is in memory", grown_mb * 2**20 / STEPS, "B")
+    yield Figure("the same: memory for each step, while it waits", asleep_mb * 2**20 / STEPS, "B")
     yield Figure("the same: replay of each step after a wait", replay_s / STEPS * 1e6, "us")
     with edge_dev(HERE / "workers/big_runs") as worker:
         sent = ask(worker, f"/events?n={EVENTS}")
@@ -56,9 +57,9 @@ def run() -> Iterator[Figure]:
     yield Figure("results of 1 MB: memory for each", grown_mb / RESULTS, "MB", bound=0.1, note=note)
 
 
-def ask(worker: Server, path: str) -> dict[str, float]:
+def ask(worker: Server, path: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}{path}", timeout=_WITHIN_S) as answer:
-        found: dict[str, float] = json.load(answer)
+        found: dict[str, Any] = json.load(answer)
     return found
 
 

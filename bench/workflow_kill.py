@@ -7,22 +7,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
-
-import trio
 
 from bench.figure import Figure
 from bench.processes import HERE, server
+from bench.stored import look
 from bench.workflow_steps import ask
 from edge_runtime.store.api import Snapshot
-from edge_runtime.store.lmdb_store import open_store
 from edge_runtime.workflows import blocks, instances
 from edge_runtime.workflows.instances import FINAL
 from edge_runtime.workflows.journal import StepSucceeded
-
-T = TypeVar("T")
 
 RUNS = 200
 STEPS = 10
@@ -40,16 +35,17 @@ def run() -> Iterator[Figure]:
             ask(worker, f"/slow?n={RUNS}&steps={STEPS}&work_ms={WORK_MS}")
             time.sleep(STEPS * WORK_MS / 1000 / 2)
             os.killpg(worker.pid, signal.SIGKILL)
-        steps_left = STEPS - min(_read(data, _recorded))
+        steps_left = STEPS - min(look(data, _recorded))
         restarted_s = time.perf_counter()
         with server(command, data):
-            while (complete := _read(data, _complete)) < RUNS and time.perf_counter() - restarted_s < WITHIN_S:
+            while (complete := look(data, _complete)) < RUNS and time.perf_counter() - restarted_s < WITHIN_S:
                 time.sleep(0.2)
             elapsed_s = time.perf_counter() - restarted_s
     work_s = steps_left * WORK_MS / 1000
     yield Figure("killed runs that complete by themselves", complete, "", bound=RUNS, sense="at least")
-    note = f"{RUNS} runs, from the start of the process; the remaining work takes {work_s:.1f} s"
-    yield Figure("killed runs, all complete after", elapsed_s, "s", bound=work_s + 2, note=note)
+    note = f"{RUNS} runs, {elapsed_s:.1f} s from the start of the process, less {work_s:.1f} s of remaining work"
+    what = "killed runs, until all are complete beyond their remaining work"
+    yield Figure(what, elapsed_s - work_s, "s", bound=2, cpu_bound=True, note=note)
 
 
 def _recorded(snapshot: Snapshot) -> list[int]:
@@ -62,12 +58,3 @@ def _recorded(snapshot: Snapshot) -> list[int]:
 
 def _complete(snapshot: Snapshot) -> int:
     return sum(1 for status in FINAL for _ in instances.ids(snapshot, WORKER, WORKFLOW, status))
-
-
-def _read(data: Path, look: Callable[[Snapshot], T]) -> T:
-    async def read() -> T:
-        async with open_store(data / "store", readonly=True) as store:
-            with store.snapshot() as snapshot:
-                return look(snapshot)
-
-    return trio.run(read)

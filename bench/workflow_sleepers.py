@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import trio
-
 from bench.figure import Figure
 from bench.processes import HERE, edge_dev
+from bench.stored import look
 from bench.workflow_steps import ask
 from edge_runtime.limits import ACTOR_SWEEP_S
-from edge_runtime.store.lmdb_store import open_store
+from edge_runtime.store.api import Snapshot
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.instances import Status
 
@@ -43,13 +42,11 @@ def run() -> Iterator[Figure]:
 def _wait_until_asleep(data: Path) -> None:
     """Return when all have begun their sleep, with time to leave memory."""
 
-    async def asleep() -> int:
-        async with open_store(data / "store", readonly=True) as store:
-            with store.snapshot() as snapshot:
-                return sum(1 for _ in instances.ids(snapshot, "workflows", "sleepers", Status.WAITING))
+    def asleep(now: Snapshot) -> int:
+        return sum(1 for _ in instances.ids(now, "workflows", "sleepers", Status.WAITING))
 
     deadline_s = time.monotonic() + WITHIN_S
-    while (found := trio.run(asleep)) < SLEEPERS:
+    while (found := look(data, asleep)) < SLEEPERS:
         if time.monotonic() > deadline_s:
             raise RuntimeError(f"{found} of {SLEEPERS} instances sleep after {WITHIN_S} s")
         time.sleep(0.5)

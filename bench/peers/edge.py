@@ -23,8 +23,7 @@ from bench.processes import HERE, edge_dev
 SYSTEM = System(
     "edge",
     version("edge-runtime"),
-    "LMDB. A commit is an fdatasync and a meta page written with O_DSYNC, both before the answer; what waits at the "
-    "same time shares one.",
+    "synced before the answer: LMDB, fdatasync and a meta page with O_DSYNC a commit; what waits shares one",
 )
 
 

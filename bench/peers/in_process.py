@@ -21,10 +21,7 @@ _NOTE = "in process, without HTTP; the caller's CPU time is included"
 
 def dbos_rows(scale: float = 1.0) -> Iterator[Row]:
     python = python_environment("dbos", "dbos>=3,<4")
-    durability = (
-        "SQLite as DBOS opens it: rollback journal, synchronous FULL. Each transaction, of which a step is one, is "
-        "synced before it returns."
-    )
+    durability = "synced, each transaction alone: SQLite, rollback journal, synchronous FULL; a step is a transaction"
     system = System(DBOS, python_version(python, "dbos"), durability)
     yield from _rows(system, python, "dbos_app.py", int(40 * scale), int(4 * scale))
 
@@ -32,10 +29,8 @@ def dbos_rows(scale: float = 1.0) -> Iterator[Row]:
 def aws_rows(scale: float = 1.0) -> Iterator[Row]:
     package = "aws-durable-execution-sdk-python"
     python = python_environment("aws", f"{package}>=3,<4", f"{package}-testing>=1.4,<2")
-    durability = (
-        "SQLite store of the test runner, no production backend: WAL with synchronous NORMAL. No commit is synced; the "
-        "log is when the last connection closes, which is after each call of an instance alone, and seldom for many."
-    )
+    # A call opens a connection and closes it; SQLite syncs its log when the last one is closed.
+    durability = "commits not synced, closing the last connection is: SQLite, WAL, synchronous NORMAL; a test runner"
     system = System(AWS, python_version(python, package), durability)
     yield from _rows(system, python, "aws_app.py", int(30 * scale), int(2 * scale))
 

@@ -33,7 +33,7 @@ def rows(scale: float = 1.0) -> Iterator[Row]:
     # miniflare wants a newer Node than many systems have; the package "node" brings one.
     home = node_packages("miniflare", "node@22", "miniflare@4")
     versions = f"{node_version(home, 'miniflare')}, workerd {node_version(home, 'workerd')}"
-    system = System(NAME, versions, "SQLite in workerd: each write is synced before the answer, one call for each.")
+    system = System(NAME, versions, "synced before the answer: SQLite in workerd, each write alone")
     port = free_port()
     with tempfile.TemporaryDirectory() as state:
         command = [home / "node_modules/.bin/node", HERE / "peers/apps/miniflare_server.mjs", state, port]

@@ -28,10 +28,7 @@ from bench.processes import HERE
 
 NAME = "Restate"
 _REGISTER_S = 60.0
-_DURABILITY = (
-    "RocksDB and a replicated log on one node, as they come: synced before a step or a call is acknowledged; what "
-    "waits at the same time shares a sync."
-)
+_DURABILITY = "synced before a call or step is acknowledged: RocksDB and log on one node; what waits shares one"
 
 
 def rows(scale: float = 1.0) -> Iterator[Row]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bench.figure import Figure
 from bench.peers.syncs import count_syncs
 from edge_runtime.benchmark.figures import percentile
 
@@ -17,11 +18,11 @@ STEPS_TOGETHER = "durable step, 50 instances of 10 begun at once"
 WORKLOADS = (HELLO, ONE_OBJECT, BUSY_OBJECT, STEPS_ALONE, STEPS_TOGETHER)
 
 CALLS = {
-    HELLO: "request",
-    ONE_OBJECT: "increment",
-    BUSY_OBJECT: "increment",
-    STEPS_ALONE: "instance of 10 steps",
-    STEPS_TOGETHER: "50 instances",
+    HELLO: "a request",
+    ONE_OBJECT: "an increment",
+    BUSY_OBJECT: "an increment",
+    STEPS_ALONE: "an instance of 10 steps",
+    STEPS_TOGETHER: "all 50 instances",
 }
 """By workload, what a client waits for at a time."""
 TOGETHER = 50
@@ -57,6 +58,9 @@ class Row:
     durability: str
     note: str = ""
 
+    def figure(self) -> Figure:
+        return Figure(f"{self.workload}: {self.system}", self.cpu_us, "us")
+
     def line(self) -> str:
         syncs = "not counted" if self.syncs is None else f"{self.syncs:.2f} syncs"
         return f"{self.workload:45} {self.system:40} {self.cpu_us:8.0f} us CPU, {self.p50_ms:8.2f} ms, {syncs}"
@@ -78,7 +82,7 @@ class System:
     name: str
     version: str
     durability: str
-    """What an acknowledged write has behind it, in words; `Row.syncs` says what was counted."""
+    """What an acknowledged write has behind it, in a few words; `Row.syncs` says what was counted."""
 
 
 def measure(system: System, processes: Sequence[Measured], workload: str, drive: Drive, note: str = "") -> Row:
