@@ -35,11 +35,7 @@ def rows(scale: float = 1.0) -> Iterator[Row]:
     home = node_packages("restate_server", "@restatedev/restate-server@1")
     python = python_environment("restate", "restate-sdk>=1,<2", "hypercorn==0.18.*")
     version = f"{node_version(home, '@restatedev/restate-server')}, sdk {python_version(python, 'restate-sdk')}"
-    system = System(
-        NAME,
-        version,
-        _DURABILITY,
-    )
+    system = System(NAME, version, _DURABILITY)
     app_port, admin_port, ingress_port = free_port(), free_port(), free_port()
     serve = [python, "-m", "hypercorn", "restate_app:app", "--bind", f"127.0.0.1:{app_port}"]
     with tempfile.TemporaryDirectory() as folder:
