@@ -58,11 +58,11 @@ class DueTimer:
 
 
 def record_key(address: ActorAddress) -> bytes:
-    return keys.head(address.worker, address.kind.code, address.namespace, keys.short(address.id))
+    return keys.head(address.worker, address.kind.code, address.namespace) + keys.encode_id(address.id)
 
 
 def timer_key(address: ActorAddress, due_ms: int) -> bytes:
-    whose = keys.head(address.kind.code, address.namespace, keys.short(address.id))
+    whose = keys.head(address.kind.code, address.namespace) + keys.encode_id(address.id)
     return keys.head(address.worker) + keys.encode(due_ms) + whose
 
 

@@ -112,6 +112,12 @@ def short(id: str) -> str | bytes:
     return id
 
 
+@remembered(_REMEMBERED)
+def encode_id(id: str) -> bytes:
+    """`encode(short(id))`, which several keys of an id have at one place or another."""
+    return encode(short(id))
+
+
 def long(part: Part) -> str:
     """The id that `short` made the part from. Raises StoreCorrupt for a part that it cannot have made."""
     if isinstance(part, str):

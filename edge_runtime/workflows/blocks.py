@@ -71,12 +71,13 @@ def _decode_body(body: bytes) -> list[Entry]:
 
 def key(worker: str, workflow: str, instance: str, seq: int) -> bytes:
     """Of the block that begins with entry `seq`."""
-    return keys.head(keys.short(instance), worker, workflow) + keys.encode(seq)
+    return keys.encode_id(instance) + keys.head(worker, workflow) + keys.encode(seq)
 
 
 def key_range(worker: str, workflow: str, instance: str) -> tuple[bytes, bytes]:
     """(start, end) of all entries of an instance."""
-    return keys.prefix_range(keys.short(instance), worker, workflow)
+    start = keys.encode_id(instance) + keys.head(worker, workflow)
+    return start, start + b"\xff"
 
 
 class Tail(NamedTuple):

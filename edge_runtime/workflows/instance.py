@@ -24,7 +24,7 @@ from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.definition import WorkflowDefinition
 from edge_runtime.workflows.driver import Driver
 from edge_runtime.workflows.durable_operations import count_start
-from edge_runtime.workflows.effects import Woken
+from edge_runtime.workflows.effects import RunRaised, RunReturned, Woken
 from edge_runtime.workflows.endings import Ended, outcome_of_end
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.inbox import Asked, DeleteAsked, RestartAsked
@@ -80,11 +80,13 @@ class WorkflowInstance:
         self._slots = slots
         self._tasks = tasks
         self._driver: Driver | None = None
-        self._run_scope = trio.CancelScope()
+        self._run_scope: trio.CancelScope | None = None
+        """Of the script, while it runs."""
         self._run_over: Promise[None] = Promise.resolved(None)
         self._event: EventContext | None = None
         self._ended: Ended | None = None
-        self._launching = trio.Lock()
+        self._launched: Promise[None] = Promise.resolved(None)
+        """Pending while a launch is in progress."""
         self._stopping = False
         self._fresh = False
         """Launched for the message that comes next: what is in the inbox has been read, or will be by the script."""
@@ -94,8 +96,7 @@ class WorkflowInstance:
     # The actor's body
 
     async def start(self) -> None:
-        async with self._launching:
-            await self._launch()
+        await self._launch_alone()
         self._fresh = self._live_driver is not None and self._slots is None
 
     async def receive(self, message: object) -> object:
@@ -122,7 +123,7 @@ class WorkflowInstance:
         self._stopping = True
         if self._driver is not None:
             self._driver.stop()
-        self._run_scope.cancel()
+        self._cancel_run()
 
     @property
     def answering(self) -> bool:
@@ -132,7 +133,7 @@ class WorkflowInstance:
     def idle(self) -> bool:
         driver = self._driver
         if driver is None or driver.closed:
-            return self._run_over.settled and not self._launching.locked()
+            return self._run_over.settled and self._launched.settled
         if driver.hibernating:
             return True
         idle_s = driver.idle_s
@@ -156,9 +157,7 @@ class WorkflowInstance:
                 # Nothing may have come of it, and then no commit tells that it still waits.
                 self._rested()
         if self._live_driver is None and not self._stopping:
-            async with self._launching:
-                if self._live_driver is None:
-                    await self._launch()
+            await self._launch_alone()
         return self._live_driver
 
     def _await_events(self, driver: Driver) -> None:
@@ -174,6 +173,17 @@ class WorkflowInstance:
     @property
     def _live_driver(self) -> Driver | None:
         return None if self._driver is None or self._driver.closed else self._driver
+
+    async def _launch_alone(self) -> None:
+        """Launch once nobody else does. A lock of trio's would give up control at every start."""
+        while not self._launched.settled:
+            await self._launched
+        if self._live_driver is None:
+            launched = self._launched = Promise()
+            try:
+                await self._launch()
+            finally:
+                launched.resolve(None)
 
     async def _launch(self) -> None:
         """Do what commands ask for and, unless it is over, paused or not its turn, run the instance."""
@@ -286,8 +296,12 @@ class WorkflowInstance:
         event.start(self._run, event, driver, created, scope)
 
     def _stop_run(self) -> Promise[None]:
-        self._run_scope.cancel()
+        self._cancel_run()
         return self._run_over
+
+    def _cancel_run(self) -> None:
+        if self._run_scope is not None:
+            self._run_scope.cancel()
 
     def _rested(self) -> None:
         driver = self._live_driver
@@ -300,15 +314,21 @@ class WorkflowInstance:
 
     async def _run(self, event: EventContext, driver: Driver, created: Created, scope: trio.CancelScope) -> None:
         """Execute `run` from the top. Its end, of whatever kind, is an input of the engine, unless it was suspended."""
+        ended: RunReturned | RunRaised | None = None
         try:
             with scope:
-                await run_script(self._definition, self._context.address.id, event, driver, created)
+                try:
+                    ended = await run_script(self._definition, self._context.address.id, event, driver, created)
+                finally:
+                    self._run_scope = None
+            if ended is not None:
+                driver.put_in(ended)
         finally:
             self._ran(driver)
 
     def _on_end(self, ended: Ended) -> None:
         self._ended = ended
-        self._run_scope.cancel()
+        self._cancel_run()
 
     def _ran(self, driver: Driver) -> None:
         self._run_over.resolve(None)

@@ -13,7 +13,7 @@ from edge_runtime.workflows.journal import StepKey
 
 def key_prefix(address: ActorAddress) -> bytes:
     """Of the keys of an instance: its blocks' keys are this followed by `keys.encode(seq)`."""
-    return keys.head(keys.short(address.id), address.worker, address.namespace)
+    return keys.encode_id(address.id) + keys.head(address.worker, address.namespace)
 
 
 def answers_key(address: ActorAddress, key: StepKey | None = None) -> bytes:

@@ -128,7 +128,7 @@ def home_of(actor: ActorAddress) -> ActorAddress:
 
 
 def record_key(address: ActorAddress) -> bytes:
-    return keys.head("r", address.worker, address.namespace, keys.short(address.id))
+    return keys.head("r", address.worker, address.namespace) + keys.encode_id(address.id)
 
 
 def read(snapshot: Snapshot, address: ActorAddress) -> InstanceRecord | None:
@@ -256,5 +256,5 @@ def _pinned_key(address: ActorAddress, record: InstanceRecord) -> bytes:
 
 def status_key(address: ActorAddress, record: InstanceRecord) -> bytes:
     """Where the index has the instance."""
-    place = keys.head(record.created_ms, keys.short(address.id))
+    place = keys.encode(record.created_ms) + keys.encode_id(address.id)
     return keys.head("s", address.worker, address.namespace, record.status) + place

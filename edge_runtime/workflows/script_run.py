@@ -22,14 +22,14 @@ from edge_runtime.workflows.steps import WorkflowStep
 
 async def run_script(
     definition: WorkflowDefinition, id: str, event: EventContext, driver: Driver, created: Created
-) -> None:
-    """Its end, of whatever kind, is an input of the engine, unless it was cancelled."""
+) -> RunReturned | RunRaised:
+    """Returns how it has ended."""
     current_branch.set(Branch())
     if event.flavour.name == "trio":
         observe_tasks()
     try:
         output = await event.run(_call_run, definition, id, event, driver, created)
-        driver.put_in(RunReturned(payloads.encode(output)))
+        return RunReturned(payloads.encode(output))
     except trio.Cancelled:
         raise
     except BaseExceptionGroup as group:
@@ -37,9 +37,9 @@ async def run_script(
         if cancelled is not None:
             raise cancelled from None
         assert rest is not None, "a group is not empty"
-        driver.put_in(RunRaised(record_of(rest)))
+        return RunRaised(record_of(rest))
     except BaseException as error:
-        driver.put_in(RunRaised(record_of(error)))
+        return RunRaised(record_of(error))
 
 
 def _call_run(definition: WorkflowDefinition, id: str, event: EventContext, driver: Driver, created: Created) -> Any:
