@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -26,57 +28,99 @@ _LOOK_S: Final = 0.01
 _SHOWN_MAX: Final = 200
 
 
-class Load(Protocol):
-    kind: str
-    """Of the events that are one operation each: requests, steps."""
-    last: str
-    """The kind of the event that ends what is sent; one at least for each."""
+class Sender(Protocol):
+    """What sends to one server, for as long as `Load.begin` has it open."""
 
-    async def send(self, server: BenchServer, store: Store, count: int) -> list[float]:
+    async def send(self, count: int) -> list[float]:
         """Have `count` requests answered, or instances ended. Raises UsageError at the first that fails."""
+
+
+class Load(Protocol):
+    @property
+    def kind(self) -> str:
+        """Of the events that are one operation each: requests, steps."""
+
+    @property
+    def last(self) -> str:
+        """The kind of the event that ends what is sent; one at least for each."""
+
+    @property
+    def together(self) -> int:
+        """How many are in progress at a time."""
+
+    def begin(self, server: BenchServer, store: Store) -> AbstractContextManager[Sender]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """One request again and again, over `connections` that each wait for the answer before they send the next."""
+    """One request again and again, over `together` connections that each wait for the answer before they send the
+    next."""
 
     method: str
     target: str
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
-    connections: int
+    together: int
 
     kind = "fetch"
     last = "fetch"
 
-    async def send(self, server: BenchServer, store: Store, count: int) -> list[float]:
-        return await trio.to_thread.run_sync(self._send, server.port, count)
+    @contextmanager
+    def begin(self, server: BenchServer, store: Store) -> Iterator[Sender]:
+        connections = [
+            http.client.HTTPConnection("127.0.0.1", server.port, timeout=_REQUEST_S) for _ in range(self.together)
+        ]
+        pool = ThreadPoolExecutor(self.together)
+        try:
+            yield _Connections(self, connections, pool)
+        finally:
+            for connection in connections:
+                if connection.sock is not None:
+                    # Wakes a thread that still waits for an answer, which closing would not.
+                    with suppress(OSError):
+                        connection.sock.shutdown(socket.SHUT_RDWR)
+            pool.shutdown(cancel_futures=True)
+            for connection in connections:
+                connection.close()
 
-    def _send(self, port: int, count: int) -> list[float]:
-        shares = [count // self.connections + (i < count % self.connections) for i in range(self.connections)]
-        with ThreadPoolExecutor(self.connections) as pool:
-            parts = [pool.submit(self._connection, port, share) for share in shares if share]
-            return [took for part in parts for took in part.result()]
 
-    def _connection(self, port: int, count: int) -> list[float]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_REQUEST_S)
+class _Connections:
+    def __init__(self, load: Requests, connections: list[http.client.HTTPConnection], pool: ThreadPoolExecutor) -> None:
+        self._load = load
+        self._connections = connections
+        self._pool = pool
+
+    async def send(self, count: int) -> list[float]:
+        # Whoever cancels ends the block of `begin` next, and with it the connections.
+        return await trio.to_thread.run_sync(self._send, count, abandon_on_cancel=True)
+
+    def _send(self, count: int) -> list[float]:
+        together = self._load.together
+        shares = [count // together + (i < count % together) for i in range(together)]
+        parts = [
+            self._pool.submit(self._exchange, connection, share)
+            for connection, share in zip(self._connections, shares, strict=True)
+            if share
+        ]
+        return [took for part in parts for took in part.result()]
+
+    def _exchange(self, connection: http.client.HTTPConnection, count: int) -> list[float]:
+        load = self._load
         took = []
         try:
             for _ in range(count):
                 begun = time.perf_counter()
-                connection.request(self.method, self.target, self.body, dict(self.headers))
+                connection.request(load.method, load.target, load.body, dict(load.headers))
                 answer = connection.getresponse()
                 content = answer.read()
                 took.append((time.perf_counter() - begun) * 1000)
                 if answer.status >= 400:
                     text = content[:_SHOWN_MAX].decode("utf-8", "replace")
                     raise UsageError(
-                        f"cannot measure {self.method} {self.target}: it was answered with {answer.status}: {text}"
+                        f"cannot measure {load.method} {load.target}: it was answered with {answer.status}: {text}"
                     )
         except (OSError, http.client.HTTPException) as error:
-            raise UsageError(f"cannot measure {self.method} {self.target}: {error!r}") from None
-        finally:
-            connection.close()
+            raise UsageError(f"cannot measure {load.method} {load.target}: {error!r}") from None
         return took
 
 
@@ -84,7 +128,6 @@ class Requests:
 class Instances:
     """Instances of one workflow, up to `together` at a time, each from creation to its end."""
 
-    worker: str
     workflow: str
     params: bytes
     """Encoded as `workflows.payloads` does."""
@@ -93,37 +136,53 @@ class Instances:
     kind = "step"
     last = "workflow"
 
-    async def send(self, server: BenchServer, store: Store, count: int) -> list[float]:
+    @contextmanager
+    def begin(self, server: BenchServer, store: Store) -> Iterator[Sender]:
+        yield _Instances(self, server, store)
+
+
+class _Instances:
+    def __init__(self, load: Instances, server: BenchServer, store: Store) -> None:
+        self._load = load
+        self._server = server
+        self._store = store
+        self._worker = server.subject.config.name
+
+    async def send(self, count: int) -> list[float]:
         took: list[float] = []
         while len(took) < count:
-            took += await self._run(server, store, min(self.together, count - len(took), CREATE_BATCH_MAX))
+            took += await self._run(min(self._load.together, count - len(took), CREATE_BATCH_MAX))
         return took
 
-    async def _run(self, server: BenchServer, store: Store, count: int) -> list[float]:
+    async def _run(self, count: int) -> list[float]:
         random, clock = SystemRandomness(), SystemClock()
         ids = [random.uuid() for _ in range(count)]
         batch = Batch()
-        with store.snapshot() as snapshot:
+        with self._store.snapshot() as snapshot:
             for id in ids:
-                new = control.NewInstance(id, self.params, trigger="api")
-                control.create(batch, snapshot, self.worker, self.workflow, new, clock=clock, random=random)
-        await store.commit(batch)
-        await trio.to_thread.run_sync(admin_client.poke_timers, server.data, self.worker)
+                new = control.NewInstance(id, self._load.params, trigger="api")
+                control.create(batch, snapshot, self._worker, self._load.workflow, new, clock=clock, random=random)
+        await self._store.commit(batch)
+        await trio.to_thread.run_sync(admin_client.poke_timers, self._server.data, self._worker)
         with trio.move_on_after(_INSTANCE_S):
-            while (ended := self._ended(store, ids)) is None:
+            while (ended := self._ended(ids)) is None:
                 await trio.sleep(_LOOK_S)
             return ended
-        raise UsageError(f"cannot measure workflow {self.workflow}: not all instances ended within {_INSTANCE_S:.0f} s")
+        raise UsageError(
+            f"cannot measure workflow {self._load.workflow}: not all instances ended within {_INSTANCE_S:.0f} s"
+        )
 
-    def _ended(self, store: Store, ids: Sequence[str]) -> list[float] | None:
+    def _ended(self, ids: Sequence[str]) -> list[float] | None:
         took = []
-        with store.snapshot() as snapshot:
+        with self._store.snapshot() as snapshot:
             for id in ids:
-                record = control.find(snapshot, instances.address_of(self.worker, self.workflow, id))
+                record = control.find(snapshot, instances.address_of(self._worker, self._load.workflow, id))
                 if record.status not in FINAL:
                     return None
                 if record.status is not Status.COMPLETE:
                     why = f": {record.error.message}" if record.error else ""
-                    raise UsageError(f"cannot measure workflow {self.workflow}: an instance ended {record.status}{why}")
+                    raise UsageError(
+                        f"cannot measure workflow {self._load.workflow}: an instance ended {record.status}{why}"
+                    )
                 took.append(float((record.ended_ms or record.updated_ms) - record.created_ms))
         return took

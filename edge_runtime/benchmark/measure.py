@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,8 +11,8 @@ from typing import Final
 import trio
 
 from edge_runtime.benchmark.figures import Comparison, Spread, compare, spread
-from edge_runtime.benchmark.load import Load
-from edge_runtime.benchmark.processes import cpu_ns, kernel_share, memory
+from edge_runtime.benchmark.load import Load, Sender
+from edge_runtime.benchmark.processes import Memory, cpu_ns, kernel_share, memory
 from edge_runtime.benchmark.server import BenchServer, Event, bench_server
 from edge_runtime.benchmark.subjects import Subject
 from edge_runtime.errors import UsageError
@@ -23,6 +23,8 @@ from edge_runtime.store.lmdb_store import LmdbStore, open_store
 
 _LEDGER_S: Final = 30.0
 _LEDGER_LOOK_S: Final = 0.1
+_TURN: Final = 2
+"""How many requests each connection sends before it is another subject's turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,49 +110,84 @@ class Comparisons:
     isolate_us: Comparison
 
 
+class OpenRound:
+    """A round that is being taken; `send` may be called several times, and time between the calls is not in it."""
+
+    def __init__(self, send: Callable[[int], Awaitable[list[float]]]) -> None:
+        self._send = send
+        self.latencies_ms: list[float] = []
+        self.elapsed_s = 0.0
+
+    async def send(self, count: int) -> None:
+        begun = time.perf_counter()
+        self.latencies_ms += await self._send(count)
+        self.elapsed_s += time.perf_counter() - begun
+
+
 class Measured:
-    """A subject with its server, while it is being measured."""
+    """A subject, and what was measured of it, with one server after the other if need be."""
 
-    def __init__(self, server: BenchServer, store: LmdbStore, plan: Plan) -> None:
-        self.server = server
-        self._store = store
-        self._plan = plan
-        self._rounds: list[Round] = []
-        self._sent = 0
+    def __init__(self, subject: Subject, plan: Plan, environment: str | None) -> None:
         self.isolates: tuple[int, ...] = ()
+        """Process ids, while it is served."""
+        self._subject = subject
+        self._plan = plan
+        self._environment = environment
+        self._server: BenchServer
+        self._store: LmdbStore
+        self._sent = 0
+        self._rounds: list[Round] = []
+        self._usage: list[UsageRow] = []
+        self._memories: list[Memory] = []
+        self._operations = 0
 
-    async def warm_up(self) -> None:
-        await self.send(self._plan.warm_up)
-        self.isolates = await trio.to_thread.run_sync(self.server.isolates)
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[None]:
+        """Start a server of its own; `served` waits for it."""
+        async with bench_server(self._subject, self._environment) as self._server:
+            yield
 
-    async def send(self, count: int) -> list[float]:
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Have the server ready and warm."""
+        await trio.to_thread.run_sync(self._server.wait_ready, abandon_on_cancel=True)
+        async with open_store(self._server.data / "store") as self._store:
+            self._sent = 0
+            await self.send(self._plan.warm_up)
+            self.isolates = await trio.to_thread.run_sync(self._server.isolates)
+            yield
+
+    async def collect(self) -> None:
+        """Take in what the server's ledger has of everything that was sent, warm-up included, and its memory."""
+        self._usage += await self._ledger()
+        self._memories += [memory(pid) for pid in self.isolates]
+        self._operations += sum(event.kind == self._plan.load.kind for event in self._server.events)
+
+    async def send(self, count: int) -> None:
         """Send load and wait until it is logged. Raises UsageError, with what the server said, if it fails."""
-        try:
-            latencies = await self._plan.load.send(self.server, self._store, count)
-        except UsageError as error:
-            # What it has to say of the failure may come after the answer that failed.
-            await trio.to_thread.run_sync(self.server.stop)
-            raise UsageError(f"{error}\n{self.server.complaints()}".rstrip()) from None
-        self._sent += count
-        await trio.to_thread.run_sync(self.server.wait_events, self._plan.load.last, self._sent)
-        return latencies
+        with self._plan.load.begin(self._server, self._store) as sender:
+            await self._send(sender, count)
+        await self._logged()
 
-    async def round(self) -> None:
-        isolates, supervisor = self.isolates, self.server.pid
-        first = len(self.server.events)
+    @asynccontextmanager
+    async def round(self) -> AsyncIterator[OpenRound]:
+        """Measure what is sent in the block. Its end waits until all of it is logged."""
+        isolates, supervisor = self.isolates, self._server.pid
+        first = len(self._server.events)
         commits = self._store.statistics().commits
         user_ticks, kernel_ticks = _ticks(isolates)
         isolate_ns, supervisor_ns = sum(map(cpu_ns, isolates)), cpu_ns(supervisor)
-        begun = time.perf_counter()
-        latencies = await self.send(self._plan.count)
-        elapsed_s = time.perf_counter() - begun
+        with self._plan.load.begin(self._server, self._store) as sender:
+            open_round = OpenRound(lambda count: self._send(sender, count))
+            yield open_round
+        await self._logged()
         isolate_ns, supervisor_ns = sum(map(cpu_ns, isolates)) - isolate_ns, cpu_ns(supervisor) - supervisor_ns
         user_after, kernel_after = _ticks(isolates)
         ticks = user_after - user_ticks + kernel_after - kernel_ticks
         measured = Round(
-            events=self.server.events[first:],
-            latencies_ms=latencies,
-            elapsed_s=elapsed_s,
+            events=self._server.events[first:],
+            latencies_ms=open_round.latencies_ms,
+            elapsed_s=open_round.elapsed_s,
             isolate_us=isolate_ns / 1000,
             supervisor_us=supervisor_ns / 1000,
             kernel_share=(kernel_after - kernel_ticks) / ticks if ticks else 0.0,
@@ -158,20 +195,32 @@ class Measured:
         )
         if not measured.operations(self._plan.load.kind):
             raise UsageError(
-                f"cannot measure {self.server.subject.label}: nothing of what was sent led to an event of kind "
+                f"cannot measure {self._subject.label}: nothing of what was sent led to an event of kind "
                 f"{self._plan.load.kind}"
             )
         self._rounds.append(measured)
 
-    async def result(self) -> Result:
-        kind, rounds = self._plan.load.kind, self._rounds
+    async def _send(self, sender: Sender, count: int) -> list[float]:
+        try:
+            latencies = await sender.send(count)
+        except UsageError as error:
+            # What it has to say of the failure may come after the answer that failed.
+            await trio.to_thread.run_sync(self._server.stop)
+            raise UsageError(f"{error}\n{self._server.complaints()}".rstrip()) from None
+        self._sent += count
+        return latencies
+
+    async def _logged(self) -> None:
+        await trio.to_thread.run_sync(
+            self._server.wait_events, self._plan.load.last, self._sent, abandon_on_cancel=True
+        )
+
+    def result(self) -> Result:
+        kind, rounds, rows = self._plan.load.kind, self._rounds, self._usage
         events = [event for measured in rounds for event in measured.events]
         operations = sum(measured.operations(kind) for measured in rounds)
-        all_operations = sum(event.kind == kind for event in self.server.events)
-        rows = await self._usage()
-        memories = [memory(pid) for pid in self.isolates]
         return Result(
-            label=self.server.subject.label,
+            label=self._subject.label,
             operations=operations,
             cpu_us=spread([event.cpu_us for event in events if event.kind == kind]),
             latency_ms=spread([took for measured in rounds for took in measured.latencies_ms]),
@@ -181,11 +230,11 @@ class Measured:
             supervisor_us=sum(measured.supervisor_us for measured in rounds) / operations,
             kernel_share=sum(measured.kernel_share for measured in rounds) / len(rounds),
             commits=sum(measured.commits for measured in rounds) / operations,
-            peak_mb=max(found.peak_mb for found in memories),
-            private_mb=max(found.private_mb for found in memories),
-            quantities={name: amount / all_operations for name, amount in _quantities(rows).items()},
+            peak_mb=max(found.peak_mb for found in self._memories),
+            private_mb=max(found.private_mb for found in self._memories),
+            quantities={name: amount / self._operations for name, amount in _quantities(rows).items()},
             million_at_list_price={
-                name: money_text(make_bill(load_tariff(name), rows).list_cost * 1_000_000 / all_operations)
+                name: money_text(make_bill(load_tariff(name), rows).list_cost * 1_000_000 / self._operations)
                 for name in shipped()
             },
             handlers=_handlers(events, operations),
@@ -196,9 +245,9 @@ class Measured:
             failed=sum(event.outcome != "ok" for event in events),
         )
 
-    async def _usage(self) -> list[UsageRow]:
-        """The ledger of everything that was sent, warm-up included, once it has been written."""
-        logged = len(self.server.events)
+    async def _ledger(self) -> list[UsageRow]:
+        """The ledger once all that was logged has been written to it."""
+        logged = len(self._server.events)
         rows: list[UsageRow] = []
         with trio.move_on_after(_LEDGER_S):
             while True:
@@ -237,20 +286,48 @@ def _handlers(events: Sequence[Event], operations: int) -> tuple[HandlerFigures,
 
 @asynccontextmanager
 async def measured(subjects: Sequence[Subject], plan: Plan, environment: str | None) -> AsyncIterator[list[Measured]]:
-    """Each subject served, warm and measured in `plan.rounds` rounds; the servers run until the block ends."""
+    """Each subject served, warm and measured in `plan.rounds` rounds. One alone is served until the block ends.
+
+    Several get new servers for each round: where a process has its memory makes it a few per cent faster or slower
+    than another that runs the same code, for all of its life.
+    """
+    found = [Measured(each, plan, environment) for each in subjects]
+    if len(found) == 1:
+        async with _served(found):
+            for _ in range(plan.rounds):
+                await _take_round(found, plan)
+            await found[0].collect()
+            yield found
+        return
+    for _ in range(plan.rounds):
+        async with _served(found):
+            await _take_round(found, plan)
+            for one in found:
+                await one.collect()
+    yield found
+
+
+@asynccontextmanager
+async def _served(found: Sequence[Measured]) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        found = []
-        for each in subjects:
-            server = await stack.enter_async_context(bench_server(each, environment))
-            store = await stack.enter_async_context(open_store(server.data / "store"))
-            found.append(Measured(server, store, plan))
         for one in found:
-            await one.warm_up()
-        for number in range(plan.rounds):
-            # Whoever comes first finds other caches: take turns.
-            for one in found if number % 2 == 0 else reversed(found):
-                await one.round()
-        yield found
+            await stack.enter_async_context(one.started())
+        for one in found:
+            await stack.enter_async_context(one.served())
+        yield
+
+
+async def _take_round(found: Sequence[Measured], plan: Plan) -> None:
+    """One round of each. Several are sent their load in short turns: on machines that are shared, the speed of a core
+    changes by a factor of two from one second to the next, and this way it changes for all of them."""
+    async with AsyncExitStack() as stack:
+        rounds = [await stack.enter_async_context(one.round()) for one in found]
+        left, turn = plan.count, plan.count if len(rounds) == 1 else plan.load.together * _TURN
+        while left:
+            for each in rounds:
+                await each.send(min(left, turn))
+            left -= min(left, turn)
+            rounds.reverse()  # whoever comes first finds other caches
 
 
 def compare_results(base: Result, candidate: Result) -> Comparisons:

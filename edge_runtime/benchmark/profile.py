@@ -7,7 +7,6 @@ strace does.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -64,19 +63,27 @@ async def _record(
     command = [profiler, "record", "--pid", str(pid), "--duration", str(seconds), "--rate", str(_SAMPLES_PER_S)]
     # Threads that wait are no cost, and whether one waits is seen best by who holds the interpreter.
     command += ["--gil", "--format", format, "--function", "--output", str(output)]
+    failed: UsageError | None = None
+    complaint: str | None = None
     async with trio.open_nursery() as nursery:
 
         async def keep_busy() -> None:
-            while True:
-                await load()
+            nonlocal failed
+            try:
+                while True:
+                    await load()
+            except UsageError as error:
+                failed = error
+                nursery.cancel_scope.cancel()
 
         nursery.start_soon(keep_busy)
-        complaint: str | None = None
         for _ in range(_ATTEMPTS):
-            complaint = await trio.to_thread.run_sync(_run, command, output)
+            complaint = await _run(command, output)
             if complaint is None:
                 break
         nursery.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
     if complaint is not None:
         raise UsageError(
             f"cannot profile process {pid}: py-spy says: {complaint}; it needs the right to trace processes "
@@ -84,12 +91,13 @@ async def _record(
         )
 
 
-def _run(command: list[str], output: Path) -> str | None:
+async def _run(command: list[str], output: Path) -> str | None:
     """None if the profiler has written its output, otherwise what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0 and output.exists() and output.stat().st_size:
+    done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    written = trio.Path(output)
+    if done.returncode == 0 and await written.exists() and (await written.stat()).st_size:
         return None
-    return (done.stderr or done.stdout).strip() or "nothing"
+    return (done.stderr or done.stdout).decode(errors="replace").strip() or "nothing"
 
 
 def largest_costs(stacks: list[str]) -> tuple[Cost, ...]:

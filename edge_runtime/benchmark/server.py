@@ -42,7 +42,10 @@ class Event:
 
 
 class BenchServer:
-    """`edge run` in a session of its own; a thread takes in what it says."""
+    """`edge run` in a session of its own, which ends when this process does; a thread takes in what it says.
+
+    Start it from a thread that lives as long as it is needed.
+    """
 
     def __init__(self, subject: Subject, data: Path, environment: str | None) -> None:
         self.subject = subject
@@ -53,7 +56,8 @@ class BenchServer:
         self._said: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
-        command = [sys.executable, "-m", "edge_runtime", "run", str(subject.folder), "--port", "0", "--json"]
+        command = [sys.executable, "-m", "edge_runtime.benchmark.attached", str(os.getpid())]
+        command += ["run", str(subject.folder), "--port", "0", "--json"]
         command += ["--data", str(data), *(() if environment is None else ("--env", environment))]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -144,10 +148,10 @@ class BenchServer:
 
 @asynccontextmanager
 async def bench_server(subject: Subject, environment: str | None) -> AsyncIterator[BenchServer]:
+    """A server that has been started; see `BenchServer.wait_ready`."""
     with TemporaryDirectory(prefix="edge-bench-") as data:
         server = BenchServer(subject, Path(data), environment)
         try:
-            await trio.to_thread.run_sync(server.wait_ready)
             yield server
         finally:
             with trio.CancelScope(shield=True):

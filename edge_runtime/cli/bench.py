@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,12 +122,13 @@ def bench(
 
     The worker is served on loopback with an empty data directory. Shown are the CPU time of the script's own code, as
     it is billed, and the kernel's of the whole isolate; how long clients waited; commits, operations and memory. Of
-    two workers, or two revisions of one (DIR@REVISION), rounds are taken in turns, and the difference is stated with
-    its 95 % interval.
+    two workers, or two revisions of one (DIR@REVISION), the load goes to both in turns, each round to new processes,
+    and the difference is stated with its 95 % interval.
     """
     import trio
 
     from edge_runtime.benchmark.figures import ROUNDS_MIN
+    from edge_runtime.benchmark.interrupted import ended_by_signals
     from edge_runtime.benchmark.measure import Plan, compare_results, measured
     from edge_runtime.benchmark.profile import find_profiler, profile
     from edge_runtime.benchmark.subjects import subject
@@ -141,15 +143,17 @@ def bench(
         find_profiler()
         if candidate is not None:
             raise UsageError("--flame draws one worker: name one")
+        if not flame.parent.is_dir():
+            raise UsageError(f"cannot write the flame graph {flame}: {flame.parent} is no folder")
 
-    async def run(subjects: list[Subject]) -> tuple[list[Result], tuple[Cost, ...]]:
+    async def measure(subjects: list[Subject]) -> tuple[list[Result], tuple[Cost, ...]]:
         load = (
             _requests(request or "GET /", headers, body, connections)
             if workflow is None
-            else _instances(subjects[0], workflow, params, connections)
+            else _instances(subjects, workflow, params, connections)
         )
         async with measured(subjects, Plan(load, count, rounds, warm_up), environment) as found:
-            results = [await one.result() for one in found]
+            results = [one.result() for one in found]
             costs: tuple[Cost, ...] = ()
             if flame is not None:
                 (one,) = found
@@ -160,9 +164,13 @@ def bench(
                 costs = await profile(one.isolates[0], busy, seconds=flame_s, svg=flame)
             return results, costs
 
-    with ExitStack() as stack:
-        subjects = [stack.enter_context(subject(text, environment)) for text in (worker, candidate) if text is not None]
-        results, costs = trio.run(run, subjects)
+    async def run() -> tuple[list[Result], tuple[Cost, ...]]:
+        with ended_by_signals(), ExitStack() as stack:
+            texts = [text for text in (worker, candidate) if text is not None]
+            return await measure(_told_apart([stack.enter_context(subject(text, environment)) for text in texts]))
+        raise SystemExit(1)  # a signal ends the process before this
+
+    results, costs = trio.run(run)
     comparison = compare_results(*results) if len(results) == 2 else None
     failures = [*_above(results[-1], bounds), *_too_much_more(comparison, max_more)]
     if as_json:
@@ -173,6 +181,13 @@ def bench(
             click.echo(f"failed: {failure}", err=True)
     if failures:
         raise SystemExit(1)
+
+
+def _told_apart(subjects: list[Subject]) -> list[Subject]:
+    """Their labels head columns."""
+    if len({each.label for each in subjects}) == len(subjects):
+        return subjects
+    return [replace(each, label=f"{each.label} ({number})") for number, each in enumerate(subjects, 1)]
 
 
 def _requests(request: str, headers: tuple[tuple[str, str], ...], body: str | None, connections: int) -> Load:
@@ -190,7 +205,7 @@ def _requests(request: str, headers: tuple[tuple[str, str], ...], body: str | No
     return Requests(method.strip().upper() or "GET", target, headers, content, connections)
 
 
-def _instances(first: Subject, workflow: str, params: str, together: int) -> Load:
+def _instances(subjects: Sequence[Subject], workflow: str, params: str, together: int) -> Load:
     from bindings.workflows.kind import WorkflowSpec
     from edge_runtime.benchmark.load import Instances
     from edge_runtime.workflows import payloads
@@ -199,11 +214,12 @@ def _instances(first: Subject, workflow: str, params: str, together: int) -> Loa
         given = json.loads(params)
     except ValueError as error:
         raise UsageError(f"cannot start {workflow}: --params is not JSON: {error}") from None
-    specs = [binding.spec for binding in first.config.bindings if isinstance(binding.spec, WorkflowSpec)]
-    if not any(spec.workflow == workflow for spec in specs):
-        names = ", ".join(sorted(spec.workflow for spec in specs)) or "none"
-        raise UsageError(f"cannot start {workflow!r}: {first.label} has no workflow of that name; it has {names}")
-    return Instances(first.config.name, workflow, payloads.encode(given), together)
+    for each in subjects:
+        specs = [binding.spec for binding in each.config.bindings if isinstance(binding.spec, WorkflowSpec)]
+        if not any(spec.workflow == workflow for spec in specs):
+            names = ", ".join(sorted(spec.workflow for spec in specs)) or "none"
+            raise UsageError(f"cannot start {workflow!r}: {each.label} has no workflow of that name; it has {names}")
+    return Instances(workflow, payloads.encode(given), together)
 
 
 def _above(result: Result, bounds: tuple[Bound, ...]) -> list[str]:

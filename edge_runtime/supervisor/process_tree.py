@@ -42,9 +42,7 @@ def _run_and_exit(child: Callable[[], int], name: str, parent: int) -> NoReturn:
     own = os.getpid()
     be_at_home()
     try:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(0)  # the parent died before the death signal was asked for
+        end_with(parent)
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
         code = child()
@@ -57,6 +55,13 @@ def _run_and_exit(child: Callable[[], int], name: str, parent: int) -> NoReturn:
     finally:
         flush_output()
         os._exit(code)
+
+
+def end_with(parent: int) -> None:
+    """Have this process killed when the thread of its parent that started it ends, or end it if that has happened."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)  # the parent died before the death signal was asked for
 
 
 def leave_terminal() -> None:

@@ -9,13 +9,14 @@ from edge_runtime.benchmark.subjects import subject
 from edge_runtime.errors import ConfigError, UsageError
 
 
+def git(folder, *arguments):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
 @pytest.fixture
 def repository(tmp_path):
     """A worker in a folder of a repository, with one answer committed and another in the folder."""
-
-    def git(*arguments):
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-        subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True)
 
     folder = tmp_path / "apps" / "hello"
     folder.mkdir(parents=True)
@@ -23,9 +24,9 @@ def repository(tmp_path):
         json.dumps({"name": "hello", "main": "entry.py", "compatibility_date": "2026-05-01"})
     )
     (folder / "entry.py").write_text("answer = 'old'\n")
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-q", "-m", "one")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "one")
     (folder / "entry.py").write_text("answer = 'new'\n")
     return tmp_path
 
@@ -53,7 +54,9 @@ def test_folder_whose_name_has_an_at_sign_is_a_folder(repository):
     [
         ("apps/none", "apps/none is no folder; allowed: DIR or DIR@REVISION"),
         ("apps/none@HEAD", "apps/none is no folder"),
-        ("apps/hello@v9", "git archive says: .*v9"),
+        ("apps/hello@v9", 'apps/hello@v9: the repository .* has no revision "v9"; allowed: what git log takes'),
+        ("apps/hello@", 'has no revision ""'),
+        ("apps/hello@--output=x", 'has no revision "--output=x"'),
         ("later@HEAD", "revision HEAD has no folder later"),
     ],
 )
@@ -62,6 +65,27 @@ def test_what_cannot_be_measured_says_why(repository, monkeypatch, text, message
     monkeypatch.chdir(repository)
     with pytest.raises(UsageError, match=message), subject(text, None):
         pass
+
+
+def test_secrets_that_git_does_not_have_come_with_a_revision(repository):
+    folder = repository / "apps" / "hello"
+    (folder / ".dev.vars").write_text("TOKEN=today\n")
+    with subject(f"{folder}@HEAD", None) as then:
+        assert dict(then.config.secrets) == {"TOKEN": "today"}
+
+
+def test_links_that_lead_out_of_the_repository_do_not_hinder(repository):
+    (repository / "apps" / "elsewhere").symlink_to("/etc/hostname")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", "two")
+    with subject(f"{repository / 'apps' / 'hello'}@HEAD", None) as then:
+        assert (then.folder / "entry.py").read_text() == "answer = 'new'\n"
+
+
+def test_wrong_configuration_in_a_revision_is_told_by_its_place_in_the_repository(repository):
+    with pytest.raises(ConfigError) as caught, subject(f"{repository / 'apps'}@HEAD", None):
+        pass
+    assert caught.value.file == f"{repository}@HEAD/apps"
 
 
 def test_folder_without_a_worker_is_a_configuration_error(tmp_path):

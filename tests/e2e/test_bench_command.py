@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from edge_process import EDGE
+from edge_process import EDGE, eventually
 from script_workers import write_worker
 
 HANDLER = """
@@ -127,3 +130,28 @@ def test_worker_that_does_not_load_is_shown_with_what_it_said(tmp_path):
     done = bench(write_worker(tmp_path / "broken", "import nothing_of_this_name\n"), *QUICK)
     assert done.returncode == 1
     assert "nothing_of_this_name" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_benchmark_that_is_ended_leaves_no_server_behind(tmp_path, number):
+    folder, scratch = worker(tmp_path / "shop", 5), tmp_path / "scratch"
+    scratch.mkdir()
+    command = [*EDGE, "bench", str(folder), "--count", "1000000"]
+    with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(scratch)}, start_new_session=True) as bench:
+        eventually(lambda: list(scratch.glob("*/store/data.mdb")))
+        eventually(lambda: len(processes_of(scratch)) >= 1)
+        bench.send_signal(number)
+    assert bench.returncode == -number
+    eventually(lambda: not processes_of(scratch))
+    if number == signal.SIGTERM:
+        assert not list(scratch.iterdir())
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Servers whose data directory is in this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            if str(folder).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
