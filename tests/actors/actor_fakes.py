@@ -1,4 +1,4 @@
-"""What stands around an actor host in tests: a clock that follows trio's, plain events, bodies that record."""
+"""What stands around an actor host in tests: plain events, bodies that record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
+from seam_fakes import CountingRandomness, TrioClock, inline_offload
 
 from edge_runtime.actors.api import ActorAddress, ActorBody, ActorContext, ActorKind
 from edge_runtime.actors.host import LocalActorHost
@@ -15,44 +16,7 @@ from edge_runtime.store.api import Batch, Store, Table
 
 T = TypeVar("T")
 
-EPOCH_MS = 1_700_000_000_000
 WORKER = "shop"
-
-
-class TrioClock:
-    """Wall time that passes as trio's does, so that MockClock moves it."""
-
-    def __init__(self) -> None:
-        self.shift_ms = 0
-
-    def now_ms(self) -> int:
-        return EPOCH_MS + self.shift_ms + int(trio.current_time() * 1000)
-
-    def monotonic_s(self) -> float:
-        return trio.current_time()
-
-    async def sleep_until_ms(self, due_ms: int) -> None:
-        await trio.lowlevel.checkpoint()
-        while (left_ms := due_ms - self.now_ms()) > 0:
-            await trio.sleep(left_ms / 1000)
-
-
-class CountingRandomness:
-    """Distinct and repeatable."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def bytes(self, count: int) -> bytes:
-        self._count += 1
-        return self._count.to_bytes(count, "big")
-
-    def uuid(self) -> str:
-        self._count += 1
-        return f"00000000-0000-4000-8000-{self._count:012d}"
-
-    def ordered_id(self) -> str:
-        return self.uuid()
 
 
 class PlainFlavour:
@@ -60,10 +24,6 @@ class PlainFlavour:
 
     async def run(self, coro: Awaitable[T]) -> T:
         return await coro
-
-
-async def inline_offload(fn: Callable[..., T], /, *args: object) -> T:
-    return fn(*args)
 
 
 class RecordedEvents:

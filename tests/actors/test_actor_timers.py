@@ -1,8 +1,9 @@
 import pytest
 import trio
-from actor_fakes import EPOCH_MS, WORKER, FakeBody, TrioClock, address, running_host
+from actor_fakes import WORKER, FakeBody, address, running_host
 from hypothesis import given
 from hypothesis import strategies as st
+from seam_fakes import EPOCH_MS, TrioClock
 from trio.testing import wait_all_tasks_blocked
 
 from edge_runtime.actors.api import ActorAddress, ActorKind

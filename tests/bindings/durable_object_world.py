@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
+from seam_fakes import CountingRandomness, TrioClock, inline_offload
 
 from bindings.durable_objects.body import ObjectClass, ObjectFactory
 from bindings.durable_objects.namespace import DurableObjectNamespace
@@ -23,45 +24,14 @@ from edge_runtime.workers.websocket_recipient import SocketFlags
 
 T = TypeVar("T")
 
-EPOCH_MS = 1_700_000_000_000
 WORKER = "shop"
 
 
-class TrioClock:
-    """Wall time that passes as trio's does, so that MockClock moves it."""
-
-    def now_ms(self) -> int:
-        return EPOCH_MS + int(trio.current_time() * 1000)
-
-    def monotonic_s(self) -> float:
-        return trio.current_time()
-
-    async def sleep_until_ms(self, due_ms: int) -> None:
-        await trio.lowlevel.checkpoint()
-        while (left_ms := due_ms - self.now_ms()) > 0:
-            await trio.sleep(left_ms / 1000)
-
-
-class ZeroRandomness:
+class ZeroRandomness(CountingRandomness):
     """Jitter of nought, ids that count up."""
 
-    def __init__(self) -> None:
-        self._count = 0
-
     def bytes(self, count: int) -> bytes:
-        if count == 2:
-            return bytes(2)
-        self._count += 1
-        return self._count.to_bytes(count, "big")
-
-    def uuid(self) -> str:
-        raise NotImplementedError
-
-    ordered_id = uuid
-
-
-async def inline_offload(fn: Callable[..., T], /, *args: object) -> T:
-    return fn(*args)
+        return bytes(2) if count == 2 else super().bytes(count)
 
 
 class RecordedEvents:

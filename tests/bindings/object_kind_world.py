@@ -3,7 +3,8 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from durable_object_world import RecordedEvents, TrioClock, ZeroRandomness, inline_offload
+from durable_object_world import RecordedEvents, ZeroRandomness
+from seam_fakes import TrioClock, inline_offload
 
 from bindings.durable_objects import KIND
 from bindings.durable_objects.kind import ClassesSpec

@@ -3,7 +3,8 @@ from itertools import pairwise
 
 import pytest
 import trio
-from durable_object_world import EPOCH_MS, world
+from durable_object_world import world
+from seam_fakes import EPOCH_MS
 
 from edge_runtime.errors import ActorBroken
 from edge_runtime.event import Outcome

@@ -5,7 +5,8 @@ from urllib.parse import urlparse
 
 import pytest
 import trio
-from durable_object_world import EPOCH_MS, world
+from durable_object_world import world
+from seam_fakes import EPOCH_MS
 
 from edge_runtime.errors import ActorBroken
 from edge_runtime.workers import DurableObject, Request, Response

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import trio
-from workflow_world import WORKER, WORKFLOW, inline_offload, open_world
+from workflow_world import WORKER, WORKFLOW, flow, inline_offload, open_world
 
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Snapshot, Table
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import blocks
 from edge_runtime.workflows.journal import StepKey, StepStarted, StepSucceeded
 from edge_runtime.workflows.operation import Operation
@@ -71,14 +70,6 @@ class Passes(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:
         self.count += 1
-
-
-def flow(run: Any) -> type[WorkflowEntrypoint]:
-    class Flow(WorkflowEntrypoint):
-        async def run(self, event: Any, step: Any) -> Any:
-            return await run(event, step)
-
-    return Flow
 
 
 async def test_queued_events_are_taken_in_order_with_a_few_rows_read_for_each(autojump_clock: object) -> None:

@@ -9,20 +9,11 @@ from typing import Any
 
 import pytest
 import trio
-from workflow_world import WORKFLOW, World, open_world
+from workflow_world import ENDS, WORKFLOW, World, flow, flow_that_ends, open_world
 
-from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.workflows import NonRetryableError
 from edge_runtime.workflows.describe import REDACTED
 from edge_runtime.workflows.errors import WorkflowError
-
-
-def flow(run: Any) -> type[WorkflowEntrypoint]:
-    class Flow(WorkflowEntrypoint):
-        async def run(self, event: Any, step: Any) -> Any:
-            return await run(event, step)
-
-    return Flow
 
 
 async def fetch(world: World, call: Any) -> Any:
@@ -112,22 +103,12 @@ async def test_non_retryable_error_that_was_caught_is_caught_again_at_replay_and
     assert caught == ["refused", "refused"]
 
 
-@pytest.mark.parametrize("end", ["complete", "errored", "terminated"])
+@pytest.mark.parametrize("end", ENDS)
 async def test_terminate_is_refused_once_an_instance_has_ended(autojump_clock: object, end: str) -> None:
-    async def run(event: Any, step: Any) -> None:
-        if end == "errored":
-            raise ValueError("no")
-        if end == "terminated":
-            await step.sleep("day", "1 day")
-
-    async with open_world(flow(run)) as world:
-        await world.create()
-        if end == "terminated":
-            await world.settled("one", "waiting")
-            await fetch(world, _terminate)
-        await world.settled("one", end)
+    async with open_world(flow_that_ends(end)) as world:
+        await world.bring_to(end)
         with pytest.raises(WorkflowError, match="Cannot terminate instance since its on a finite state"):
-            await fetch(world, _terminate)
+            await world.terminate()
         assert (await world.status()).status == end
 
 
@@ -139,7 +120,7 @@ async def test_terminated_instance_begins_no_step_after_its_wait(autojump_clock:
     async with open_world(flow(run)) as world:
         await world.create()
         await world.settled("one", "waiting")
-        await fetch(world, _terminate)
+        await world.terminate()
         await trio.sleep(10)
         assert await world.status() == {"status": "terminated", "output": None, "error": None}
         assert [(step.name, step.state) for step in world.describe().steps] == [("wait-1", "cut")]
@@ -332,7 +313,3 @@ async def test_instance_killed_while_a_pause_is_coming_is_paused_at_its_next_sta
 
 async def _pause(namespace: Any) -> None:
     await (await namespace.get("one")).pause()
-
-
-async def _terminate(namespace: Any) -> None:
-    await (await namespace.get("one")).terminate()

@@ -21,7 +21,8 @@ from typing import Any
 
 import pytest
 import trio
-from workflow_world import WORKER, WORKFLOW, CountingRandomness, TrioClock, World, open_world
+from seam_fakes import CountingRandomness, TrioClock
+from workflow_world import WORKER, WORKFLOW, World, open_world
 
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint

@@ -6,23 +6,15 @@ from typing import Any
 
 import pytest
 import trio
-from workflow_world import TrioClock, World, open_world
+from seam_fakes import TrioClock
+from workflow_world import World, flow, open_world
 
 from edge_runtime.store.api import Table
-from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.errors import WorkflowError
 
 ONCE = {"retries": {"limit": 0, "delay": 0}}
 HOUR_MS = 3_600_000
-
-
-def flow(run: Any) -> type[WorkflowEntrypoint]:
-    class Flow(WorkflowEntrypoint):
-        async def run(self, event: Any, step: Any) -> Any:
-            return await run(event, step)
-
-    return Flow
 
 
 async def call(world: World, name: str, *args: Any, id: str = "one", **named: Any) -> Any:

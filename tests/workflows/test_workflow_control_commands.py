@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import trio
 from click.testing import CliRunner, Result
-from workflow_world import CountingRandomness, World, open_world
+from seam_fakes import CountingRandomness
+from workflow_world import World, open_world
 
 from bindings.workflows.cli import workflows
 from edge_runtime.errors import UsageError

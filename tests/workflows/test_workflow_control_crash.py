@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import trio
-from test_workflow_crash import KilledStore
-from workflow_world import WORKER, WORKFLOW, CountingRandomness, World, open_world
+from killed_store import KilledStore, outlived
+from seam_fakes import CountingRandomness
+from workflow_world import WORKER, WORKFLOW, World, open_world
 
 from edge_runtime.errors import ActorBroken, StoreFailed
 from edge_runtime.store.api import Table
@@ -168,24 +169,14 @@ SCENARIOS: dict[str, tuple[list[Act], str, list[str]]] = {
 
 async def live(store: KilledStore, witness: Witness, left: list[Act], random: CountingRandomness, fails: bool) -> bool:
     """One process; True if everything was done, False if it was killed."""
-    flow = order_flow(witness, fails=fails)
-    async with open_world(flow, store, idle_ms=1000, random=random) as world, trio.open_nursery() as nursery:
+    async with open_world(order_flow(witness, fails=fails), store, idle_ms=1000, random=random) as world:
 
-        async def watch() -> None:
-            try:
-                while left:
-                    await left[0](world)
-                    left.pop(0)
-            except (StoreFailed, ActorBroken):
-                return
-            nursery.cancel_scope.cancel()
+        async def work() -> None:
+            while left:
+                await left[0](world)
+                left.pop(0)
 
-        nursery.start_soon(watch)
-        await store.run()
-        store.crash()
-        nursery.cancel_scope.cancel()
-        return False
-    return True
+        return await outlived(work, store, (StoreFailed, ActorBroken))
 
 
 def recorded(store: KilledStore) -> list[str]:

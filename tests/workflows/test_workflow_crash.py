@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import trio
-from workflow_world import WORKER, WORKFLOW, CountingRandomness, TrioClock, World, open_world
+from killed_store import KilledStore, outlived
+from seam_fakes import CountingRandomness, TrioClock
+from workflow_world import WORKER, WORKFLOW, World, open_world
 
 from bindings.workflows import KIND
 from bindings.workflows.kind import WorkflowSpec
 from edge_runtime.config.model import Binding
 from edge_runtime.errors import StoreFailed
-from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
@@ -68,31 +69,6 @@ def order_flow(witness: Witness) -> type[WorkflowEntrypoint]:
     return Flow
 
 
-class KilledStore(MemoryStore):
-    """Commits group by group, at the loop's next turn, and dies before or after the chosen one."""
-
-    def __init__(self, at: int, *, after: bool, before_it: MemoryStore | None = None) -> None:
-        super().__init__(manual=True, image=None if before_it is None else before_it.crash()._image)
-        self._left = at
-        self._after = after
-        self._wanted = trio.Event()
-
-    def commit(self, batch: Batch) -> Promise[None]:
-        self._wanted.set()
-        return super().commit(batch)
-
-    async def run(self) -> None:
-        while True:
-            await self._wanted.wait()
-            await trio.lowlevel.checkpoint()
-            self._wanted = trio.Event()
-            self._left -= 1
-            if self._left > 0 or self._after:
-                self.commit_group()
-            if self._left <= 0:
-                return
-
-
 async def client(world: World, state: dict[str, Any]) -> None:
     """Create once and send one event once, as a caller that repeats what was not acknowledged."""
     if not state.get("created"):
@@ -106,25 +82,13 @@ async def client(world: World, state: dict[str, Any]) -> None:
 
 async def live(store: KilledStore, witness: Witness, state: dict[str, Any], random: CountingRandomness) -> bool:
     """One process; True if it completed, False if it was killed."""
-    async with (
-        open_world(order_flow(witness), store, idle_ms=1000, random=random) as world,
-        trio.open_nursery() as nursery,
-    ):
+    async with open_world(order_flow(witness), store, idle_ms=1000, random=random) as world:
 
-        async def watch() -> None:
-            try:
-                await client(world, state)
-                state["status"] = await world.settled()
-            except StoreFailed:
-                return
-            nursery.cancel_scope.cancel()
+        async def work() -> None:
+            await client(world, state)
+            state["status"] = await world.settled()
 
-        nursery.start_soon(watch)
-        await store.run()
-        store.crash()
-        nursery.cancel_scope.cancel()
-        return False
-    return True
+        return await outlived(work, store)
 
 
 def recorded(store: MemoryStore) -> set[str]:

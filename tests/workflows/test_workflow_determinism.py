@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 import trio
 import trio.testing
-from workflow_world import WORKER, WORKFLOW, TrioClock, open_world
+from seam_fakes import TrioClock
+from workflow_world import WORKER, WORKFLOW, open_world
 
 from bindings.workflows import KIND
 from bindings.workflows.kind import WorkflowSpec

@@ -6,23 +6,15 @@ from typing import Any
 
 import pytest
 import trio
-from workflow_world import WORKER, WORKFLOW, CountingRandomness, World, open_world
+from seam_fakes import CountingRandomness
+from workflow_world import ENDS, WORKER, WORKFLOW, World, flow, flow_that_ends, open_world
 
 from edge_runtime.actors import timers
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
-from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workflows import inbox, instances
 from edge_runtime.workflows.errors import WorkflowError
-
-
-def flow(run: Any) -> type[WorkflowEntrypoint]:
-    class Flow(WorkflowEntrypoint):
-        async def run(self, event: Any, step: Any) -> Any:
-            return await run(event, step)
-
-    return Flow
 
 
 async def one_wait(event: Any, step: Any) -> Any:
@@ -103,24 +95,10 @@ async def test_event_of_another_type_does_not_end_the_wait_and_stays(autojump_cl
         assert (await world.settled()).output == 2
 
 
-@pytest.mark.parametrize("end", ["complete", "errored", "terminated"])
+@pytest.mark.parametrize("end", ENDS)
 async def test_event_to_a_finished_instance_is_refused(autojump_clock: object, end: str) -> None:
-    async def run(event: Any, step: Any) -> None:
-        if end == "errored":
-            raise ValueError("no")
-        if end == "terminated":
-            await step.sleep("day", "1 day")
-
-    async with open_world(flow(run)) as world:
-        await world.create()
-        if end == "terminated":
-            await world.settled("one", "waiting")
-
-            async def fetch() -> None:
-                await (await world.namespace.get("one")).terminate()
-
-            await world.handler(fetch)
-        await world.settled("one", end)
+    async with open_world(flow_that_ends(end)) as world:
+        await world.bring_to(end)
         with pytest.raises(WorkflowError) as caught:
             await world.send("paid")
         assert caught.value.code == "instance.not_running"

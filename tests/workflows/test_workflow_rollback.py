@@ -9,21 +9,12 @@ from typing import Any
 
 import pytest
 import trio
-from workflow_world import World, open_world
+from workflow_world import World, flow, open_world
 
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows.journal import StepKind
 
 ONCE = {"retries": {"limit": 0, "delay": 0, "backoff": "constant"}}
-
-
-def flow(run: Any) -> type[WorkflowEntrypoint]:
-    class Flow(WorkflowEntrypoint):
-        async def run(self, event: Any, step: Any) -> Any:
-            return await run(event, step)
-
-    return Flow
 
 
 async def terminate(world: World, id: str = "one") -> None:

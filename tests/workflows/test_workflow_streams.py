@@ -7,24 +7,15 @@ from typing import Any
 
 import pytest
 import trio
-from workflow_world import WORKER, WORKFLOW, World, open_world
+from workflow_world import WORKER, WORKFLOW, World, flow, open_world
 
 from edge_runtime.store.api import Table
-from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.response import Response
 from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workflows import instances, step_streams
 from edge_runtime.workflows.describe import REDACTED
 
 PIECE = 256 * 1024
-
-
-def flow(run: Any) -> type[WorkflowEntrypoint]:
-    class Flow(WorkflowEntrypoint):
-        async def run(self, event: Any, step: Any) -> Any:
-            return await run(event, step)
-
-    return Flow
 
 
 def chunks(*sizes: int) -> ReadableStream:

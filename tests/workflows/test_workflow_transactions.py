@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import trio
-from test_workflow_crash import KilledStore
-from workflow_world import WORKER, WORKFLOW, CountingRandomness, World, open_world
+from killed_store import KilledStore, outlived
+from seam_fakes import CountingRandomness
+from workflow_world import WORKER, WORKFLOW, World, open_world
 
 from bindings.durable_objects.body import ObjectClass, ObjectFactory
 from bindings.durable_objects.namespace import DurableObjectNamespace
@@ -16,7 +17,6 @@ from bindings.durable_objects.sockets import NamespaceSockets
 from bindings.kv.namespace import KvNamespace
 from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
-from edge_runtime.errors import StoreFailed
 from edge_runtime.store import keys
 from edge_runtime.store.api import Table
 from edge_runtime.store.memory_store import MemoryStore
@@ -118,25 +118,16 @@ async def test_transaction_takes_effect_with_its_result(autojump_clock: object) 
 
 
 async def live(store: KilledStore, env: Env, begun: list[str], random: CountingRandomness) -> list[Any] | None:
-    async with open_world(payment(env, begun), store, random=random) as world, trio.open_nursery() as nursery:
+    async with open_world(payment(env, begun), store, random=random) as world:
         connect(world, env)
         found: list[Any] = []
 
-        async def watch() -> None:
-            try:
-                with suppress(WorkflowError):
-                    await world.create(params={})
-                found.extend(await outcome(world, env))
-            except StoreFailed:
-                return
-            nursery.cancel_scope.cancel()
+        async def work() -> None:
+            with suppress(WorkflowError):
+                await world.create(params={})
+            found.extend(await outcome(world, env))
 
-        nursery.start_soon(watch)
-        await store.run()
-        store.crash()
-        nursery.cancel_scope.cancel()
-        return None
-    return found
+        return found if await outlived(work, store) else None
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
+from seam_fakes import CountingRandomness, TrioClock
 
 from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
@@ -23,42 +24,8 @@ from edge_runtime.workflows.instance import WorkflowFactory
 
 T = TypeVar("T")
 
-EPOCH_MS = 1_700_000_000_000
 WORKER = "shop"
 WORKFLOW = "order-flow"
-
-
-class TrioClock:
-    """Wall time that passes as trio's does; `shift_ms` is what passed while no process ran."""
-
-    def __init__(self, shift_ms: int = 0) -> None:
-        self.shift_ms = shift_ms
-
-    def now_ms(self) -> int:
-        return EPOCH_MS + self.shift_ms + int(trio.current_time() * 1000)
-
-    def monotonic_s(self) -> float:
-        return trio.current_time()
-
-    async def sleep_until_ms(self, due_ms: int) -> None:
-        await trio.lowlevel.checkpoint()
-        while (left_ms := due_ms - self.now_ms()) > 0:
-            await trio.sleep(left_ms / 1000)
-
-
-class CountingRandomness:
-    def __init__(self) -> None:
-        self._count = 0
-
-    def bytes(self, count: int) -> bytes:
-        self._count += 1
-        return self._count.to_bytes(count, "big")
-
-    def uuid(self) -> str:
-        self._count += 1
-        return f"00000000-0000-4000-8000-{self._count:012d}"
-
-    ordered_id = uuid
 
 
 async def inline_offload(fn: Callable[..., T], /, *args: object) -> T:
@@ -81,6 +48,31 @@ class RecordedEvents:
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
         self.ended.append((event.kind, event.name, outcome, detail))
         self._nursery.start_soon(event.finish)
+
+
+def flow(run: Callable[[Any, Any], Awaitable[Any]]) -> type[WorkflowEntrypoint]:
+    """A workflow of `run(event, step)`."""
+
+    class Flow(WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> Any:
+            return await run(event, step)
+
+    return Flow
+
+
+ENDS = ("complete", "errored", "terminated")
+
+
+def flow_that_ends(end: str) -> type[WorkflowEntrypoint]:
+    """One whose instance ends as one of ENDS, with `World.bring_to` the same."""
+
+    async def run(event: Any, step: Any) -> None:
+        if end == "errored":
+            raise ValueError("no")
+        if end == "terminated":
+            await step.sleep("day", "1 day")
+
+    return flow(run)
 
 
 class World:
@@ -137,6 +129,20 @@ class World:
 
         await self.handler(fetch)
 
+    async def terminate(self, id: str = "one") -> None:
+        async def fetch() -> None:
+            await (await self.namespace.get(id)).terminate()
+
+        await self.handler(fetch)
+
+    async def bring_to(self, end: str) -> None:
+        """Create an instance of `flow_that_ends(end)` and see to its end."""
+        await self.create()
+        if end == "terminated":
+            await self.settled("one", "waiting")
+            await self.terminate()
+        await self.settled("one", end)
+
     async def status(self, id: str = "one") -> Any:
         async def fetch() -> Any:
             return await (await self.namespace.get(id)).status()
@@ -145,7 +151,7 @@ class World:
 
     async def settled(self, id: str = "one", *wanted: str) -> Any:
         """The status once it is final, or one of `wanted`."""
-        until = wanted or ("complete", "errored", "terminated")
+        until = wanted or ENDS
         pause_s = 0.01
         while (status := await self.status(id))["status"] not in until:
             await trio.sleep(pause_s)

@@ -1,0 +1,53 @@
+"""What is passed into the runtime, as tests need it: a clock that follows trio's, repeatable randomness, no threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+EPOCH_MS = 1_700_000_000_000
+
+
+class TrioClock:
+    """Wall time that passes as trio's does, so that MockClock moves it; `shift_ms` is what passed while no process
+    ran."""
+
+    def __init__(self, shift_ms: int = 0) -> None:
+        self.shift_ms = shift_ms
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + self.shift_ms + int(trio.current_time() * 1000)
+
+    def monotonic_s(self) -> float:
+        return trio.current_time()
+
+    async def sleep_until_ms(self, due_ms: int) -> None:
+        await trio.lowlevel.checkpoint()
+        while (left_ms := due_ms - self.now_ms()) > 0:
+            await trio.sleep(left_ms / 1000)
+
+
+class CountingRandomness:
+    """Distinct and repeatable."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def bytes(self, count: int) -> bytes:
+        self._count += 1
+        return self._count.to_bytes(count, "big")
+
+    def uuid(self) -> str:
+        self._count += 1
+        return f"00000000-0000-4000-8000-{self._count:012d}"
+
+    def ordered_id(self) -> str:
+        return self.uuid()
+
+
+async def inline_offload(fn: Callable[..., T], /, *args: object) -> T:
+    return fn(*args)
