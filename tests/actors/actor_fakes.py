@@ -86,6 +86,18 @@ class FakeBody:
         return not self.busy
 
 
+class Bodies:
+    """Makes bodies that share a log, and keeps them."""
+
+    def __init__(self) -> None:
+        self.log: list[object] = []
+        self.made: list[FakeBody] = []
+
+    def __call__(self, context) -> FakeBody:
+        self.made.append(FakeBody(context, self.log))
+        return self.made[-1]
+
+
 class FakeFactory:
     def __init__(self, make: Callable[[ActorContext], ActorBody], idle_ms: int = 10_000) -> None:
         self._make = make

@@ -1,80 +1,15 @@
-"""Hibernatable and plain WebSockets of Durable Objects: events, eviction, tags, attachments, gates, resets."""
-
-import gc
+"""Hibernatable WebSockets of Durable Objects: events, eviction, tags, attachments, gates, resets."""
 
 import pytest
 import trio
-import trio.testing
-from client_connection import ClientConnection
 from durable_object_world import world
+from socket_rooms import Room, join, settled
 
 from edge_runtime.event import Outcome
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.workers.buffers import ArrayBuffer
 from edge_runtime.workers.entrypoints import DurableObject
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workers.response import Response
 from edge_runtime.workers.websocket_pair import WebSocketPair, WebSocketRequestResponsePair
-
-settled = trio.testing.wait_all_tasks_blocked
-
-
-class Room(DurableObject):
-    def __init__(self, ctx, env):
-        super().__init__(ctx, env)
-        self.seen = []
-
-    async def fetch(self, request):
-        client, server = WebSocketPair.new().object_values()
-        tags = [tag for tag in request.url.partition("?")[2].split(",") if tag]
-        self.ctx.acceptWebSocket(server, tags)
-        server.send("welcome")
-        return Response(None, status=101, web_socket=client)
-
-    async def webSocketMessage(self, ws, message):
-        self.seen.append(message)
-        if isinstance(message, ArrayBuffer):
-            ws.send(bytes(message)[::-1])
-        elif message == "die":
-            self.ctx.abort("told to")
-        elif message == "fail":
-            raise KeyError("told to")
-        elif message.startswith("mark "):
-            ws.serializeAttachment({"mark": message[5:]})
-            ws.nickname = message[5:]
-        elif message == "mark?":
-            ws.send(f"{ws.deserializeAttachment()} {getattr(ws, 'nickname', None)}")
-        else:
-            for socket in self.ctx.getWebSockets():
-                socket.send(f"{len(self.seen)}:{message}")
-
-    async def webSocketClose(self, ws, code, reason, wasClean):
-        await self.ctx.storage.put("closed", [code, reason, wasClean, ws.readyState])
-        ws.close(code, reason)
-
-    async def webSocketError(self, ws, error):
-        await self.ctx.storage.put("error", str(error))
-
-    async def stored(self, key):
-        return await self.ctx.storage.get(key)
-
-    def sockets(self, tag=None):
-        return [self.ctx.getTags(socket) for socket in self.ctx.getWebSockets(tag)]
-
-    def answer_pings(self):
-        self.ctx.setWebSocketAutoResponse(WebSocketRequestResponsePair.new("ping", "pong"))
-
-    def answers(self):
-        pair = self.ctx.getWebSocketAutoResponse()
-        when = [self.ctx.getWebSocketAutoResponseTimestamp(socket) for socket in self.ctx.getWebSockets()]
-        return [pair and pair.request, [moment and moment.getTime() for moment in when]]
-
-
-async def join(here, name="red", query="", of=None):
-    async def script():
-        return await here.ns[of or next(iter(here.ns))].getByName(name).fetch("http://room/?" + query)
-
-    return ClientConnection(await here.run(script))
 
 
 async def test_object_receives_messages_and_answers_every_socket():
@@ -343,114 +278,3 @@ async def test_too_long_automatic_response_is_a_value_error():
     async with world(Careless) as here:
         with pytest.raises(ValueError, match=r"Request cannot be larger than 2048 bytes\. A request of size 2049 was"):
             await here.call("red", "do")
-
-
-class Plain(DurableObject):
-    async def fetch(self, request):
-        client, server = WebSocketPair.new()
-        server.accept()
-        server.addEventListener("message", self.on_message)
-        server.onclose = self.on_close
-        self.closed = None
-        return Response(None, status=101, web_socket=client)
-
-    async def on_message(self, event):
-        if event.data == "die":
-            self.ctx.abort()
-        event.target.send(event.data * 2)
-
-    def on_close(self, event):
-        self.closed = [event.code, event.reason, event.wasClean]
-
-    def how(self):
-        return self.closed
-
-
-async def test_plain_socket_keeps_the_object_in_memory_until_it_closes(autojump_clock):
-    async with world(Plain, idle_ms=1_000) as here:
-        client = await join(here)
-        await trio.sleep(100)
-        client.say("ab")
-        await settled()
-        assert client.got == ["abab"]
-        client.close_with(1001, "off")
-        await settled()
-        assert client.got[-1] == (1001, "off")
-        assert await here.call("red", "how") == [1001, "off", True]
-        assert ("Plain.fetch", Outcome.OK) in here.events.ended
-        await trio.sleep(100)
-        assert here.host._activations == {}
-
-
-async def test_plain_socket_ends_with_its_object():
-    async with world(Plain) as here:
-        client = await join(here)
-        client.say("die")
-        await settled()
-        assert client.got == ["aborted"]
-        client.say("anyone?")
-        await settled()
-        assert client.unhandled == 0
-        assert here.host._activations == {}
-
-
-async def test_message_waits_at_the_input_gate():
-    order = []
-
-    class Gated(Plain):
-        async def on_message(self, event):
-            order.append(event.data)
-
-        async def block(self):
-            async def section():
-                await settled(0.02)
-                order.append("section over")
-
-            await self.ctx.blockConcurrencyWhile(section)
-
-    async with world(Gated) as here:
-        client = await join(here)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(here.call, "red", "block")
-            await settled()
-            client.say("message")
-        await settled()
-        assert order == ["section over", "message"]
-
-
-async def test_one_object_talks_to_another_over_a_socket():
-    class Caller(DurableObject):
-        async def ask(self, message):
-            response = await self.env["Room"].getByName("red").fetch("http://room/")
-            socket = response.web_socket
-            got = []
-            heard = trio.Event()
-
-            def on_message(event):
-                got.append(event.data)
-                if len(got) == 2:
-                    heard.set()
-
-            socket.addEventListener("message", on_message)
-            socket.accept()
-            socket.send(message)
-            await heard.wait()
-            socket.close(1000, "thanks")
-            return got
-
-    async with world(Room, Caller) as here:
-        assert await here.call("me", "ask", "hi", of="Caller") == ["welcome", "1:hi"]
-        await settled()
-        assert await here.call("red", "stored", "closed") == [1000, "thanks", True, 3]
-
-
-async def test_dropped_response_with_a_socket_is_a_lost_connection():
-    async with world(Room) as here:
-
-        async def script():
-            await here.ns["Room"].getByName("red").fetch("http://room/")
-
-        await here.run(script)
-        gc.collect()
-        await settled()
-        assert (await here.call("red", "stored", "closed"))[0] == 1006

@@ -1,169 +1,32 @@
-"""The engine alone: what each input leads to, as traces of effects, and what it makes of journals that do not fit."""
+"""The engine alone: what each input leads to, as traces of effects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
+from engine_script import OOPS, Script, key
 
 from edge_runtime.limits import SLEEP_MAX_MS, WORKFLOW_RESUME_MS
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows.effects import (
-    Append,
-    AskDelay,
     AttemptRaised,
     AttemptSucceeded,
-    Breathe,
-    Consume,
     DelayComputed,
     Delivered,
-    Effect,
-    Error,
     EventArrived,
-    Fault,
-    Finish,
-    Input,
-    Received,
-    Refuse,
-    Relaunch,
-    Resolve,
     RunRaised,
     RunReturned,
-    SetTimer,
-    SleepRequested,
-    Stalled,
-    StartAttempt,
-    StepRequested,
     Stopped,
-    StopRun,
-    Suspend,
     TimerFired,
-    Value,
     ValueRequested,
-    WaitRequested,
 )
-from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.journal import (
-    AttemptFailed,
     Backoff,
-    Created,
-    Drifted,
-    Entry,
-    Finished,
-    Paused,
-    PauseRequested,
-    Resumed,
-    RollbackEnded,
-    RollbackStarted,
     StepConfig,
-    StepFailed,
     StepKey,
     StepKind,
     StepStarted,
 )
 from edge_runtime.workflows.operation import retry_delay_ms
-
-CONFIG = StepConfig(2, 1000, Backoff.EXPONENTIAL, 600_000)
-CREATED = Created(seq=1, at_ms=0, params=b"")
-OOPS = ErrorRecord("ValueError", "oops")
-
-
-def show(effect: Effect) -> str:
-    match effect:
-        case Append(entry):
-            return f"append {entry.seq} {_entry(entry)}"
-        case Resolve(key, Value(encoded), seq):
-            return f"resolve {key} {encoded!r} from {seq}"
-        case Resolve(key, Received(event_type, payload, _), seq):
-            return f"resolve {key} event {event_type} {payload!r} from {seq}"
-        case Resolve(key, Error(record), seq):
-            return f"resolve {key} {record.name} from {seq}"
-        case StartAttempt(key, attempt, _, after_commit, undo):
-            result = "" if undo is None else f" undo {undo.key} {undo.result.encoded if undo.result else None!r}"
-            return f"start {key} attempt {attempt}{' after commit' if after_commit else ''}{result}"
-        case StopRun():
-            return "stop run"
-        case Suspend():
-            return "suspend"
-        case Relaunch():
-            return "relaunch"
-        case AskDelay(key, attempt, _):
-            return f"ask delay {key} after attempt {attempt}"
-        case SetTimer(due_ms):
-            return f"timer {due_ms}"
-        case Consume(inbox_key):
-            return f"consume {inbox_key!r}"
-        case Refuse(key, error):
-            return f"refuse {key} {error.name}"
-        case Breathe():
-            return "breathe"
-        case Fault(difference):
-            return f"fault {difference}"
-        case Finish(status, _, error):
-            return f"finish {status}{f' {error.name}' if error else ''}"
-
-
-def _entry(entry: Entry) -> str:
-    kind = entry.__struct_config__.tag
-    match entry:
-        case StepStarted():
-            return f"{entry.step} {entry.key}{' skipped' if entry.skipped else ''}"
-        case AttemptFailed():
-            return f"{kind} {entry.key} attempt {entry.attempt} retry at {entry.retry_at_ms}"
-        case Drifted():
-            return f"{kind} {entry.key} {entry.difference}"
-        case StepFailed():
-            return f"{kind} {entry.key} {entry.error.name}"
-        case Finished():
-            return f"{kind} {entry.status}"
-        case RollbackEnded():
-            return f"{kind} {entry.completed} of {entry.total}"
-        case Created() | PauseRequested() | Paused() | Resumed() | RollbackStarted():
-            return str(kind)
-        case _:
-            return f"{kind} {entry.key}"
-
-
-class Script:
-    """Puts inputs into an engine as a script and its driver would, and keeps what the engine appended."""
-
-    def __init__(self, entries: Sequence[Entry] = (CREATED,), **options) -> None:
-        self.entries = list(entries)
-        self.engine = Engine(lambda seq: self.entries[seq - 1], **options)
-        self.engine.load(self.entries)
-        self.now_ms = 0
-
-    def put(self, input: Input, at_ms: int | None = None) -> list[str]:
-        self.now_ms = self.now_ms if at_ms is None else at_ms
-        effects = self.engine.apply(input, self.now_ms)
-        self.entries += [effect.entry for effect in effects if isinstance(effect, Append)]
-        return [show(effect) for effect in effects]
-
-    def do(self, name: str, config: StepConfig = CONFIG, at_ms: int | None = None, **options) -> list[str]:
-        key, position = self.engine.reserve((), name)
-        return self.put(StepRequested(key, position, config, **options), at_ms)
-
-    def sleep(self, name: str, ms: int, step: StepKind = StepKind.SLEEP) -> list[str]:
-        key, position = self.engine.reserve((), name)
-        fingerprint = f"{ms} ms" if step is StepKind.SLEEP else ""
-        return self.put(SleepRequested(key, position, step, self.now_ms + ms, fingerprint))
-
-    def wait(self, name: str, event_type: str, timeout_ms: int = 5000) -> list[str]:
-        key, position = self.engine.reserve((), name)
-        return self.put(WaitRequested(key, position, event_type, timeout_ms))
-
-    def done(self, name: str, value: bytes = b"v", attempt: int = 1, at_ms: int | None = None) -> list[str]:
-        return self.put(AttemptSucceeded(key(name), attempt, value), at_ms)
-
-    def again(self, **options) -> Script:
-        """The next activation, from what this one appended."""
-        next_one = Script(self.entries, **options)
-        next_one.now_ms = self.now_ms
-        return next_one
-
-
-def key(name: str, occurrence: int = 1) -> StepKey:
-    return StepKey((), name, occurrence)
 
 
 def test_step_runs_and_its_result_is_given_from_its_entry() -> None:
@@ -172,18 +35,6 @@ def test_step_runs_and_its_result_is_given_from_its_entry() -> None:
     assert script.done("a", at_ms=50) == ["append 3 succeeded a-1", "resolve a-1 b'v' from 3"]
     assert script.put(RunReturned(b"out")) == ["append 4 finished complete", "finish complete"]
     assert script.put(RunReturned(b"out")) == []
-
-
-def test_replay_answers_from_the_journal_and_appends_nothing() -> None:
-    script = Script()
-    script.do("a")
-    script.done("a")
-    script.do("b")
-    script.done("b", b"w")
-    replay = script.again()
-    assert replay.do("a")[0] == "resolve a-1 b'v' from 3"
-    assert replay.do("b") == ["resolve b-1 b'w' from 5"]
-    assert replay.do("b") == ["append 6 do b-2", "start b-2 attempt 1"]
 
 
 def test_failed_attempt_waits_for_its_delay_then_runs_again_then_fails_for_good() -> None:
@@ -320,136 +171,6 @@ def test_step_limit_counts_do_only() -> None:
     assert script.do("b") == ["refuse b-1 WorkflowFatalError"]
 
 
-def concurrent() -> Script:
-    """a and b begin together; b ends first, and c is begun in between."""
-    script = Script()
-    script.do("a")
-    script.do("b")
-    script.done("b")
-    script.do("c")
-    script.done("a")
-    script.put(Delivered())
-    return script
-
-
-def test_replay_gives_results_in_recorded_order_one_at_a_time() -> None:
-    replay = concurrent().again()
-    assert replay.do("a") == [f"timer {WORKFLOW_RESUME_MS}"]
-    assert replay.do("b") == ["resolve b-1 b'v' from 4", "breathe"]
-    assert replay.put(Delivered()) == []
-    assert replay.engine.holding
-    assert "resolve a-1 b'v' from 6" in replay.do("c")
-
-
-def test_results_that_end_together_are_given_one_after_the_other_in_live_execution_too() -> None:
-    script = Script()
-    script.do("a")
-    script.do("b")
-    assert script.done("b") == ["append 4 succeeded b-1", "resolve b-1 b'v' from 4"]
-    assert script.done("a") == ["append 5 succeeded a-1", "breathe"]
-    assert script.put(Delivered()) == ["resolve a-1 b'v' from 5"]
-
-
-def test_result_held_for_a_step_that_was_removed_is_given_after_a_stall() -> None:
-    replay = concurrent().again(strict=False)
-    replay.do("a")
-    assert replay.put(Stalled()) == ["resolve a-1 b'v' from 6"]
-    assert replay.put(RunReturned(b"")) == [
-        "append 7 drift b-1 the journal has it and the script did not ask for it again",
-        "append 8 drift c-1 the journal has it and the script did not ask for it again",
-        "append 9 finished complete",
-        "finish complete",
-    ]
-
-
-@pytest.mark.parametrize("end", [RunReturned(b""), RunRaised(OOPS)])
-def test_removed_step_stops_a_strict_instance_at_its_end(end) -> None:
-    replay = concurrent().again()
-    replay.do("a")
-    replay.put(Stalled())
-    assert replay.put(end) == ["fault step b-1 (entry 3): the script has ended without asking for it", "timer None"]
-
-
-def test_removed_step_stops_a_strict_instance_before_anything_new_begins() -> None:
-    replay = concurrent().again()
-    replay.do("a")
-    replay.put(Stalled())
-    assert replay.do("new")[0] == (
-        "fault step b-1 (entry 3): the script has gone on to step new-1 without asking for it"
-    )
-    assert replay.put(RunReturned(b"")) == []
-
-
-def test_inserted_step_stops_a_strict_instance() -> None:
-    script = Script()
-    script.do("a")
-    script.done("a")
-    assert script.again().do("new") == [
-        "fault step a-1 (entry 2): step new-1, which the journal does not have, is asked for before it"
-    ]
-
-
-def test_lenient_instance_keeps_what_is_recorded_where_arguments_change_but_not_where_the_kind_does() -> None:
-    script = Script()
-    script.sleep("x", 5_000)
-    replay = script.again(strict=False)
-    assert replay.sleep("x", 9_000)[0] == (
-        "append 3 drift x-1 its argument was 5000 ms and is 9000 ms now; what is recorded stays in force"
-    )
-    assert replay.put(TimerFired(), at_ms=5_000)[0] == "append 4 succeeded x-1"
-    assert script.again(strict=False).do("x") == ["fault step x-1 (entry 2): it was a sleep and is a do now"]
-
-
-def test_inserted_step_is_followed_and_noted_where_drift_is_allowed() -> None:
-    script = Script()
-    script.do("a")
-    script.done("a")
-    replay = script.again(strict=False)
-    assert replay.do("new")[0] == (
-        "append 4 drift new-1 the journal does not have it; step a-1 came next when this part ran before"
-    )
-    replay.done("new")
-    assert "resolve a-1 b'v' from 3" in replay.do("a")
-
-
-def test_changed_config_is_followed_as_recorded_and_noted_once() -> None:
-    script = Script()
-    script.do("a", StepConfig(0, 1, Backoff.CONSTANT, 1000))
-    replay = script.again()
-    effects = replay.do("a")
-    assert effects[0] == "append 3 drift a-1 its configuration has changed; the recorded one stays in force"
-    assert effects[1] == "append 4 failed a-1 WorkflowInternalError"
-    assert not any("drift" in effect for effect in replay.again().do("a"))
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "difference"),
-    [
-        (lambda s: s.do("x"), lambda s: s.sleep("x", 5), "it was a do and is a sleep now"),
-        (lambda s: s.sleep("x", 5), lambda s: s.sleep("x", 6), "its argument was 5 ms and is 6 ms now"),
-        (
-            lambda s: s.sleep("x", 5),
-            lambda s: s.sleep("x", 5, StepKind.SLEEP_UNTIL),
-            "it was a sleep and is a sleepUntil now",
-        ),
-        (lambda s: s.wait("x", "a"), lambda s: s.wait("x", "b"), "its argument was type 'a' and is type 'b' now"),
-        (
-            lambda s: s.do("x", condition=True),
-            lambda s: s.do("x", condition=False),
-            "its condition was true, so it ran, and is false now",
-        ),
-    ],
-)
-def test_drift_that_must_not_be_followed_stops_the_instance(before, after, difference) -> None:
-    script = Script()
-    before(script)
-    replay = script.again()
-    assert after(replay) == [
-        f"fault step x-1 (entry 2): {difference}",
-    ]
-    assert replay.do("y") == []
-
-
 def test_value_is_recorded_when_it_is_asked_for_first() -> None:
     script = Script()
     key, position = script.engine.reserve((), "now()")
@@ -515,24 +236,6 @@ def test_backoff_follows_cloudflare_and_is_capped(backoff: Backoff, delays: list
     config = StepConfig(None, 100, backoff, 1000)
     assert [retry_delay_ms(config, attempt) for attempt in (1, 2, 3, 4)] == delays
     assert retry_delay_ms(config, 10**9) <= SLEEP_MAX_MS
-
-
-def test_step_that_was_passed_over_and_is_asked_for_late_has_its_result_given_once() -> None:
-    """In its turn, where the result that was given in its stead came before its own."""
-    script = Script()
-    script.do("a")
-    script.do("b")
-    script.done("b", b"first")
-    script.put(Delivered())
-    script.done("a", b"second")
-    replay = script.again()
-    assert not any(effect.startswith("resolve") for effect in replay.do("b"))
-    assert replay.put(Stalled()) == ["resolve b-1 b'first' from 4"]
-    replay.put(Delivered())
-    assert replay.do("a") == ["resolve a-1 b'second' from 5"]
-    assert replay.put(Delivered()) == []
-    assert replay.do("c")[0] == "append 6 do c-1"
-    assert replay.done("c") == ["append 7 succeeded c-1", "resolve c-1 b'v' from 7"]
 
 
 def test_ten_thousand_sleeps_and_events_at_once_take_no_time_for_each_other() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from test_workflow_engine import CONFIG, CREATED, OOPS, Script, key
+from engine_script import CONFIG, CREATED, OOPS, Script, key
 
 from edge_runtime.limits import WORKFLOW_RESUME_MS
 from edge_runtime.store.values import ErrorRecord
