@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 from bench.figure import Figure
 from bench.instructions import isolate_of
@@ -20,9 +20,8 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def run() -> Iterator[Figure]:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with (
+        _as_many_files_as_possible(),
         edge_dev(HERE / "workers/hello_trio") as quiet,
         edge_dev(HERE / "workers/hello_trio") as crowded,
         ExitStack() as stack,
@@ -45,6 +44,16 @@ def run() -> Iterator[Figure]:
         )
     yield Figure("an idle keep-alive connection among 10,000, memory of the isolate", idle_kb, "kB", bound=8)
     yield Figure("hello beside 10,000 idle connections against none", crowded_us / quiet_us, "x", bound=1.2)
+
+
+@contextmanager
+def _as_many_files_as_possible() -> Iterator[None]:
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (usual[1], usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
 
 
 def _connected(server: Server) -> socket.socket:

@@ -8,21 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.peers import row
 from bench.peers.http_load import NEW, call, requests, rounds
 from bench.peers.install import node_packages, node_version, python_environment, python_version
-from bench.peers.row import (
-    BUSY_OBJECT,
-    HELLO,
-    ONE_OBJECT,
-    STEPS,
-    STEPS_ALONE,
-    STEPS_TOGETHER,
-    TOGETHER,
-    Drive,
-    Row,
-    System,
-    measure,
-)
 from bench.peers.started import free_port, started
 from bench.processes import HERE
 
@@ -31,11 +19,11 @@ _REGISTER_S = 60.0
 _DURABILITY = "synced before a call or step is acknowledged: RocksDB and log on one node; what waits shares one"
 
 
-def rows(scale: float = 1.0) -> Iterator[Row]:
+def rows(scale: float = 1.0) -> Iterator[row.Row]:
     home = node_packages("restate_server", "@restatedev/restate-server@1")
     python = python_environment("restate", "restate-sdk>=1,<2", "hypercorn==0.18.*")
     version = f"{node_version(home, '@restatedev/restate-server')}, sdk {python_version(python, 'restate-sdk')}"
-    system = System(NAME, version, _DURABILITY)
+    system = row.System(NAME, version, _DURABILITY)
     app_port, admin_port, ingress_port = free_port(), free_port(), free_port()
     serve = [python, "-m", "hypercorn", "restate_app:app", "--bind", f"127.0.0.1:{app_port}"]
     with tempfile.TemporaryDirectory() as folder:
@@ -47,18 +35,20 @@ def rows(scale: float = 1.0) -> Iterator[Row]:
             _register(admin_port, app_port)
             both = [server, app]
 
-            def drive(path: str, count: int, clients: int, operations: int = 1) -> Drive:
+            def drive(path: str, count: int, clients: int, operations: int = 1) -> row.Drive:
                 load = int(count * scale)
                 return requests(ingress_port, "POST", path, count=load, clients=clients, operations=operations)
 
-            yield measure(system, both, HELLO, drive("/Greeter/hello", 800, 8), "a call of a service, which it logs")
-            yield measure(system, both, ONE_OBJECT, drive("/Counter/one/increment", 200, 1))
-            yield measure(system, both, BUSY_OBJECT, drive("/Counter/one/increment", 640, 32))
+            yield row.measure(
+                system, both, row.HELLO, drive("/Greeter/hello", 800, 8), "a call of a service, which it logs"
+            )
+            yield row.measure(system, both, row.ONE_OBJECT, drive("/Counter/one/increment", 200, 1))
+            yield row.measure(system, both, row.BUSY_OBJECT, drive("/Counter/one/increment", 640, 32))
             run = f"/Steps/{NEW}/run"
-            yield measure(system, both, STEPS_ALONE, drive(run, 40, 1, STEPS))
+            yield row.measure(system, both, row.STEPS_ALONE, drive(run, 40, 1, row.STEPS))
             load = int(8 * scale)
-            together = rounds(ingress_port, "POST", run, count=load, together=TOGETHER, operations=STEPS)
-            yield measure(system, both, STEPS_TOGETHER, together, "each instance is a request of its own")
+            together = rounds(ingress_port, "POST", run, count=load, together=row.TOGETHER, operations=row.STEPS)
+            yield row.measure(system, both, row.STEPS_TOGETHER, together, "each instance is a request of its own")
 
 
 def _config(admin_port: int, ingress_port: int) -> str:

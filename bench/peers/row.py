@@ -63,7 +63,7 @@ class Row:
 
     def line(self) -> str:
         syncs = "not counted" if self.syncs is None else f"{self.syncs:.2f} syncs"
-        return f"{self.workload:45} {self.system:40} {self.cpu_us:8.0f} us CPU, {self.p50_ms:8.2f} ms, {syncs}"
+        return f"{self.workload:47} {self.system:40} {self.cpu_us:8.0f} us CPU, {self.p50_ms:8.2f} ms, {syncs}"
 
 
 @dataclass(frozen=True, slots=True)
