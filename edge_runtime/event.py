@@ -71,8 +71,8 @@ class EventContext:
     """
 
     __slots__ = (
-        "_at_end", "_kept_open", "_lent", "_nursery", "_waiting", "_works", "actor", "failed_wait_until", "flavour",
-        "guard", "kind", "meter", "name", "net", "open_fetches", "sockets", "subrequests_max", "transaction",
+        "_at_end", "_kept_open", "_lent", "_nursery", "_waiting", "_works", "actor", "charged_as", "failed_wait_until",
+        "flavour", "guard", "kind", "meter", "name", "net", "open_fetches", "sockets", "subrequests_max", "transaction",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +90,8 @@ class EventContext:
         self.meter = Meter() if meter is None else meter
         self.actor = actor
         """The activated actor whose code this event runs, or None; its output gate holds what the event sends."""
+        self.charged_as: Outcome | None = None
+        """The outcome with which it is in the ledger; None: it is not there."""
         self.net: Any = None
         """The network for `fetch` (`workers.outgoing.Net`); the isolate's, set when the event begins."""
         self.sockets: Any = None
@@ -254,6 +256,10 @@ class Events(Protocol):
 
     def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
         """Open the context of one delivery."""
+
+    def acknowledge(self, event: EventContext, outcome: Outcome = Outcome.OK) -> None:
+        """What the event has done so far is to be told to somebody who will count on it, be it by an answer or by a
+        commit: charge what it has used. May be called again; `end` charges the rest."""
 
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
         """The reply has gone (or there is none). Open `waitUntil` work goes on in the background; then the event is

@@ -20,6 +20,7 @@ ORDER = [
     "edge_runtime.metering.tariff",
     "edge_runtime.metering.grouping",
     "edge_runtime.metering.compaction",
+    "edge_runtime.metering.left_usage",
     "edge_runtime.metering.ledger",
     "edge_runtime.store",
 ]
@@ -35,6 +36,8 @@ LEAVES = [
     "edge_runtime.metering.measure",
     "edge_runtime.metering.meter",
     "edge_runtime.metering.panel",
+    "edge_runtime.metering.tally_files",
+    "edge_runtime.metering.tally",
     "edge_runtime.metering.quantities",
     "edge_runtime.config",
     "edge_runtime.routing",

@@ -81,7 +81,7 @@ class AssetServer:
         if event is not None:
             if event.subrequests_max is not None and event.meter.subrequests >= event.subrequests_max:
                 return Promise.rejected(OSError("Too many subrequests."))
-            event.meter.subrequests += 1
+            event.meter.count_subrequest()
         try:
             asked = _asked_by_script(resource, options)
         except (TypeError, ValueError) as error:

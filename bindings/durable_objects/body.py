@@ -280,6 +280,7 @@ class ObjectBody:
             elif kind is EventKind.FETCH:
                 result = self._response(result)
                 held = hold_body(result, self._context, self._scopes, end)
+                events.acknowledge(event)
             outcome = Outcome.OK
             return result
         except trio.Cancelled:

@@ -17,7 +17,8 @@ from edge_runtime.benchmark.server import BenchServer, Event, bench_server
 from edge_runtime.benchmark.subjects import Subject
 from edge_runtime.errors import UsageError
 from edge_runtime.metering.bill import make_bill, money_text
-from edge_runtime.metering.ledger import UsageRow, read_usage, sum_rows
+from edge_runtime.metering.grouping import sum_rows
+from edge_runtime.metering.ledger import UsageRow, read_usage
 from edge_runtime.metering.tariff import load_tariff, shipped
 from edge_runtime.store.lmdb_store import LmdbStore, open_store
 

@@ -14,10 +14,10 @@ import click
 from edge_runtime.cli.options import data_directory, data_option, json_option
 from edge_runtime.cli.period import from_option, to_option
 from edge_runtime.cli.tables import Cell, print_rows
+from edge_runtime.cli.usage_now import usage_now
 from edge_runtime.errors import UsageError
 from edge_runtime.metering.bill import Bill, bill_document, decimal_text, make_bill, money_text
 from edge_runtime.metering.grouping import GROUPINGS, hour_start_ms, month_start_ms
-from edge_runtime.metering.ledger import UsageRow, read_usage
 from edge_runtime.metering.tariff import load_tariff, shipped
 
 _DEFAULT = "cloudflare"
@@ -65,7 +65,8 @@ def bill(
     """Show what the usage in the ledger would cost: quantities, unit prices, allotments, cost.
 
     CPU time is what the worker's own code used; waiting costs nothing. `cost` is after the month's allotments, `list
-    cost` what the same usage costs from the first unit on. Figures of a running server are up to a second old.
+    cost` what the same usage costs from the first unit on. What a running server is
+    about counts when it is answered.
     """
     directory = data_directory(data_dir, Path.cwd())
     if not (directory / "store").is_dir():
@@ -74,7 +75,7 @@ def bill(
     since_ms = month_start_ms(time.time_ns() // 1_000_000) if from_ms is None else hour_start_ms(from_ms)
     if to_ms is not None and to_ms <= since_ms:
         raise UsageError(f"cannot bill from {_instant(since_ms)} to {_instant(to_ms)}: --to must be later than --from")
-    rows = _read(directory, worker, since_ms, to_ms)
+    rows = usage_now(directory, worker, since_ms, to_ms)
     bills = [make_bill(tariff, rows, group_by) for tariff in chosen]
     if as_json:
         click.echo(json.dumps([bill_document(each) for each in bills], indent=2))
@@ -85,19 +86,6 @@ def bill(
     for each in bills:
         click.echo()
         _print_bill(each)
-
-
-def _read(directory: Path, worker: str | None, from_ms: int, to_ms: int | None) -> list[UsageRow]:
-    import trio
-
-    from edge_runtime.store.lmdb_store import open_store
-
-    async def read() -> list[UsageRow]:
-        async with open_store(directory / "store", readonly=True) as store:
-            with store.snapshot() as snapshot:
-                return read_usage(snapshot, worker=worker, from_ms=from_ms, to_ms=to_ms)
-
-    return trio.run(read)
 
 
 def _print_side_by_side(bills: Sequence[Bill]) -> None:

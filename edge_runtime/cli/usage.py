@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 import trio
@@ -16,20 +16,17 @@ import trio
 from edge_runtime.cli.options import data_directory, data_option, json_option
 from edge_runtime.cli.period import Instant, to_option
 from edge_runtime.cli.tables import Cell, print_rows
+from edge_runtime.cli.usage_now import usage_now
 from edge_runtime.errors import UsageError
+from edge_runtime.metering.grouping import sum_by_handler
 from edge_runtime.metering.ledger import (
     ProcessCpu,
     ProcessRow,
     UsageRow,
     read_processes,
-    read_usage,
-    sum_by_handler,
 )
 from edge_runtime.metering.quantities import QUANTITIES
-from edge_runtime.store.api import Snapshot
 from edge_runtime.store.lmdb_store import open_store
-
-T = TypeVar("T")
 
 _COLUMNS: Final = ("worker", "kind", "handler", "events", "cpu_us", "wall_ms", "errors")
 _ACCOUNT: Final = (
@@ -68,8 +65,8 @@ def usage(
 ) -> None:
     """Show events, CPU time and wall time by worker and handler.
 
-    CPU time is what the worker's own code used; waiting costs nothing. Figures of a running server are up to a second
-    old.
+    CPU time is what the worker's own code used; waiting costs nothing. What a running server is about counts when it
+    is answered; `--reconcile` is up to a second behind.
     """
     if reconcile and export is not None:
         raise UsageError("cannot reconcile and export at once; give --reconcile or --export")
@@ -77,15 +74,15 @@ def usage(
     if not (directory / "store").is_dir():
         raise UsageError(f"no data directory at {directory}; name one with --data")
 
-    def read(rows: Callable[..., list[T]]) -> list[T]:
-        return trio.run(_read, directory, lambda snapshot: rows(snapshot, worker=worker, from_ms=from_ms, to_ms=to_ms))
-
     if reconcile:
-        _print_accounts(read(read_processes), as_json=as_json)
-    elif export is not None:
-        _export(read(read_usage), export)
+        accounts = trio.run(_read_accounts, directory, worker, from_ms, to_ms)
+        _print_accounts(accounts, as_json=as_json)
+        return
+    rows = usage_now(directory, worker, from_ms, to_ms)
+    if export is not None:
+        _export(rows, export)
     else:
-        _print_usage(sum_by_handler(read(read_usage)), as_json=as_json)
+        _print_usage(sum_by_handler(rows), as_json=as_json)
 
 
 def _print_usage(rows: Sequence[UsageRow], *, as_json: bool) -> None:
@@ -159,7 +156,9 @@ def _exported(row: UsageRow) -> dict[str, Any]:
     }
 
 
-async def _read(directory: Path, rows: Callable[[Snapshot], list[T]]) -> list[T]:
+async def _read_accounts(
+    directory: Path, worker: str | None, from_ms: int | None, to_ms: int | None
+) -> list[ProcessRow]:
     async with open_store(directory / "store", readonly=True) as store:
         with store.snapshot() as snapshot:
-            return rows(snapshot)
+            return read_processes(snapshot, worker=worker, from_ms=from_ms, to_ms=to_ms)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -46,11 +45,11 @@ from edge_runtime.control import (
     TimersChanged,
     WorkerMissing,
 )
-from edge_runtime.errors import Conflict, EdgeError, ScriptError, StoreError, StoreFailed
+from edge_runtime.errors import EdgeError, ScriptError, StoreFailed
+from edge_runtime.isolate.accounting import Accounting
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
 from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import Connections
-from edge_runtime.isolate.cpu_account import CpuAccount
 from edge_runtime.isolate.cpu_guard import guard_cpu
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.fetch import FetchHandler
@@ -66,18 +65,12 @@ from edge_runtime.isolate.relay import Relay
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import (
-    CPU_KILL_SLACK_MS,
     EXIT_GRACE_S,
-    LEDGER_COMPACT_S,
-    LEDGER_FLUSH_S,
-    LEDGER_RIDE_S,
     MAP_SIZE,
     MOVE_PATIENCE_S,
     THREADS_MAX,
 )
 from edge_runtime.metering.child_tasks import ChildTaskMeter
-from edge_runtime.metering.compaction import compact
-from edge_runtime.metering.ledger import HOUR_MS, Ledger
 from edge_runtime.metering.measure import measure_inline
 from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.panel import Panel
@@ -143,10 +136,7 @@ class _Isolate:
         self._connections = Connections(ConnectionMarks(self._marks_file))
         self._relay: Relay
         self._store: LmdbStore
-        self._ledger_rides_s = 0.0
-        """When usage may go with a group commit again."""
-        self._ledger: Ledger
-        self._account: CpuAccount
+        self._accounting: Accounting
         self._import = Meter()
         """Charged with the import of the script if that takes place here."""
         self._events: IsolateEvents
@@ -189,16 +179,15 @@ class _Isolate:
     async def _serve(self, script: LoadedScript, flavour: Flavour, net: Net, channel: Channel) -> None:
         """Build everything that hangs on the event nursery, then follow the supervisor's messages to the end."""
         config, task = self._config, self._task
-        self._ledger = Ledger(self._store, self._clock, config.name, task.version)
-        isolate = f"{self._clock.now_ms()}-{os.getpid()}"
-        child_limit_ns = (config.limits.cpu_ms + CPU_KILL_SLACK_MS) * 1_000_000
-        self._account = CpuAccount(self._ledger, isolate, child_limit_ns)
-        if self._import.cpu_s:
-            self._ledger.charge("startup", "import", int(self._import.cpu_s * 1e9), self._import.wall_ms(), "ok")
+        accounting = Accounting(self._store, self._clock, config, task.version, Path(task.data_dir))
+        self._accounting = accounting
+        accounting.charge_import(self._import)
         async with trio.open_nursery() as background, trio.open_nursery() as work:
             flags = socket_flags(config)
             panel = Panel()
-            events = IsolateEvents(work, flavour, self._clock, self._ledger, net, config.limits, flags, panel.label)
+            events = IsolateEvents(
+                work, flavour, self._clock, accounting.ledger, net, config.limits, flags, panel.label
+            )
             self._events = events
             offload = ThreadOffload(THREADS_MAX)
             random = SystemRandomness()
@@ -239,9 +228,7 @@ class _Isolate:
                 self._http = Http1Connections(app, self._connections, hypercorn, self._clock)
                 await background.start(self._http.watch)
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
-            self._store.before_group(self._ride_along)
-            background.start_soon(self._flush_ledger)
-            background.start_soon(self._compact_ledger)
+            background.start_soon(accounting.run, events)
             background.start_soon(events.ship_logs, channel)
             await background.start(self._peers.run, self._host)
             await background.start(self._host.run)
@@ -389,43 +376,8 @@ class _Isolate:
             await self._events.wait_none_open()
         work.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
-            self._charge_all()
-            await self._ledger.flush()
+            await self._accounting.finish(self._events)
             await self._events.flush_logs(channel)
-
-    def _charge_all(self) -> bool:
-        """Bring the ledger up to date; returns whether no code of the script has run since the last time."""
-        for pid in self._account.charge():
-            _log.error("process %d of the script was killed: it used more than limits.cpu_ms of CPU", pid)
-        self._events.charge_late()
-        return not self._ledger.pending
-
-    def _ride_along(self) -> None:
-        """Let usage go with the commit of something else; not with each, as it has rows of its own."""
-        now_s = self._clock.monotonic_s()
-        if now_s >= self._ledger_rides_s and self._ledger.pending:
-            self._ledger_rides_s = now_s + LEDGER_RIDE_S
-            self._ledger.flush()
-
-    async def _flush_ledger(self) -> None:
-        """Write usage about once a second, when no commit has taken it along."""
-        while True:
-            await trio.sleep(LEDGER_FLUSH_S)
-            idle = self._charge_all()
-            if not idle:
-                await self._ledger.flush()
-
-    async def _compact_ledger(self) -> None:
-        """Now and then bring old usage into its final form; another isolate that does so at the same time wins."""
-        pause_s = LEDGER_COMPACT_S
-        while True:
-            await trio.sleep(pause_s)
-            with self._store.snapshot() as snapshot:
-                batch = compact(snapshot, self._config.name, self._clock.now_ms())
-            pause_s = LEDGER_COMPACT_S if batch else HOUR_MS / 1000
-            if batch:
-                with suppress(Conflict, StoreError):
-                    await self._store.commit(batch)
 
     async def _watch_store(self, *scopes: trio.CancelScope) -> None:
         try:

@@ -17,10 +17,8 @@ from edge_runtime.metering.threads import attributed_in_threads_s, charge_thread
 
 
 class CpuAccount:
-    def __init__(self, ledger: Ledger, isolate: str, child_limit_ns: int) -> None:
-        """`isolate` names the process in the ledger; no other one ever has that name."""
+    def __init__(self, ledger: Ledger, child_limit_ns: int) -> None:
         self._ledger = ledger
-        self._isolate = isolate
         self._child_limit_ns = child_limit_ns
         self._before = ProcessCpu()
 
@@ -41,7 +39,7 @@ class CpuAccount:
             loop_ns=loop_ns - on_loop_ns,
             threads_ns=overhead_ns,
         )
-        self._ledger.charge_process(self._isolate, now - self._before)
+        self._ledger.charge_process(now - self._before)
         self._before = now
         return killed
 

@@ -1,4 +1,5 @@
-"""Where events begin and end: each is charged to the ledger and logged once, after its last background work."""
+"""Where events begin and end: each is charged to the ledger before its answer goes out, and again for what follows
+that; and logged once, after its last background work."""
 
 from __future__ import annotations
 
@@ -18,7 +19,6 @@ from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
 from edge_runtime.metering.meter import BACKGROUND, BACKGROUND_NAME, Meter
-from edge_runtime.metering.quantities import SUBREQUESTS
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
@@ -33,6 +33,8 @@ _FETCH = EventKind.FETCH
 _OK = Outcome.OK
 _WORKER = Product.WORKER
 _OBJECT = Product.OBJECT
+_WALL_LEFT_S = 0.001
+"""An event that ends so shortly after it was charged is not charged again for that."""
 _OUR_REFERENCES = 3
 """To a meter that nobody else holds, as sys.getrefcount counts: its argument and a local variable among them."""
 
@@ -118,9 +120,13 @@ class IsolateEvents:
         if self._none_unanswered is not None and not self._unanswered:
             self._none_unanswered.set()
 
+    def acknowledge(self, event: EventContext, outcome: Outcome = Outcome.OK) -> None:
+        self._charge(event, outcome, monotonic())
+
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
         self.answered(event)
         if event.has_open_work:
+            self.acknowledge(event, outcome)
             self._nursery.start_soon(self._finish, event, outcome, detail, error)
         else:
             self._account(event, outcome, detail, error)
@@ -145,15 +151,36 @@ class IsolateEvents:
         product = _WORKER if event.actor is None else event.actor.address.kind
         if product == _OBJECT:
             self._activity.end(event, now_s)
-        quantities = meter.quantities
-        if meter.subrequests:
-            quantities[SUBREQUESTS] = meter.subrequests
-        kind, name, cpu_s = event.kind, event.name, meter.cpu_s
-        self._ledger.charge(kind, name, int(cpu_s * 1e9), wall_ms, outcome, quantities, product=product)
+        if (
+            event.charged_as is not outcome
+            or meter.cpu_s != meter.charged_s
+            or meter.quantities
+            or now_s - meter.charged_until_s > _WALL_LEFT_S
+        ):
+            self._charge(event, outcome, now_s)
         if meter.shared:
-            meter.charged_s = cpu_s
-            self._late.append(_Late(meter, kind, name, product))
-        self._log_line(kind, name, detail, outcome, int(cpu_s * 1e6), wall_ms, error)
+            self._late.append(_Late(meter, event.kind, event.name, product))
+        self._log_line(event.kind, event.name, detail, outcome, int(meter.cpu_s * 1e6), wall_ms, error)
+
+    def _charge(self, event: EventContext, outcome: Outcome, now_s: float) -> None:
+        """Charge what the event has used since it was charged last; as one that has this outcome."""
+        meter, before = event.meter, event.charged_as
+        product = _WORKER if event.actor is None else event.actor.address.kind
+        cpu_s = meter.cpu_s
+        if before is not None and before is not outcome:
+            self._ledger.charge_event((product, event.kind, event.name, before), -1, 0.0, 0.0)
+        self._ledger.charge_event(
+            (product, event.kind, event.name, outcome),
+            0 if before is outcome else 1,
+            cpu_s - meter.charged_s,
+            now_s - meter.charged_until_s,
+            meter.quantities,
+        )
+        event.charged_as = outcome
+        meter.charged_s = cpu_s
+        meter.charged_until_s = now_s
+        if meter.quantities:
+            meter.quantities.clear()
 
     def _log_line(
         self, kind: str, name: str, detail: str, outcome: str, cpu_us: int, wall_ms: float, error: str
@@ -175,10 +202,10 @@ class IsolateEvents:
         late, self._late = self._late, []
         for ended in late:
             meter = ended.meter
-            used_ns = int((meter.cpu_s - meter.charged_s) * 1e9)
-            if used_ns:
-                self._ledger.charge(ended.kind, ended.name, used_ns, 0.0, Outcome.OK, product=ended.product, events=0)
-                meter.charged_s += used_ns / 1e9
+            used_s = meter.cpu_s - meter.charged_s
+            if used_s:
+                self._ledger.charge_event((ended.product, ended.kind, ended.name, _OK), 0, used_s, 0.0)
+                meter.charged_s += used_s
             # Whoever might charge it still holds it.
             if sys.getrefcount(meter) > _OUR_REFERENCES:
                 self._late.append(ended)

@@ -84,7 +84,7 @@ class FetchHandler:
         for door in self._doors:
             response = await door.answer(exchange.method, exchange.target, exchange.headers)
             if response is not None:
-                await send_response(exchange, response)
+                await self._send(exchange, response)
                 return
         if self._handler is None:
             await _answer(exchange, 404, "Not Found")
@@ -93,23 +93,49 @@ class FetchHandler:
         outcome, status, error = _CANCELED, 0, ""
         try:
             response = await event.run(self._handler.call, request)
-            status = await send_response(exchange, response, self._events, event)
+            status = await self._send(exchange, response, event)
             outcome = _OK
         except trio.Cancelled:
             raise
         except BodyTooLarge:
             outcome, status = _EXCEPTION, 413
+            self._events.acknowledge(event, outcome)
             await _answer(exchange, 413, f"Payload Too Large: at most {REQUEST_BODY_MAX} bytes", close=True)
         except BodyTimeout:
             outcome, status = _EXCEPTION, 408
+            self._events.acknowledge(event, outcome)
             await _answer(exchange, 408, "Request Timeout: the request's body arrives too slowly", close=True)
         except BaseException as failure:
             outcome, status = outcome_of(failure), 500
             error = script_traceback(failure)
             code = 1101 if outcome is _EXCEPTION else 1102
+            self._events.acknowledge(event, outcome)
             await _answer(exchange, 500, error if self._development else f"error code: {code}")
         finally:
             self._events.end(event, outcome, f"{exchange.checked.title} {status or 'canceled'}", error)
+
+    async def _send(self, exchange: Exchange, response: object, event: EventContext | None = None) -> int:
+        """Send what was returned for the event, if it is of one; returns the status. The event counts as answered once
+        the head of a stream is out."""
+        outgoing = _outgoing(response)
+        body = outgoing.body
+        if event is not None:
+            if isinstance(body, bytes) and body:
+                event.meter.quantities[BYTES_OUT] += len(body)
+            self._events.acknowledge(event)
+        if outgoing.web_socket is not None:
+            await _upgrade(exchange, outgoing)
+        elif isinstance(body, bytes):
+            await exchange.respond(outgoing.status, outgoing.headers, body)
+        else:
+            await exchange.start(outgoing.status, outgoing.headers)
+            if event is None:
+                await body.write_to(exchange.send)
+            else:
+                self._events.answered(event)
+                await body.write_to(partial(_send_counted, exchange, event))
+            await exchange.end()
+        return outgoing.status
 
 
 def incoming_request(exchange: Exchange) -> Request:
@@ -189,35 +215,15 @@ def _normalized(url: bytes) -> str:
         raise BadRequest(400, f"Bad Request: {error}") from None
 
 
-async def send_response(
-    exchange: Exchange, response: object, events: IsolateEvents | None = None, event: EventContext | None = None
-) -> int:
-    """Send what a handler returned; returns the status. The event counts as answered once the head of a stream is
-    out."""
+def _outgoing(response: object) -> OutgoingResponse:
+    """What a handler returned."""
     if isinstance(response, JsResponse):
         response = Response(response)
     if not isinstance(response, FetchResponse):
         raise TypeError(
             f"the fetch handler returned {type(response).__name__}; allowed: a workers.Response (was a return missing?)"
         )
-    outgoing = response._outgoing()
-    if outgoing.web_socket is not None:
-        await _upgrade(exchange, outgoing)
-        return outgoing.status
-    body = outgoing.body
-    if isinstance(body, bytes):
-        if event is not None and body:
-            event.meter.quantities[BYTES_OUT] += len(body)
-        await exchange.respond(outgoing.status, outgoing.headers, body)
-        return outgoing.status
-    await exchange.start(outgoing.status, outgoing.headers)
-    if events is not None and event is not None:
-        events.answered(event)
-        await body.write_to(partial(_send_counted, exchange, event))
-    else:
-        await body.write_to(exchange.send)
-    await exchange.end()
-    return outgoing.status
+    return response._outgoing()
 
 
 async def _upgrade(exchange: Exchange, outgoing: OutgoingResponse) -> None:

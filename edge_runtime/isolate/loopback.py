@@ -132,6 +132,7 @@ class _Entrypoint:
             if kind is EventKind.FETCH:
                 response = _response(result, self._cls)
                 held = hold_body(response, cast(Any, _UNGATED), [], end)
+                self._events.acknowledge(event)
                 result = response
             plain = _plain(event, result)
             outcome = Outcome.OK

@@ -33,6 +33,7 @@ from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import BLOCKED_MS_DEFAULT, CPU_MS_DEFAULT, SUBREQUESTS_DEFAULT
 from edge_runtime.metering.child_tasks import ChildTaskMeter
 from edge_runtime.metering.ledger import Ledger
+from edge_runtime.metering.tally import Owner, PrivateSegments
 from edge_runtime.seams import Flavour, SystemClock
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkerEntrypoint
@@ -75,7 +76,7 @@ async def _serve_requests(flavour: Flavour) -> None:
     clock = SystemClock()
     ours, theirs = socket.socketpair()
     async with open_net() as net, trio.open_nursery() as nursery:
-        ledger = Ledger(MemoryStore(), clock, "", "")
+        ledger = Ledger(MemoryStore(), clock, Owner("", "", "", 0), PrivateSegments())
         limits = WorkerLimits(CPU_MS_DEFAULT, SUBREQUESTS_DEFAULT, BLOCKED_MS_DEFAULT)
         events = IsolateEvents(nursery, flavour, clock, ledger, net, limits, SocketFlags())
         app = FetchHandler(fetch_handler(script), (), Relay("", Path(), nursery), events, development=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from edge_runtime.metering.ledger import HOUR_MS, UsageRow, sum_rows
+from edge_runtime.metering.ledger import HOUR_MS, UsageRow
 
 Key = tuple[str, ...]
 
@@ -44,6 +44,45 @@ def group_rows(rows: Iterable[UsageRow], group_by: Sequence[str]) -> dict[Key, U
     return {key: sum_rows(group) for key, group in sorted(groups.items())}
 
 
+def sum_by_handler(rows: Iterable[UsageRow]) -> list[UsageRow]:
+    """One row for each worker, product, kind and name, over all hours and versions; ordered by these."""
+    groups: dict[tuple[str, str, str, str], list[UsageRow]] = {}
+    for row in rows:
+        groups.setdefault((row.worker, row.product, row.kind, row.name), []).append(row)
+    return [sum_rows(group) for _, group in sorted(groups.items())]
+
+
+def sum_by_worker(rows: Iterable[UsageRow]) -> list[UsageRow]:
+    """One row for each worker, over everything; ordered by name."""
+    groups: dict[str, list[UsageRow]] = {}
+    for row in rows:
+        groups.setdefault(row.worker, []).append(row)
+    return [sum_rows(group) for _, group in sorted(groups.items())]
+
+
+def sum_rows(rows: list[UsageRow]) -> UsageRow:
+    """One row over all of them, of which there must be one at least."""
+    quantities: dict[str, int] = {}
+    errors: dict[str, int] = {}
+    for row in rows:
+        for into, amounts in ((quantities, row.quantities), (errors, row.errors)):
+            for name, amount in amounts.items():
+                into[name] = into.get(name, 0) + amount
+    return UsageRow(
+        worker=_same(row.worker for row in rows),
+        version=_same(row.version for row in rows),
+        product=_same(row.product for row in rows),
+        kind=_same(row.kind for row in rows),
+        name=_same(row.name for row in rows),
+        hour_ms=min(row.hour_ms for row in rows),
+        events=sum(row.events for row in rows),
+        cpu_us=sum(row.cpu_us for row in rows),
+        wall_ms=sum(row.wall_ms for row in rows),
+        quantities=quantities,
+        errors=errors,
+    )
+
+
 def month_start_ms(now_ms: int) -> int:
     """The beginning of the calendar month (UTC) of an instant."""
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
@@ -53,3 +92,8 @@ def month_start_ms(now_ms: int) -> int:
 def hour_start_ms(at_ms: int) -> int:
     """The ledger knows whole hours: usage since an instant is usage since the beginning of its hour."""
     return at_ms // HOUR_MS * HOUR_MS
+
+
+def _same(values: Iterable[str]) -> str:
+    different = set(values)
+    return different.pop() if len(different) == 1 else ""

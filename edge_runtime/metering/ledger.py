@@ -1,15 +1,15 @@
 """The ledger: what every handler used, by hour, durable.
 
-Each event is charged in memory when it ends. What has gathered is added to Table.LEDGER in the group commits that
-happen anyway, every LEDGER_RIDE_S at most, and in one of its own after LEDGER_FLUSH_S without. An event that commits
-something ends after that commit, so a killed process loses what had not ended, and what has ended since the last commit
-that took charges along: within LEDGER_RIDE_S and a commit while others follow, within LEDGER_FLUSH_S if none does. What
-was written is there, and no event is counted twice.
+Each event is charged before anybody is told that it is done, to a tally (see `metering.tally`) that outlives a killed
+isolate in its file. What has gathered there is added to Table.LEDGER in the group commits that happen anyway, every
+LEDGER_RIDE_S at most, and in one of its own after LEDGER_FLUSH_S without. So a killed process loses what had not ended,
+and a loss of power what was charged since the last commit that took charges along: within LEDGER_RIDE_S and a commit
+while others follow, within LEDGER_FLUSH_S if none does. No event is counted twice.
 
 A row's key is (worker, hour, version, product, kind, name), the hour as milliseconds since the Unix epoch, and its
 value the counters `events`, `cpu_ns`, `wall_us`, those of `metering.quantities` and, for outcomes other than "ok",
-`outcome:<outcome>`. What is zero is not stored. Rows of the product "process" are the isolates' own accounts, and their
-counters are the fields of `ProcessCpu`.
+`outcome:<outcome>`. What is zero is not stored. Rows of the product "process" are the isolates' own accounts: their
+counters are the fields of `ProcessCpu`, and `portions`, which counts how many of the isolate's tally are in the ledger.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Final
 
 from edge_runtime.errors import StoreCorrupt
+from edge_runtime.metering.tally import NO_QUANTITIES, Charge, Owner, Portion, Segments, Tally
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.store import keys
@@ -27,15 +28,13 @@ from edge_runtime.store.api import Batch, Snapshot, Store, Table
 from edge_runtime.store.operations import decode_counters
 
 HOUR_MS: Final = 3_600_000
-NO_QUANTITIES: Final[Mapping[str, int]] = {}
 _OUTCOME: Final = "outcome:"
 PROCESS: Final = "process"
 """In the place of a row's product and kind: the row is the account of an isolate, named by it."""
+_PORTIONS: Final = "portions"
+_TIMES: Final = frozenset(("cpu_s", "wall_s"))
 _OWN: Final = frozenset(("events", "cpu_ns", "wall_us"))
 """Counters of a row that are fields of `UsageRow`."""
-
-_Charge = tuple[str, str, str, str]
-"""Product, kind, name, outcome."""
 
 
 class Product(StrEnum):
@@ -120,50 +119,37 @@ class UsageRow:
                 return ""
 
 
-class _Totals:
-    __slots__ = ("cpu_ns", "events", "quantities", "wall_us")
-
-    def __init__(self) -> None:
-        self.events = 0
-        self.cpu_ns = 0
-        self.wall_us = 0
-        self.quantities: dict[str, int] = {}
-
-    def add(self, events: int, cpu_ns: int, wall_us: int, quantities: Mapping[str, int]) -> None:
-        self.events += events
-        self.cpu_ns += cpu_ns
-        self.wall_us += wall_us
-        if quantities:
-            mine = self.quantities
-            for name, amount in quantities.items():
-                mine[name] = mine.get(name, 0) + amount
-
-    def counters(self, outcome: str) -> dict[str, int]:
-        counters = {"events": self.events, "cpu_ns": self.cpu_ns, "wall_us": self.wall_us, **self.quantities}
-        if outcome != "ok":
-            counters[_OUTCOME + outcome] = self.events
-        return {name: amount for name, amount in counters.items() if amount}
-
-
 class Ledger:
-    """The charges of one isolate, which runs one version of one worker."""
+    """The charges of one isolate, which runs one version of one worker. `segments`: the memory of its tally."""
 
-    def __init__(self, store: Store, clock: Clock, worker: str, version: str) -> None:
+    def __init__(self, store: Store, clock: Clock, owner: Owner, segments: Segments) -> None:
         self._store = store
         self._clock = clock
-        self._worker = worker
-        self._version = version
-        self._pending: dict[_Charge, _Totals] = {}
-        self._processes: dict[str, ProcessCpu] = {}
+        self._owner = owner
+        self._tally = Tally(segments, clock.now_ms())
+        self._taken: Portion | None = None
+        """It is being written, or could not be and is to be written next."""
+        self._writing: Promise[None] | None = None
+        self._process = ProcessCpu()
 
     @property
     def pending(self) -> bool:
-        """Whether there are charges that a flush would write."""
-        return bool(self._pending)
+        """Whether there are charges that are not durable."""
+        return self._taken is not None or not self._tally.empty
 
-    def charge_process(self, isolate: str, used: ProcessCpu) -> None:
-        """Add to the account of an isolate; written with the charges."""
-        self._processes[isolate] = self._processes.get(isolate, ProcessCpu()) + used
+    @property
+    def writing(self) -> bool:
+        return self._writing is not None
+
+    def charge_process(self, used: ProcessCpu) -> None:
+        """Add to the isolate's own account; written with the charges."""
+        self._process += used
+
+    def charge_event(
+        self, charge: Charge, events: int, cpu_s: float, wall_s: float, quantities: Mapping[str, int] = NO_QUANTITIES
+    ) -> None:
+        """Add to what events of a handler used, in the hour in which it is written; see `Tally.charge`."""
+        self._tally.charge(charge, events, cpu_s, wall_s, quantities)
 
     def charge(
         self,
@@ -177,52 +163,98 @@ class Ledger:
         product: str = Product.WORKER,
         events: int = 1,
     ) -> None:
-        """Charge one event that has ended; to the hour in which `flush` is called next.
+        """The same, for what is not charged often.
 
         With `events=0` the charge belongs to an event that was or will be counted by another call.
         """
-        totals = self._pending.get((product, kind, name, outcome))
-        if totals is None:
-            totals = self._pending[product, kind, name, outcome] = _Totals()
-        totals.add(events, cpu_ns, int(wall_ms * 1000), quantities)
+        self._tally.charge((product, kind, name, outcome), events, cpu_ns / 1e9, wall_ms / 1000, quantities)
 
     def flush(self) -> Promise[None]:
-        """Queue what is pending for the next group commit; resolves when all charges so far are durable.
+        """Queue a portion of the tally for the next group commit; resolves when it is durable.
 
-        Call it about once a second while there is something pending, and when the isolate drains. What a refused commit
-        (StoreFull) did not write is pending again.
+        Call it about once a second while there is something pending. One portion is written at a time, so when the
+        isolate drains call it until nothing is pending. What a refused commit (StoreFull) did not write is pending
+        still.
         """
-        pending, self._pending = self._pending, {}
-        processes, self._processes = self._processes, {}
-        hour_ms = self._clock.now_ms() // HOUR_MS * HOUR_MS
+        if self._writing is not None:
+            return self._writing
+        if not self.pending and self._process == ProcessCpu():
+            return Promise.resolved(None)
+        now_ms = self._clock.now_ms()
+        if self._taken is None:
+            self._taken = self._tally.take(now_ms)
+        portion, self._process, process = self._taken, ProcessCpu(), self._process
         batch = Batch()
-        for (product, kind, name, outcome), totals in pending.items():
-            key = keys.encode(self._worker, hour_ms, self._version, product, kind, _storable(name))
-            batch.add_counters(Table.LEDGER, key, totals.counters(outcome))
-        for isolate, used in processes.items():
-            key = keys.encode(self._worker, hour_ms, self._version, PROCESS, PROCESS, isolate)
-            counters = {name: getattr(used, name) for name in _PROCESS_COUNTERS}
-            batch.add_counters(Table.LEDGER, key, {name: amount for name, amount in counters.items() if amount})
-        written = self._store.commit(batch)
-        written.add_done_callback(lambda promise: self._restore(pending, processes) if promise.error else None)
+        add_portion(batch, self._owner, portion.counted(), now_ms, process)
+        self._writing = written = self._store.commit(batch)
+        written.add_done_callback(lambda promise: self._written(portion, process, promise.error is not None))
         return written
 
-    def _restore(self, unwritten: dict[_Charge, _Totals], processes: dict[str, ProcessCpu]) -> None:
-        for isolate, used in processes.items():
-            self.charge_process(isolate, used)
-        for charge, totals in unwritten.items():
-            later = self._pending.get(charge)
-            if later is not None:
-                totals.add(later.events, later.cpu_ns, later.wall_us, later.quantities)
-            self._pending[charge] = totals
+    def _written(self, portion: Portion, process: ProcessCpu, refused: bool) -> None:
+        self._writing = None
+        if refused:
+            self._process += process
+        else:
+            self._taken = None
+            self._tally.free(portion)
+
+
+def add_portion(
+    batch: Batch,
+    owner: Owner,
+    rows: Iterable[tuple[Charge, Mapping[str, float]]],
+    at_ms: int,
+    process: ProcessCpu = ProcessCpu(),
+) -> None:
+    """Add a portion of an isolate's tally to the ledger, to the hour of an instant, and count it."""
+    for charge, counters in rows:
+        batch.add_counters(Table.LEDGER, *stored_row(owner, charge, counters, at_ms))
+    key = keys.encode(owner.worker, _hour_ms(at_ms), owner.version, PROCESS, PROCESS, owner.isolate)
+    used = {name: getattr(process, name) for name in _PROCESS_COUNTERS}
+    batch.add_counters(Table.LEDGER, key, {_PORTIONS: 1, **{name: amount for name, amount in used.items() if amount}})
+
+
+def portions_written(snapshot: Snapshot, owner: Owner) -> int:
+    """How many portions of an isolate's tally are in the ledger, which are those of the lowest numbers."""
+    count = 0
+    for key, value in snapshot.scan(Table.LEDGER, *_range(owner.worker, _hour_ms(owner.since_ms), None)):
+        if keys.decode(key)[2:] == (owner.version, PROCESS, PROCESS, owner.isolate):
+            count += decode_counters(value).get(_PORTIONS, 0)
+    return count
+
+
+def stored_row(owner: Owner, charge: Charge, counters: Mapping[str, float], at_ms: int) -> tuple[bytes, dict[str, int]]:
+    """What a row of a tally adds in Table.LEDGER, if it is written at an instant: key and counters."""
+    product, kind, name, outcome = charge
+    stored = {
+        "cpu_ns": round(counters.get("cpu_s", 0.0) * 1e9),
+        "wall_us": round(counters.get("wall_s", 0.0) * 1e6),
+        **{name: int(amount) for name, amount in counters.items() if name not in _TIMES},
+    }
+    if outcome != "ok":
+        stored[_OUTCOME + outcome] = stored.get("events", 0)
+    key = keys.encode(owner.worker, _hour_ms(at_ms), owner.version, product, kind, _storable(name))
+    return key, {name: amount for name, amount in stored.items() if amount}
 
 
 def read_usage(
-    snapshot: Snapshot, *, worker: str | None = None, from_ms: int | None = None, to_ms: int | None = None
+    snapshot: Snapshot,
+    *,
+    worker: str | None = None,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    unwritten: Iterable[tuple[bytes, Mapping[str, int]]] = (),
 ) -> list[UsageRow]:
     """Rows of the hours that begin at or after `from_ms` and before `to_ms`, by worker, hour, version, product, kind
-    and name."""
-    rows = (_decode(key, value) for key, value in snapshot.scan(Table.LEDGER, *_range(worker, from_ms, to_ms)))
+    and name. `unwritten`: what is to be added to them (see `left_usage.unwritten`)."""
+    start, end = _range(worker, from_ms, to_ms)
+    found = {key: decode_counters(value) for key, value in snapshot.scan(Table.LEDGER, start, end)}
+    for key, added in unwritten:
+        if start <= key < end:
+            counters = found.setdefault(key, {})
+            for name, amount in added.items():
+                counters[name] = counters.get(name, 0) + amount
+    rows = (_decode(key, counters) for key, counters in sorted(found.items()))
     return [row for row in rows if isinstance(row, UsageRow) and _within(row.hour_ms, from_ms, to_ms)]
 
 
@@ -230,52 +262,9 @@ def read_processes(
     snapshot: Snapshot, *, worker: str | None = None, from_ms: int | None = None, to_ms: int | None = None
 ) -> list[ProcessRow]:
     """As `read_usage`, of the isolates' own accounts."""
-    rows = (_decode(key, value) for key, value in snapshot.scan(Table.LEDGER, *_range(worker, from_ms, to_ms)))
+    scanned = snapshot.scan(Table.LEDGER, *_range(worker, from_ms, to_ms))
+    rows = (_decode(key, decode_counters(value)) for key, value in scanned)
     return [row for row in rows if isinstance(row, ProcessRow) and _within(row.hour_ms, from_ms, to_ms)]
-
-
-def sum_by_handler(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """One row for each worker, product, kind and name, over all hours and versions; ordered by these."""
-    groups: dict[tuple[str, str, str, str], list[UsageRow]] = {}
-    for row in rows:
-        groups.setdefault((row.worker, row.product, row.kind, row.name), []).append(row)
-    return [sum_rows(group) for _, group in sorted(groups.items())]
-
-
-def sum_by_worker(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """One row for each worker, over everything; ordered by name."""
-    groups: dict[str, list[UsageRow]] = {}
-    for row in rows:
-        groups.setdefault(row.worker, []).append(row)
-    return [sum_rows(group) for _, group in sorted(groups.items())]
-
-
-def sum_rows(rows: list[UsageRow]) -> UsageRow:
-    """One row over all of them, of which there must be one at least."""
-    quantities: dict[str, int] = {}
-    errors: dict[str, int] = {}
-    for row in rows:
-        for into, amounts in ((quantities, row.quantities), (errors, row.errors)):
-            for name, amount in amounts.items():
-                into[name] = into.get(name, 0) + amount
-    return UsageRow(
-        worker=_same(row.worker for row in rows),
-        version=_same(row.version for row in rows),
-        product=_same(row.product for row in rows),
-        kind=_same(row.kind for row in rows),
-        name=_same(row.name for row in rows),
-        hour_ms=min(row.hour_ms for row in rows),
-        events=sum(row.events for row in rows),
-        cpu_us=sum(row.cpu_us for row in rows),
-        wall_ms=sum(row.wall_ms for row in rows),
-        quantities=quantities,
-        errors=errors,
-    )
-
-
-def _same(values: Iterable[str]) -> str:
-    different = set(values)
-    return different.pop() if len(different) == 1 else ""
 
 
 def _within(hour_ms: int, from_ms: int | None, to_ms: int | None) -> bool:
@@ -293,14 +282,13 @@ def _range(worker: str | None, from_ms: int | None, to_ms: int | None) -> tuple[
     return start, end
 
 
-def _decode(key: bytes, value: bytes) -> UsageRow | ProcessRow:
+def _decode(key: bytes, counters: Mapping[str, int]) -> UsageRow | ProcessRow:
     parts = keys.decode(key)
     match parts:
         case (str(worker), int(hour_ms), str(version), str(product), str(kind), str(name)):
             pass
         case _:
             raise StoreCorrupt(f"a ledger row has the key {parts!r}")
-    counters = decode_counters(value)
     if product == PROCESS:
         used = ProcessCpu(*(counters.get(counter, 0) for counter in _PROCESS_COUNTERS))
         return ProcessRow(worker, version, name, hour_ms, used)
@@ -324,3 +312,7 @@ def _decode(key: bytes, value: bytes) -> UsageRow | ProcessRow:
 def _storable(name: str) -> str:
     """Names come from scripts, and a lone surrogate has no place in a key."""
     return name.encode("utf-8", "replace").decode()
+
+
+def _hour_ms(at_ms: int) -> int:
+    return at_ms // HOUR_MS * HOUR_MS

@@ -7,6 +7,8 @@ from collections import defaultdict
 from time import monotonic
 from typing import Final
 
+from edge_runtime.metering.quantities import SUBREQUESTS
+
 NO_LIMIT_S: Final = 2.0**50
 
 
@@ -15,6 +17,7 @@ class Meter:
 
     __slots__ = (
         "charged_s",
+        "charged_until_s",
         "cpu_s",
         "label",
         "limit_s",
@@ -28,7 +31,7 @@ class Meter:
     def __init__(self, limit_s: float = NO_LIMIT_S, label: int = 0) -> None:
         self.cpu_s = 0.0
         self.charged_s = 0.0
-        """How much of it is in the ledger."""
+        """How much of it was charged to the ledger."""
         self.limit_s = limit_s
         self.stop_s = limit_s
         """Where the next soft stop is due: the limit at first, and a little more after each."""
@@ -36,14 +39,20 @@ class Meter:
         """Whose it is, for those who read the page."""
         self.shared = False
         """Tasks or threads of the script may be charged to it beyond the event's end."""
-        self.started_s = monotonic()
+        self.started_s = self.charged_until_s = monotonic()
+        """On the wall's clock: since when it counts, and how much of that was charged."""
         self.subrequests = 0
+        """All of them, since they are limited."""
         self.quantities: defaultdict[str, int] = defaultdict(int)
-        """By the names of `metering.quantities`; subrequests are counted apart, because they are limited."""
+        """By the names of `metering.quantities`; what was charged is taken out."""
 
     @property
     def cpu_us(self) -> int:
         return int(self.cpu_s * 1e6)
+
+    def count_subrequest(self) -> None:
+        self.subrequests += 1
+        self.quantities[SUBREQUESTS] += 1
 
     def wall_ms(self) -> float:
         return (monotonic() - self.started_s) * 1000

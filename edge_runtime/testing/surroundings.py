@@ -147,6 +147,9 @@ class RecordedEvents:
         event.net = self._net
         return event
 
+    def acknowledge(self, event: EventContext, outcome: Outcome = Outcome.OK) -> None:
+        pass
+
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
         self.ended.append((event.kind, event.name, outcome, detail))
         if self._on_end is not None:

@@ -169,7 +169,7 @@ def count_fetch(event: EventContext) -> None:
     """OSError if the event has sent as many requests as it may."""
     if event.subrequests_max is not None and event.meter.subrequests >= event.subrequests_max:
         raise OSError("Too many subrequests.")
-    event.meter.subrequests += 1
+    event.meter.count_subrequest()
 
 
 def next_hop(hop: Hop, reply: Reply) -> Hop | None:

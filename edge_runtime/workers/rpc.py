@@ -187,7 +187,7 @@ def count_subrequest(event: EventContext) -> Exception | None:
     """Count a subrequest; the refusal if there were too many."""
     if event.subrequests_max is not None and event.meter.subrequests >= event.subrequests_max:
         return JsException("Too many API requests by single worker invocation.")
-    event.meter.subrequests += 1
+    event.meter.count_subrequest()
     return None
 
 

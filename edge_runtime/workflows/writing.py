@@ -87,6 +87,7 @@ class InstanceWriter:
 
     def commit(self, batch: Batch) -> bool:
         """Queue the batch with the entries that wait; False if this actor may not write any more."""
+        self._context.events.acknowledge(self._event)
         entries, self._held = self._held, []
         if entries:
             first_seq, stored, self._tail = blocks.follow(self._tail, entries)

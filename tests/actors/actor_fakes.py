@@ -37,6 +37,9 @@ class RecordedEvents:
     def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
         return EventContext(kind, name, self._nursery, PlainFlavour(), actor)
 
+    def acknowledge(self, event: EventContext, outcome: Outcome = Outcome.OK) -> None:
+        pass
+
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
         self.ended.append((event.kind, event.name, outcome))
         if error:

@@ -51,6 +51,9 @@ class RecordedEvents:
         event.sockets = self._sockets
         return event
 
+    def acknowledge(self, event: EventContext, outcome: Outcome = Outcome.OK) -> None:
+        pass
+
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
         self.open -= 1
         self.ended.append((event.name, outcome))

@@ -13,6 +13,7 @@ from bindings.usage.reader import UsageReader
 from edge_runtime.config.model import Where
 from edge_runtime.errors import ConfigError
 from edge_runtime.metering.ledger import HOUR_MS, Ledger
+from edge_runtime.metering.tally import Owner, PrivateSegments
 from edge_runtime.metering.tariff import parse_tariff
 from edge_runtime.store.memory_store import open_memory_store
 
@@ -74,7 +75,7 @@ async def store():
             ("shop", NOW_MS - 30 * 24 * HOUR_MS, [("fetch", "Default.fetch", "worker")]),
             ("blog", NOW_MS, [("fetch", "Default.fetch", "worker")]),
         ):
-            ledger = Ledger(opened, StillClock(at_ms), worker, "v1")
+            ledger = Ledger(opened, StillClock(at_ms), Owner(worker, "v1", "1-1", 0), PrivateSegments())
             for kind, name, product in charges:
                 ledger.charge(kind, name, 1_000_000, 2.0, "ok", {"kv_reads": 5}, product=product)
             await ledger.flush()

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from edge_runtime.cli.main import edge
 from edge_runtime.metering.ledger import Ledger
+from edge_runtime.metering.tally import Owner, PrivateSegments
 from edge_runtime.store.lmdb_store import open_store
 
 TARIFF = """
@@ -47,7 +48,7 @@ def data(tmp_path):
                 ("2026-01-10T08:30", "blog", 2),
                 ("2026-02-01T00:00", "shop", 1),
             ):
-                ledger = Ledger(store, FixedClock(at), worker, "v1")
+                ledger = Ledger(store, FixedClock(at), Owner(worker, "v1", "1-1", 0), PrivateSegments())
                 for _ in range(count):
                     ledger.charge("fetch", "Default.fetch", 2_000_000_000, 5.0, "ok", {"kv_reads": 10})
                 await ledger.flush()

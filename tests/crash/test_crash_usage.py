@@ -1,68 +1,94 @@
-"""Usage after kill -9: what was written is there, commits of other things took along what had ended, nothing twice."""
+"""Usage after kill -9: nothing that was acknowledged is missing from it, and nothing counts twice."""
 
+import random
 import threading
+import time
+from collections import Counter
 
+import httpx2
 import pytest
-import trio
 from crash_server import WORKERS, CrashServer
 from edge_process import eventually
 
-from edge_runtime.metering.ledger import read_usage
-from edge_runtime.store.lmdb_store import open_store
+from edge_runtime.cli.usage_now import usage_now
+from edge_runtime.metering.grouping import sum_by_handler
 
-EVENTS = 50
+ROUNDS = 5
+CLIENTS = 4
+KINDS = ("plain", "object", "later", "stream", "failed", "flow")
+STEPS = 4
 
 
-async def usage(data):
-    async with open_store(data / "store", readonly=True) as store:
-        with store.snapshot() as snapshot:
-            return {row.name: row for row in read_usage(snapshot)}
+class Client:
+    """Does everything in turn until the server is gone; knows what it has sent, and what was answered."""
+
+    def __init__(self):
+        self.sent = Counter()
+        self.acknowledged = Counter()
+        self.flows = []
+
+    def run(self, server):
+        with server.edge.client() as client:
+            number = 0
+            while True:
+                kind = KINDS[number % len(KINDS)]
+                number += 1
+                self.sent[kind] += 1
+                try:
+                    answer = client.post(f"/{kind}")
+                except httpx2.HTTPError:
+                    return
+                assert answer.status_code == (500 if kind == "failed" else 200), answer.text
+                self.acknowledged[kind] += 1
+                if kind == "flow":
+                    self.flows.append(answer.text)
 
 
 @pytest.fixture
 def server(tmp_path):
-    server = CrashServer(WORKERS / "ledger", tmp_path / "data")
-    server.start()
+    server = CrashServer(WORKERS / "billed", tmp_path / "data")
     yield server
     server.close()
 
 
-def test_usage_survives_being_killed_and_is_never_counted_twice(server):
-    acknowledged = 0
+def test_what_was_acknowledged_is_in_the_usage_however_often_the_server_is_killed(server):
+    moments = random.Random(5)
+    clients = [Client() for _ in range(CLIENTS)]
+    for _ in range(ROUNDS):
+        server.start()
+        family = server.edge.family()
+        threads = [threading.Thread(target=client.run, args=(server,)) for client in clients]
+        for thread in threads:
+            thread.start()
+        time.sleep(moments.uniform(0.05, 0.4))
+        server.kill(family)
+        for thread in threads:
+            thread.join()
+    sent = sum((client.sent for client in clients), Counter())
+    acknowledged = sum((client.acknowledged for client in clients), Counter())
+    flows = [flow for client in clients for flow in client.flows]
+    assert set(acknowledged) == set(KINDS)
+    rows = used(server)
+    assert sum(acknowledged.values()) <= rows["Default.fetch"].events <= sum(sent.values())
+    assert acknowledged["failed"] <= rows["Default.fetch"].errors["exception"] <= sent["failed"]
 
-    def write(count):
-        nonlocal acknowledged
-        with server.edge.client() as client:
-            for _ in range(count):
-                assert client.post("/awaited", content=f"key {acknowledged}").status_code == 200
-                acknowledged += 1
-
-    def written():
-        rows = trio.run(usage, server.data)
-        return rows["Tally.add"].events if "Tally.add" in rows else 0
-
-    write(EVENTS)
-    eventually(lambda: written() == EVENTS, 60)
-    over = threading.Event()
-
-    def go_on():
-        while not over.is_set():
-            write(1)
-
-    writer = threading.Thread(target=go_on)
-    writer.start()
-    # While commits follow each other, usage is not behind by more than a few of them.
-    eventually(lambda: written() >= 2 * EVENTS, 60)
-    over.set()
-    writer.join()
-    server.kill()
-    before = trio.run(usage, server.data)
-    assert 2 * EVENTS <= before["Tally.add"].events <= acknowledged
-    assert before["Tally.add"].quantities["rows_written"] == 2 * before["Tally.add"].events
-    assert before["Tally.add"].cpu_us > 0
+    # Started again, the server adds what it was killed with, and finishes what it had begun.
     server.start()
-    write(EVENTS)
-    expected = before["Tally.add"].events + EVENTS
-    eventually(lambda: written() == expected, 60)
-    after = trio.run(usage, server.data)
-    assert after["Tally.add"].quantities["rows_written"] == 2 * expected
+    with server.edge.client() as client:
+        count = client.get("/").json()["count"]
+        eventually(lambda: set(client.post("/ended", json=flows).json()) == {"complete"})
+    server.edge.interrupt()
+    after = used(server)
+    assert acknowledged["object"] <= count <= after["Tally.add"].events <= sent["object"]
+    assert after["Tally.add"].quantities["rows_written"] >= count
+    for number in range(STEPS):
+        # A step that was cut off is run, and billed, again.
+        assert len(flows) <= after[f"flow/step {number}"].events <= sent["flow"] + ROUNDS * CLIENTS
+    assert len(flows) * STEPS <= after["flow"].quantities["steps"]
+    assert len(flows) <= after["flow"].quantities["executions"] <= sent["flow"] + ROUNDS * CLIENTS
+    assert not list((server.data / "usage").iterdir())
+
+
+def used(server):
+    """By handler; all there is, with what isolates that were killed have left behind."""
+    return {row.name: row for row in sum_by_handler(usage_now(server.data, None, None, None))}

@@ -10,7 +10,7 @@ from edge_runtime.workers.websocket_recipient import SocketFlags
 
 
 class Charges:
-    def charge(self, *what, **how):
+    def charge_event(self, *what):
         pass
 
 

@@ -8,6 +8,7 @@ from edge_runtime.errors import Conflict
 from edge_runtime.limits import LEDGER_DAYS_KEPT, LEDGER_HOURS_KEPT_DAYS
 from edge_runtime.metering.compaction import compact
 from edge_runtime.metering.ledger import HOUR_MS, Ledger, ProcessCpu, read_processes, read_usage
+from edge_runtime.metering.tally import Owner, PrivateSegments
 from edge_runtime.store.memory_store import MemoryStore, open_memory_store
 
 DAY_MS = 24 * HOUR_MS
@@ -29,9 +30,10 @@ class SetClock:
 
 
 async def use(store: MemoryStore, days_ago: int, hour: int, isolate: str = "1-1", worker: str = "shop") -> None:
-    ledger = Ledger(store, SetClock(TODAY - days_ago * DAY_MS + hour * HOUR_MS), worker, "v1")
+    clock = SetClock(TODAY - days_ago * DAY_MS + hour * HOUR_MS)
+    ledger = Ledger(store, clock, Owner(worker, "v1", isolate, 0), PrivateSegments())
     ledger.charge("fetch", "f", 1_000, 1, "exceededCpu", {"kv_reads": 2})
-    ledger.charge_process(isolate, ProcessCpu(kernel_ns=5, attributed_ns=3, loop_ns=2))
+    ledger.charge_process(ProcessCpu(kernel_ns=5, attributed_ns=3, loop_ns=2))
     await ledger.flush()
 
 

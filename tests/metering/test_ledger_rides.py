@@ -5,6 +5,7 @@ from pathlib import Path
 import trio
 
 from edge_runtime.metering.ledger import Ledger, read_usage
+from edge_runtime.metering.tally import Owner, PrivateSegments
 from edge_runtime.seams import SystemClock
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.lmdb_store import open_store
@@ -12,7 +13,7 @@ from edge_runtime.store.lmdb_store import open_store
 
 async def test_what_was_charged_is_durable_with_the_next_group_commit(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
-        ledger = Ledger(store, SystemClock(), "shop", "v1")
+        ledger = Ledger(store, SystemClock(), Owner("shop", "v1", "1-1", 0), PrivateSegments())
 
         def ride_along() -> None:
             if ledger.pending:

@@ -45,6 +45,9 @@ class RecordedEvents:
     def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
         return EventContext(kind, name, self._nursery, self._flavour, actor)
 
+    def acknowledge(self, event: EventContext, outcome: Outcome = Outcome.OK) -> None:
+        pass
+
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
         self.ended.append((event.kind, event.name, outcome, detail))
         self._nursery.start_soon(event.finish)
