@@ -1,12 +1,15 @@
 """Where does the CPU time of a request and of a durable step go: user code, runtime, kernel; and what costs most?
 
-User code is what the ledger was charged, kernel what the isolate spent in system calls, runtime the rest. The largest
-costs are a sampling profiler's (py-spy), each function by itself; without it the split alone is shown.
+User code is what the ledger was charged, kernel what the isolate spent in system calls, runtime the rest. Costs are
+ranked together: functions, each by itself, by a sampling profiler (py-spy), and what the kernel was entered for, by
+`perf`. The first ten are the ten largest; as many again are named so that another run has them to compare with.
+Without a profiler the split alone is shown, without `perf` no counts.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.figure import Figure
-from bench.instructions import isolate_of
+from bench.instructions import KERNEL, SWITCHES, SYSTEM_CALLS, USER, counted, isolate_of, kernel_costs
 from bench.load import send_requests
 from bench.meter_overhead import INSTANCES, STEPS, WORKER, cpu_us_per_step
 from bench.processes import TICKS_PER_S, Server, edge_dev
@@ -28,7 +31,14 @@ from edge_runtime.metering.ledger import read_usage
 
 REQUESTS = 20_000
 ROUNDS = 40
-SECONDS = 5
+SECONDS = 10
+_NAMED = 20
+_COUNTED = {
+    USER: "instructions in user space",
+    KERNEL: "instructions in the kernel",
+    SYSTEM_CALLS: "system calls",
+    SWITCHES: "context switches",
+}
 
 
 def run() -> Iterator[Figure]:
@@ -53,8 +63,14 @@ def _split(what: str, worker: Server, load: Callable[[], object], operations: in
     for part, us in (("user code", user), ("runtime", total - kernel - user), ("kernel", kernel), ("all", total)):
         note = f"{us / total:.0%}" if part != "all" else ""
         yield Figure(f"{what}, CPU of the isolate: {part}", us / operations, "us", note=note)
-    for function, share in _largest(pid, load):
-        yield Figure(f"{what}, {function}", share * total / operations, "us", note=f"{share:.1%}")
+    counts = counted(worker, load, *_COUNTED)
+    for event, count in counts.items():
+        yield Figure(f"{what}, {_COUNTED[event]}", count / operations, "")
+    costs = [(f"kernel: {name}", share * kernel) for name, share in kernel_costs(worker, load)]
+    costs += [(function, share * (total - kernel)) for function, share in _functions(pid, load)]
+    costs.sort(key=lambda cost: -cost[1])
+    for rank, (name, us) in enumerate(costs[:_NAMED], start=1):
+        yield Figure(f"{what}, cost: {name}", us / operations, "us", note=f"{rank}. {us / total:.1%}")
 
 
 def _times_us(pid: int) -> tuple[float, float]:
@@ -69,7 +85,8 @@ def _charged_us(worker: Server) -> int:
     return look(worker.data, lambda now: sum(row.cpu_us for row in read_usage(now) if row.kind != "startup"))
 
 
-def _largest(pid: int, load: Callable[[], object]) -> list[tuple[str, float]]:
+def _functions(pid: int, load: Callable[[], object]) -> list[tuple[str, float]]:
+    """(function, its own share of the time in user space), the largest first."""
     try:
         profiler = find_profiler()
     except UsageError as missing:
@@ -89,7 +106,9 @@ def _largest(pid: int, load: Callable[[], object]) -> list[tuple[str, float]]:
             command = [profiler, "record", "--pid", str(pid), "--duration", str(SECONDS), "--rate", "500", "--gil"]
             command += ["--format", "raw", "--function", "--output", stacks]
             subprocess.run(command, check=True, capture_output=True)
-            return [(cost.function, cost.own) for cost in largest_costs(Path(stacks).read_text().splitlines())]
+            found = largest_costs(Path(stacks).read_text().splitlines(), _NAMED)
     finally:
         over.set()
         busy.join()
+    # Without the line, which another run may have elsewhere.
+    return [(re.sub(r":\d+\)$", ")", cost.function), cost.own) for cost in found]

@@ -100,7 +100,7 @@ async def _run(command: list[str], output: Path) -> str | None:
     return (done.stderr or done.stdout).decode(errors="replace").strip() or "nothing"
 
 
-def largest_costs(stacks: list[str]) -> tuple[Cost, ...]:
+def largest_costs(stacks: list[str], limit: int = _LARGEST) -> tuple[Cost, ...]:
     """The functions with most samples of their own, of lines "outer;inner;innermost COUNT"."""
     own: Counter[str] = Counter()
     total: Counter[str] = Counter()
@@ -113,4 +113,4 @@ def largest_costs(stacks: list[str]) -> tuple[Cost, ...]:
         own[names[-1]] += count
         for name in set(names):
             total[name] += count
-    return tuple(Cost(name, count / samples, total[name] / samples) for name, count in own.most_common(_LARGEST))
+    return tuple(Cost(name, count / samples, total[name] / samples) for name, count in own.most_common(limit))
