@@ -6,12 +6,13 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.peers import row
 from bench.peers.http_load import NEW, call, requests, rounds
 from bench.peers.install import node_packages, node_version, python_environment, python_version
-from bench.peers.started import free_port, started
+from bench.peers.started import Started, free_port, started
 from bench.processes import HERE
 
 NAME = "Restate"
@@ -24,31 +25,33 @@ def rows(scale: float = 1.0) -> Iterator[row.Row]:
     python = python_environment("restate", "restate-sdk>=1,<2", "hypercorn==0.18.*")
     version = f"{node_version(home, '@restatedev/restate-server')}, sdk {python_version(python, 'restate-sdk')}"
     system = row.System(NAME, version, _DURABILITY)
-    app_port, admin_port, ingress_port = free_port(), free_port(), free_port()
-    serve = [python, "-m", "hypercorn", "restate_app:app", "--bind", f"127.0.0.1:{app_port}"]
+    admin_port, ingress_port = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "restate.toml"
         config.write_text(_config(admin_port, ingress_port))
         command = [home / "node_modules/.bin/restate-server", "--config-file", config, "--base-dir", f"{folder}/data"]
-        with started(command, cwd=Path(folder)) as server, started(serve, cwd=HERE / "peers/apps") as app:
-            app.wait_answering(app_port)
-            _register(admin_port, app_port)
-            both = [server, app]
+        with (
+            started(command, cwd=Path(folder)) as server,
+            _app(python, "calls", admin_port, use_http_11=False) as calls,
+            # Over HTTP/2, calls to one object were seen to hang.
+            _app(python, "objects", admin_port, use_http_11=True) as objects,
+        ):
+            all_of_it = [server, calls, objects]
 
             def drive(path: str, count: int, clients: int, operations: int = 1) -> row.Drive:
                 load = int(count * scale)
                 return requests(ingress_port, "POST", path, count=load, clients=clients, operations=operations)
 
             yield row.measure(
-                system, both, row.HELLO, drive("/Greeter/hello", 800, 8), "a call of a service, which it logs"
+                system, all_of_it, row.HELLO, drive("/Greeter/hello", 800, 8), "a call of a service, which it logs"
             )
-            yield row.measure(system, both, row.ONE_OBJECT, drive("/Counter/one/increment", 200, 1))
-            yield row.measure(system, both, row.BUSY_OBJECT, drive("/Counter/one/increment", 640, 32))
+            yield row.measure(system, all_of_it, row.ONE_OBJECT, drive("/Counter/one/increment", 200, 1))
+            yield row.measure(system, all_of_it, row.BUSY_OBJECT, drive("/Counter/one/increment", 640, 32))
             run = f"/Steps/{NEW}/run"
-            yield row.measure(system, both, row.STEPS_ALONE, drive(run, 40, 1, row.STEPS))
+            yield row.measure(system, all_of_it, row.STEPS_ALONE, drive(run, 40, 1, row.STEPS))
             load = int(8 * scale)
             together = rounds(ingress_port, "POST", run, count=load, together=row.TOGETHER, operations=row.STEPS)
-            yield row.measure(system, both, row.STEPS_TOGETHER, together, "each instance is a request of its own")
+            yield row.measure(system, all_of_it, row.STEPS_TOGETHER, together, "each instance is a request of its own")
 
 
 def _config(admin_port: int, ingress_port: int) -> str:
@@ -69,9 +72,19 @@ bind-port = {admin_port}
 """
 
 
-def _register(admin_port: int, app_port: int) -> None:
-    """Tell the server of the app, in the mode in which calls to one object were seen never to hang."""
-    body = json.dumps({"uri": f"http://127.0.0.1:{app_port}", "use_http_11": True}).encode()
+@contextmanager
+def _app(python: Path, name: str, admin_port: int, *, use_http_11: bool) -> Iterator[Started]:
+    """One of the apps of `restate_app`, of which the server knows."""
+    port = free_port()
+    command = [python, "-m", "hypercorn", f"restate_app:{name}", "--bind", f"127.0.0.1:{port}"]
+    with started(command, cwd=HERE / "peers/apps") as app:
+        app.wait_answering(port)
+        _register(admin_port, port, use_http_11)
+        yield app
+
+
+def _register(admin_port: int, app_port: int, use_http_11: bool) -> None:
+    body = json.dumps({"uri": f"http://127.0.0.1:{app_port}", "use_http_11": use_http_11}).encode()
     deadline = time.monotonic() + _REGISTER_S
     while True:
         try:

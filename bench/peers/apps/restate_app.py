@@ -1,4 +1,4 @@
-"""A virtual object, a service and a workflow of ten steps for Restate, served by hypercorn."""
+"""For Restate: `objects`, a virtual object; `calls`, a service and a workflow of ten steps. Served by hypercorn."""
 
 import restate
 from restate import ObjectContext, Service, VirtualObject, Workflow, WorkflowContext
@@ -26,4 +26,5 @@ async def run(ctx: WorkflowContext) -> None:
         await ctx.run(f"step {number}", lambda: None)
 
 
-app = restate.app([counter, greeter, steps])
+objects = restate.app([counter])
+calls = restate.app([greeter, steps])
