@@ -31,6 +31,22 @@ class TrioClock:
             await trio.sleep(left_ms / 1000)
 
 
+class SetClock:
+    """Shows what it was set to, and whoever sleeps sets it."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now = now_ms
+
+    def now_ms(self) -> int:
+        return self.now
+
+    def monotonic_s(self) -> float:
+        return self.now / 1000
+
+    async def sleep_until_ms(self, due_ms: int) -> None:
+        self.now = max(self.now, due_ms)
+
+
 class CountingRandomness:
     """Distinct and repeatable."""
 

@@ -5,32 +5,16 @@ from array import array
 
 import pytest
 import trio
-from kv_fakes import StillClock, running_event
+from kv_fakes import running_event
 
 from bindings.kv.namespace import KvNamespace
 from bindings.kv.validation import KvError
 from edge_runtime.errors import StoreFailed
 from edge_runtime.limits import KV_VALUE_MAX
 from edge_runtime.promise import Promise
-from edge_runtime.store.lmdb_store import open_store
 from edge_runtime.store.memory_store import FailingStore, MemoryStore, open_memory_store
 from edge_runtime.workers.buffers import Uint8Array
 from edge_runtime.workers.streams import ReadableStream
-
-
-@pytest.fixture(params=["memory", "lmdb"])
-async def store(request, tmp_path):
-    if request.param == "memory":
-        async with open_memory_store() as opened:
-            yield opened
-    else:
-        async with open_store(tmp_path / "store") as opened:
-            yield opened
-
-
-@pytest.fixture
-def clock():
-    return StillClock()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
-from kv_fakes import FixedRandomness, StillClock
+from kv_fakes import FixedRandomness
 from trio.testing import wait_all_tasks_blocked
 
 from bindings.kv import KIND, entries
@@ -13,23 +13,7 @@ from bindings.kv.namespace import KvNamespace
 from bindings.kv.sweep import removal, sweep_forever, sweep_once
 from edge_runtime.errors import Conflict, StoreFailed
 from edge_runtime.store.api import Table
-from edge_runtime.store.lmdb_store import open_store
 from edge_runtime.store.memory_store import FailingStore, open_memory_store
-
-
-@pytest.fixture(params=["memory", "lmdb"])
-async def store(request, tmp_path):
-    if request.param == "memory":
-        async with open_memory_store() as opened:
-            yield opened
-    else:
-        async with open_store(tmp_path / "store") as opened:
-            yield opened
-
-
-@pytest.fixture
-def clock():
-    return StillClock()
 
 
 def stored(store) -> int:

@@ -3,11 +3,10 @@
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from edge_process import APPS, EdgeProcess, eventually
+from outside_services import OutsideHandler, OutsideServer
 
 
 @pytest.fixture
@@ -112,48 +111,30 @@ def test_llm_offload_answers_wrong_input_with_400_and_serves_its_page(serve):
         assert answer.headers["content-type"] == "text/html;charset=utf-8"
 
 
-class Forge(ThreadingHTTPServer):
+class Forge(OutsideServer):
     """Stands for the outside services: pull requests that are open until told otherwise, and a chat."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), ForgeHandler)
         self.state = "open"
         self.messages = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        super().__init__(ForgeHandler)
 
 
-class ForgeHandler(BaseHTTPRequestHandler):
+class ForgeHandler(OutsideHandler):
     server: Forge
 
     def do_GET(self):
-        self.reply({"state": self.server.state})
+        self.reply(200, json.dumps({"state": self.server.state}).encode())
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.messages.append(json.loads(body)["text"])
-        self.reply({})
-
-    def reply(self, value):
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format, *arguments):
-        pass
+        self.server.messages.append(json.loads(self.received())["text"])
+        self.reply(200, b"{}")
 
 
 @pytest.fixture
 def forge():
-    server = Forge()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Forge() as server:
+        yield server
 
 
 NOTICE = {"repo": "acme/site", "number": 7, "author": "ada"}

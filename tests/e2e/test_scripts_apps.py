@@ -1,14 +1,9 @@
 """ASGI and WSGI apps, plain functions and old-style handlers as workers, in both flavours."""
 
 import pytest
-from script_workers import FLAVOURS, client_of, edge_command, served, write_flavours
+from script_workers import client_of, edge_command, served, write_flavours
 
 KV = {"kv_namespaces": [{"binding": "KV"}]}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +14,6 @@ def edge(tmp_path_factory, data):
     write_flavours(root, "global_handlers", compatibility_date="2024-11-01", triggers={"crons": ["0 0 1 1 *"]}, **KV)
     with served(root, data) as edge:
         yield edge
-
-
-@pytest.fixture(params=FLAVOURS)
-def flavour(request):
-    return request.param
 
 
 @pytest.fixture

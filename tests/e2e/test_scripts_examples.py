@@ -173,11 +173,6 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
 def edge(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("workers")
     no_packages = {"pyproject.toml": PYPROJECT.format(dependencies=[])}

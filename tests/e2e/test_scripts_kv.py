@@ -9,11 +9,6 @@ SUBJECTS = ("KINDS", "METADATA", "ERRORS", "PAGES")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
 def edge(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("workers")
     for flavour in FLAVOURS:

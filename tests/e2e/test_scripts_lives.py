@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 from edge_process import eventually
-from script_workers import FLAVOURS, client_of, served, write_flavours
+from script_workers import client_of, served, write_flavours
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +21,6 @@ def edge(tmp_path_factory):
     )
     with served(root, tmp_path_factory.mktemp("data")) as edge:
         yield edge
-
-
-@pytest.fixture(params=FLAVOURS)
-def flavour(request):
-    return request.param
 
 
 @pytest.fixture

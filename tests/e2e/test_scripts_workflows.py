@@ -11,11 +11,6 @@ FLOW = {"workflows": [{"name": "flow", "binding": "FLOW", "class_name": "Flow"}]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
 def edge(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("workers")
     write_flavours(root, "flows", **FLOW)

@@ -1,26 +1,23 @@
 """apps/order_saga and apps/batch_files through real HTTP."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from edge_process import APPS, EdgeProcess, eventually
+from outside_services import OutsideHandler, OutsideServer
 
 
-class Outside(ThreadingHTTPServer):
+class Outside(OutsideServer):
     """The outside services: payments by POST, files by GET; what is asked for is kept in `asked`."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), OutsideHandler)
         self.asked = []
         self.refused = ""
         self.busy_once = set()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        super().__init__(Answers)
 
 
-class OutsideHandler(BaseHTTPRequestHandler):
+class Answers(OutsideHandler):
     server: Outside
 
     def do_GET(self):
@@ -35,7 +32,7 @@ class OutsideHandler(BaseHTTPRequestHandler):
             self.reply(200, b"word " * len(name))
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
+        self.received()
         what = self.path.strip("/")
         self.server.asked.append(what)
         if what == self.server.refused:
@@ -43,22 +40,11 @@ class OutsideHandler(BaseHTTPRequestHandler):
         else:
             self.reply(200, json.dumps({"receipt": "r1", "parcel": "p1"}).encode())
 
-    def reply(self, status, body):
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format, *arguments):
-        pass
-
 
 @pytest.fixture
 def outside():
-    server = Outside()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Outside() as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from seam_fakes import SetClock
 
 from edge_runtime.errors import StoreFailed
 from edge_runtime.metering.grouping import sum_by_handler, sum_by_worker
@@ -12,20 +13,6 @@ from edge_runtime.store.api import Store
 from edge_runtime.store.memory_store import FailingStore, MemoryStore, open_memory_store
 
 NOON = 500_000 * HOUR_MS
-
-
-class SetClock:
-    def __init__(self, now_ms: int) -> None:
-        self.now = now_ms
-
-    def now_ms(self) -> int:
-        return self.now
-
-    def monotonic_s(self) -> float:
-        return self.now / 1000
-
-    async def sleep_until_ms(self, due_ms: int) -> None:
-        self.now = max(self.now, due_ms)
 
 
 def ledger_on(store: Store, at_ms: int = NOON, worker: str = "shop", version: str = "v1") -> Ledger:

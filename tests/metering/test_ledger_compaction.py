@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from seam_fakes import SetClock
 
 from edge_runtime.errors import Conflict
 from edge_runtime.limits import LEDGER_DAYS_KEPT, LEDGER_HOURS_KEPT_DAYS
@@ -13,20 +14,6 @@ from edge_runtime.store.memory_store import MemoryStore, open_memory_store
 
 DAY_MS = 24 * HOUR_MS
 TODAY = 20_000 * DAY_MS
-
-
-class SetClock:
-    def __init__(self, now_ms: int) -> None:
-        self.now = now_ms
-
-    def now_ms(self) -> int:
-        return self.now
-
-    def monotonic_s(self) -> float:
-        return self.now / 1000
-
-    async def sleep_until_ms(self, due_ms: int) -> None:
-        self.now = max(self.now, due_ms)
 
 
 async def use(store: MemoryStore, days_ago: int, hour: int, isolate: str = "1-1", worker: str = "shop") -> None:
