@@ -14,7 +14,8 @@ from edge_process import PATIENCE_S, EdgeProcess, eventually
 from script_workers import FLAVOURS, SCRIPTS, write_worker
 from websocket_client import connected
 
-from edge_runtime.metering.ledger import read_usage, sum_by_handler
+from edge_runtime.metering.grouping import sum_by_handler
+from edge_runtime.metering.ledger import read_usage
 from edge_runtime.store.lmdb_store import open_store
 from edge_runtime.supervisor.admin_client import run_scheduled
 
