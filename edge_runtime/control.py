@@ -160,6 +160,8 @@ class ChargeLost(msgspec.Struct, tag="charge_lost", frozen=True):
     cpu_ns: int
     wall_ms: float
     outcome: str
+    counted: bool = False
+    """The event was counted before, with what it had used by then, as one that ends well."""
 
 
 class Members(msgspec.Struct, tag="members", frozen=True):

@@ -42,8 +42,14 @@ LABEL: Final = 1
 STUCK_LABEL: Final = 2
 """Place on the page: 1 + `Meter.label` of an event that goes on although it was stopped several times; 0: none."""
 STUCK: Final = 3
-"""Place on the page: how much of what that one had used was not in the ledger."""
-_PLACES: Final = 4
+"""Place on the page: how much that one had used when it was stopped."""
+CHARGED: Final = 4
+"""Place on the page: how much of what the running event has used was charged, if its label there has CHARGED_IN_PART
+added to it."""
+STUCK_CHARGED: Final = 5
+"""Place on the page: the same of the one that is stuck."""
+CHARGED_IN_PART: Final = 1 << 52
+_PLACES: Final = 6
 PAGE_BYTES: Final = 8 * _PLACES
 _STOP_AGAIN_S: Final = 0.01
 """Of CPU time, before code that goes on after a soft stop gets the next."""
@@ -214,6 +220,9 @@ def _begin(meter: Meter) -> Meter | None:
     page = loop.page
     page[LABEL] = meter.label
     page[DEADLINE] = now_s + meter.limit_s - meter.cpu_s
+    if meter.charged_s:
+        page[LABEL] = meter.label + CHARGED_IN_PART
+        page[CHARGED] = meter.charged_s
     return outer
 
 
@@ -240,6 +249,9 @@ def _end(outer: Meter | None) -> None:
         page = loop.page
         page[LABEL] = outer.label
         page[DEADLINE] = now_s + outer.limit_s - outer.cpu_s
+        if outer.charged_s:
+            page[LABEL] = outer.label + CHARGED_IN_PART
+            page[CHARGED] = outer.charged_s
 
 
 def forget_clock() -> None:
@@ -272,6 +284,7 @@ def stop_of(meter: Meter, used_s: float) -> CpuLimitExceeded:
     """What is to be raised in code that has used `used_s`; the next stop is due a little later."""
     if used_s - meter.limit_s > _STUCK_S:
         _loop.page[STUCK_LABEL] = meter.label + 1
-        _loop.page[STUCK] = used_s - meter.charged_s
+        _loop.page[STUCK] = used_s
+        _loop.page[STUCK_CHARGED] = meter.charged_s
     meter.stop_s = used_s + _STOP_AGAIN_S
     return CpuLimitExceeded()

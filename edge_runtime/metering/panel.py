@@ -20,7 +20,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge_runtime.metering import threads
-from edge_runtime.metering.measure import DEADLINE, LABEL, PAGE_BYTES, STUCK, STUCK_LABEL, show_running_on
+from edge_runtime.metering.measure import (
+    CHARGED,
+    CHARGED_IN_PART,
+    DEADLINE,
+    LABEL,
+    PAGE_BYTES,
+    STUCK,
+    STUCK_CHARGED,
+    STUCK_LABEL,
+    show_running_on,
+)
 
 _LABEL_SHIFT: Final = 24
 """In the numbers on the page: below it is that of the connection whose request the event answers, or 0 (see
@@ -89,7 +99,7 @@ class Running:
     thread: int = 0
     """The kernel's id of the thread that runs it, unless that is the event loop's."""
     charged_s: float = 0.0
-    """How much of what it used is in the ledger."""
+    """How much of what it used was charged; if that is anything, the event was counted too."""
 
     @property
     def uncharged_s(self) -> float:
@@ -122,27 +132,17 @@ class PanelReader:
         found = []
         stuck = int(values[STUCK_LABEL]) - 1
         if values[DEADLINE]:
-            who = int(values[LABEL])
-            over_s = loop_s - values[DEADLINE]
-            found.append(Running(who >> _LABEL_SHIFT, over_s, limit_s, who & _CONNECTION, stuck=who == stuck))
+            in_part, who = divmod(int(values[LABEL]), CHARGED_IN_PART)
+            charged_s = values[CHARGED] if in_part else 0.0
+            found.append(_running(who, loop_s - values[DEADLINE], limit_s, charged_s, stuck=who == stuck))
         if stuck >= 0 and not (found and found[0].stuck):
-            over_s = values[STUCK] - limit_s
-            found.append(Running(stuck >> _LABEL_SHIFT, over_s, limit_s, stuck & _CONNECTION, stuck=True))
+            found.append(_running(stuck, values[STUCK] - limit_s, limit_s, values[STUCK_CHARGED], stuck=True))
         for row in range(PAGE_BYTES // 8, len(values), threads.ROW):
             thread, label, base_s, own_limit_s, charged_s = values[row : row + threads.ROW]
             now_s = thread_s(int(thread)) if thread else None
             if now_s is not None:
-                who, over_s = int(label), now_s - base_s - own_limit_s
-                found.append(
-                    Running(
-                        who >> _LABEL_SHIFT,
-                        over_s,
-                        own_limit_s,
-                        who & _CONNECTION,
-                        thread=int(thread),
-                        charged_s=charged_s,
-                    )
-                )
+                over_s = now_s - base_s - own_limit_s
+                found.append(_running(int(label), over_s, own_limit_s, charged_s, thread=int(thread)))
         return found
 
     def label(self, number: int) -> Label:
@@ -165,3 +165,9 @@ class PanelReader:
         """The answer, innermost first: file, line and function; empty if there is none."""
         text = os.pread(self._stack, _STACK_READ, 0).decode("utf-8", "replace")
         return [(file, int(line), function) for file, line, function in _FRAME.findall(text)]
+
+
+def _running(
+    who: int, over_s: float, limit_s: float, charged_s: float, *, stuck: bool = False, thread: int = 0
+) -> Running:
+    return Running(who >> _LABEL_SHIFT, over_s, limit_s, who & _CONNECTION, stuck, thread, charged_s)

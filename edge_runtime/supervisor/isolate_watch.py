@@ -157,4 +157,5 @@ class IsolateWatch:
             outcome = Outcome.EXCEEDED_CPU
         else:
             outcome = Outcome.EXCEEDED_WALL_TIME if killed else Outcome.INTERNAL_ERROR
-        return ChargeLost(product, kind, name, max(0, int(running.uncharged_s * 1e9) + since_ns), 0.0, outcome)
+        used_ns = max(0, int(running.uncharged_s * 1e9) + since_ns)
+        return ChargeLost(product, kind, name, used_ns, 0.0, outcome, counted=running.charged_s > 0)

@@ -1,0 +1,100 @@
+"""What the supervisor sees of an isolate's running code, and how much of what that used nobody has charged yet."""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from edge_runtime.metering import measure, threads
+from edge_runtime.metering.measure import PAGE_BYTES, measure_inline, show_running_on, stop_of
+from edge_runtime.metering.meter import Meter
+from edge_runtime.metering.panel import Panel, PanelReader, Running
+from edge_runtime.metering.threads import measure_call, show_threads_on
+
+LIMIT_S = 10.0
+
+
+@pytest.fixture
+def panel() -> Iterator[Panel]:
+    before = measure._loop.page, threads._page
+    panel = Panel()
+    panel.show()
+    yield panel
+    faulthandler.unregister(signal.SIGURG)
+    show_running_on(before[0])
+    show_threads_on(before[1])
+
+
+@pytest.fixture
+def reader(panel: Panel) -> Iterator[PanelReader]:
+    reader = PanelReader(*panel.descriptors)
+    yield reader
+    reader.close()
+
+
+def look(reader: PanelReader) -> list[Running]:
+    own = time.thread_time()
+    return reader.running(own, lambda _: own, LIMIT_S)
+
+
+def test_what_runs_is_seen_with_its_label_and_what_it_has_used(panel: Panel, reader: PanelReader) -> None:
+    label = panel.label("worker", "fetch", "Default.fetch") | 7
+    meter = Meter(LIMIT_S, label)
+    meter.cpu_s = 3.0
+    (running,) = measure_inline(meter, look, reader)
+    assert reader.label(running.label) == ("worker", "fetch", "Default.fetch")
+    assert running.connection == 7
+    assert running.uncharged_s == pytest.approx(3.0, abs=0.1)
+    assert running.over_s == pytest.approx(-7.0, abs=0.1)
+    assert not running.charged_s
+    assert look(reader) == []
+
+
+def test_what_was_charged_of_a_running_event_is_told_apart(panel: Panel, reader: PanelReader) -> None:
+    label = panel.label("workflow", "workflow", "flow")
+    charged, fresh = Meter(LIMIT_S, label), Meter(LIMIT_S, label)
+    charged.cpu_s, charged.charged_s = 3.0, 2.0
+
+    def nested() -> None:
+        (inner,) = measure_inline(fresh, look, reader)
+        assert (inner.charged_s, inner.label) == (0.0, label >> 24)
+        (outer,) = look(reader)
+        assert outer.uncharged_s == pytest.approx(1.0, abs=0.1)
+
+    measure_inline(charged, nested)
+    (running,) = measure_inline(charged, look, reader)
+    assert running.label == label >> 24
+    assert running.uncharged_s == pytest.approx(1.0, abs=0.1)
+    assert running.over_s == pytest.approx(-7.0, abs=0.1)
+
+
+def test_an_event_that_swallows_its_stops_stays_seen(panel: Panel, reader: PanelReader) -> None:
+    meter = Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch"))
+    meter.cpu_s, meter.charged_s = 11.0, 4.0
+    stop_of(meter, 11.0)
+    (running,) = look(reader)
+    assert running.stuck
+    assert (running.uncharged_s, running.charged_s, running.over_s) == (7.0, 4.0, 1.0)
+
+
+def test_calls_in_threads_are_seen_by_thread(panel: Panel, reader: PanelReader) -> None:
+    meter = Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch"))
+    meter.cpu_s, meter.charged_s = 5.0, 2.0
+    (running,) = measure_call(meter, look, reader)
+    assert running.thread == threading.get_native_id()
+    assert running.uncharged_s == pytest.approx(3.0, abs=0.1)
+    assert look(reader) == []
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), -1.0, 2.0**52, 1e300])
+def test_numbers_that_make_no_sense_harm_nobody(panel: Panel, reader: PanelReader, number: float) -> None:
+    page = panel._memory
+    page[:PAGE_BYTES] = struct.pack("=d", number) * (PAGE_BYTES // 8)
+    for running in look(reader):
+        reader.label(running.label)
