@@ -4,37 +4,30 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from edge_runtime.cli.options import data_directory, data_option, json_option
+from edge_runtime.cli.ledger import (
+    check_period,
+    group_by_option,
+    instant_text,
+    ledger_directory,
+    say_if_empty,
+    worker_option,
+)
+from edge_runtime.cli.options import data_option, json_option
 from edge_runtime.cli.period import from_option, to_option
 from edge_runtime.cli.tables import Cell, print_rows
 from edge_runtime.cli.usage_now import usage_now
 from edge_runtime.errors import UsageError
 from edge_runtime.metering.bill import Bill, bill_document, decimal_text, make_bill, money_text
-from edge_runtime.metering.grouping import GROUPINGS, hour_start_ms, month_start_ms
-from edge_runtime.metering.tariff import load_tariff, shipped
+from edge_runtime.metering.grouping import hour_start_ms, month_start_ms
+from edge_runtime.metering.tariff import Tariff, load_tariff, shipped
 
 _DEFAULT = "cloudflare"
 _AMOUNTS = ("quantity", "price", "included", "billable", "cost", "list cost")
-
-
-class Grouping(click.ParamType[tuple[str, ...]]):
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        chosen = tuple(part.strip() for part in value.split(","))
-        for part in chosen:
-            if part not in GROUPINGS:
-                self.fail(f"{part!r} is nothing to group by; allowed: {', '.join(GROUPINGS)}", param, ctx)
-        return tuple(dict.fromkeys(chosen))
 
 
 @click.command()
@@ -48,10 +41,8 @@ class Grouping(click.ParamType[tuple[str, ...]]):
 )
 @from_option
 @to_option
-@click.option("--worker", default=None, help="This worker only.")
-@click.option(
-    "--group-by", "group_by", type=Grouping(), default=(), help=f"One or more of {','.join(GROUPINGS)}, with commas."
-)
+@worker_option
+@group_by_option
 @json_option
 def bill(
     data_dir: Path | None,
@@ -68,19 +59,17 @@ def bill(
     cost` what the same usage costs from the first unit on. What a running server is
     about counts when it is answered.
     """
-    directory = data_directory(data_dir, Path.cwd())
-    if not (directory / "store").is_dir():
-        raise UsageError(f"no data directory at {directory}; name one with --data")
-    chosen = [load_tariff(name) for name in dict.fromkeys(tariffs or (_DEFAULT,))]
+    directory = ledger_directory(data_dir)
+    chosen = _load(dict.fromkeys(tariffs or (_DEFAULT,)))
     since_ms = month_start_ms(time.time_ns() // 1_000_000) if from_ms is None else hour_start_ms(from_ms)
-    if to_ms is not None and to_ms <= since_ms:
-        raise UsageError(f"cannot bill from {_instant(since_ms)} to {_instant(to_ms)}: --to must be later than --from")
+    check_period("bill", since_ms if from_ms is None else from_ms, to_ms)
     rows = usage_now(directory, worker, since_ms, to_ms)
     bills = [make_bill(tariff, rows, group_by) for tariff in chosen]
     if as_json:
         click.echo(json.dumps([bill_document(each) for each in bills], indent=2))
         return
-    click.echo(f"Usage from {_instant(since_ms)}{'' if to_ms is None else f' to {_instant(to_ms)}'}")
+    say_if_empty(rows, directory, worker)
+    click.echo(f"Usage from {instant_text(since_ms)}{'' if to_ms is None else f' to {instant_text(to_ms)}'}")
     if len(bills) > 1:
         _print_side_by_side(bills)
     for each in bills:
@@ -88,27 +77,44 @@ def bill(
         _print_bill(each)
 
 
+def _load(names: Iterable[str]) -> list[Tariff]:
+    """UsageError if two have the same name, under which they would be shown."""
+    chosen: dict[str, tuple[str, Tariff]] = {}
+    for name in names:
+        tariff = load_tariff(name)
+        if tariff.name in chosen:
+            other, _ = chosen[tariff.name]
+            raise UsageError(
+                f'cannot tell the tariffs {other} and {name} apart: both have name = "{tariff.name}"; give one of them '
+                "another"
+            )
+        chosen[tariff.name] = name, tariff
+    return [tariff for _, tariff in chosen.values()]
+
+
 def _print_side_by_side(bills: Sequence[Bill]) -> None:
     """One row a group (one row in all, without grouping), one pair of columns a tariff."""
     group_by = bills[0].group_by
+    headed = [(f"{each.tariff.name}, {each.tariff.currency}", f"{each.tariff.name} list") for each in bills]
     rows: dict[tuple[str, ...], dict[str, Cell]] = {}
-    for each in bills:
+    for each, (cost, list_cost) in zip(bills, headed, strict=True):
         for group in each.groups:
             row = rows.setdefault(group.key, dict(zip(group_by, group.key, strict=True)))
-            row[each.tariff.name] = money_text(group.cost)
-            row[f"{each.tariff.name} list"] = money_text(group.list_cost)
-    total: dict[str, Cell] = dict.fromkeys(group_by, "")
-    for each in bills:
-        total[each.tariff.name] = money_text(each.cost)
-        total[f"{each.tariff.name} list"] = money_text(each.list_cost)
-    columns = [*group_by, *(column for each in bills for column in (each.tariff.name, f"{each.tariff.name} list"))]
-    headed = dict.fromkeys(group_by[:1], "total")
-    print_rows(
-        columns,
-        [*(rows[key] for key in sorted(rows)), {**total, **headed}],
-        as_json=False,
-        right=set(columns) - set(group_by),
-    )
+            row[cost] = money_text(group.cost)
+            row[list_cost] = money_text(group.list_cost)
+    shown = [rows[key] for key in sorted(rows)]
+    if group_by:
+        fees: dict[str, Cell] = {cost: money_text(each.fee) for each, (cost, _) in zip(bills, headed, strict=True)}
+        if any(each.fee for each in bills):
+            shown.append({**dict.fromkeys(group_by, ""), group_by[0]: "fee", **fees})
+        shown.append({**dict.fromkeys(group_by, ""), group_by[0]: "total"})
+    else:
+        shown.append({})
+    for each, (cost, list_cost) in zip(bills, headed, strict=True):
+        shown[-1][cost] = money_text(each.cost)
+        shown[-1][list_cost] = money_text(each.list_cost)
+    columns = [*group_by, *(column for pair in headed for column in pair)]
+    print_rows(columns, shown, as_json=False, right=set(columns) - set(group_by))
 
 
 def _print_bill(each: Bill) -> None:
@@ -136,19 +142,18 @@ def _print_bill(each: Bill) -> None:
     )
     if each.group_by:
         click.echo()
+        units = {line.meter: line.unit for line in each.lines}
         groups: list[dict[str, Cell]] = [
             {
                 **dict(zip(each.group_by, group.key, strict=True)),
                 "cost": money_text(group.cost),
                 "list cost": money_text(group.list_cost),
-                "quantities": ", ".join(f"{decimal_text(value)} {name}" for name, value in group.quantities.items()),
+                "quantities": "; ".join(
+                    f"{name} {decimal_text(value)} {units[name]}" for name, value in group.quantities.items()
+                ),
             }
             for group in each.groups
         ]
         print_rows([*each.group_by, "cost", "list cost", "quantities"], groups, as_json=False, right=_AMOUNTS)
     for note in tariff.notes:
         click.echo(f"- {note}")
-
-
-def _instant(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%MZ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable
+from decimal import Decimal
 
 from edge_runtime.config.model import Secret
 
@@ -40,6 +41,8 @@ def shown(value: object) -> str:
             return f"the string {quoted(value)}"
         case int() | float():
             return f"the number {_cut(_number(value))}"
+        case Decimal():
+            return f"the number {_cut(str(value))}"
         case list() | tuple():
             return f"a list of {len(value)}" if value else "an empty list"
         case dict():

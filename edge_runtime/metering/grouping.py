@@ -37,27 +37,11 @@ def key_of(row: UsageRow, group_by: Sequence[str]) -> Key:
 
 
 def group_rows(rows: Iterable[UsageRow], group_by: Sequence[str]) -> dict[Key, UsageRow]:
-    """One row a group, ordered by the groups' keys."""
+    """One row a group (see `sum_rows`), ordered by the groups' keys."""
     groups: dict[Key, list[UsageRow]] = {}
     for row in rows:
         groups.setdefault(key_of(row, group_by), []).append(row)
     return {key: sum_rows(group) for key, group in sorted(groups.items())}
-
-
-def sum_by_handler(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """One row for each worker, product, kind and name, over all hours and versions; ordered by these."""
-    groups: dict[tuple[str, str, str, str], list[UsageRow]] = {}
-    for row in rows:
-        groups.setdefault((row.worker, row.product, row.kind, row.name), []).append(row)
-    return [sum_rows(group) for _, group in sorted(groups.items())]
-
-
-def sum_by_worker(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """One row for each worker, over everything; ordered by name."""
-    groups: dict[str, list[UsageRow]] = {}
-    for row in rows:
-        groups.setdefault(row.worker, []).append(row)
-    return [sum_rows(group) for _, group in sorted(groups.items())]
 
 
 def sum_rows(rows: list[UsageRow]) -> UsageRow:

@@ -31,6 +31,8 @@ HOUR_MS: Final = 3_600_000
 _OUTCOME: Final = "outcome:"
 PROCESS: Final = "process"
 """In the place of a row's product and kind: the row is the account of an isolate, named by it."""
+STARTUP: Final = "startup"
+"""In the place of an event's kind: the script's import."""
 _PORTIONS: Final = "portions"
 _TIMES: Final = frozenset(("cpu_s", "wall_s"))
 _OWN: Final = frozenset(("events", "cpu_ns", "wall_us"))

@@ -21,7 +21,7 @@ as decimals, never as binary fractions.
     [[meters.counts]]                   # what the meter adds up
     quantity = "events"                 # events, cpu_us, wall_us, or of `metering.quantities`
     products = ["worker"]               # of events of these products; optional, all
-    kinds = ["fetch", "scheduled"]      # and of these kinds; optional, all
+    kinds = ["fetch", "scheduled"]      # and of these kinds, "startup" is the script's import; optional, all
     except_names = ["*.constructor"]    # but not of handlers whose name matches one of these; optional
     factor = 1                          # billed units for one of the quantity; optional
 """
@@ -40,17 +40,23 @@ import msgspec
 
 from edge_runtime.config.decode import decode
 from edge_runtime.config.model import Where
-from edge_runtime.config.wording import names, nearest, quoted
+from edge_runtime.config.wording import nearest, quoted, shown
 from edge_runtime.errors import ConfigError, UsageError
 from edge_runtime.event import EventKind
 from edge_runtime.limits import CONFIG_BYTES_MAX
-from edge_runtime.metering.ledger import Product
+from edge_runtime.metering.ledger import STARTUP, Product
 from edge_runtime.metering.quantities import QUANTITIES
 
 _SUFFIX: Final = ".toml"
 
 COUNTED: Final = ("events", "cpu_us", "wall_us", *QUANTITIES)
 """What a meter can count."""
+
+KINDS: Final = (*EventKind, STARTUP)
+"""The kinds of the ledger's rows."""
+
+_AMOUNT_MAX: Final = 10**15
+_PLACES: Final = 18
 
 
 class Count(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,7 +126,7 @@ def parse_tariff(content: bytes, file: str) -> Tariff:
         raw = tomllib.loads(content.decode(), parse_float=Decimal)
     except UnicodeDecodeError as error:
         raise ConfigError(file, "", f"bytes that are no UTF-8 at offset {error.start}", "TOML in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of TOML, or of numbers with thousands of digits
         raise ConfigError(file, "", f"what is no TOML: {error}", "a tariff file in TOML") from None
     tariff: Tariff = decode(raw, Tariff, where)
     _check(tariff, where)
@@ -139,8 +145,8 @@ def _check(tariff: Tariff, where: Where) -> None:
         seen.add(meter.name)
         _amount(meter.price, at / "price")
         _amount(meter.included, at / "included")
-        if meter.per < 1:
-            raise ConfigError(at.file, (at / "per").at, f"the number {meter.per}", "a whole number from 1")
+        if not 1 <= meter.per <= _AMOUNT_MAX:
+            raise ConfigError(at.file, (at / "per").at, shown(meter.per), f"a whole number from 1 to {_AMOUNT_MAX}")
         if not meter.counts:
             raise ConfigError(at.file, (at / "counts").at, "an empty list", "at least one quantity to count")
         for number, count in enumerate(meter.counts):
@@ -152,7 +158,7 @@ def _check_count(count: Count, at: Where) -> None:
     for index, product in enumerate(count.products):
         _one_of(product, tuple(Product), at / "products" / index)
     for index, kind in enumerate(count.kinds):
-        _one_of(kind, tuple(EventKind), at / "kinds" / index)
+        _one_of(kind, KINDS, at / "kinds" / index)
     _amount(count.factor, at / "factor")
 
 
@@ -160,9 +166,19 @@ def _one_of(value: str, allowed: tuple[str, ...], at: Where) -> None:
     if value not in allowed:
         meant = nearest(value, allowed)
         hint = f" (did you mean {quoted(meant)}?)" if meant else ""
-        raise ConfigError(at.file, at.at, f"the string {quoted(value)}{hint}", f"one of {names(allowed)}")
+        raise ConfigError(
+            at.file, at.at, f"the string {quoted(value)}{hint}", f"one of {', '.join(map(quoted, allowed))}"
+        )
 
 
 def _amount(value: Decimal, at: Where) -> None:
-    if not value.is_finite() or value < 0:
-        raise ConfigError(at.file, at.at, f"the number {value}", "a number from 0")
+    exponent = value.as_tuple().exponent
+    if (
+        not value.is_finite()
+        or value < 0
+        or value > _AMOUNT_MAX
+        or not isinstance(exponent, int)
+        or exponent < -_PLACES
+    ):
+        allowed = f"a number from 0 to {_AMOUNT_MAX} with at most {_PLACES} decimal places"
+        raise ConfigError(at.file, at.at, f"the number {value}", allowed)

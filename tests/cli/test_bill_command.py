@@ -112,13 +112,15 @@ def test_tariffs_stand_side_by_side_over_the_same_groups(data):
         data, "--tariff", "cloudflare", "--tariff", data / "flat.toml", "--from", "2026-01-01", "--group-by", "worker"
     )
     assert answer.exit_code == 0, answer.output
-    table = [line.split() for line in answer.output.splitlines()[1:5]]
+    table = [line.split() for line in answer.output.splitlines()[1:6]]
     assert table == [
-        ["worker", "cloudflare", "cloudflare", "list", "flat", "flat", "list"],
+        ["worker", "cloudflare,", "USD", "cloudflare", "list", "flat,", "EUR", "flat", "list"],
         ["blog", "0.00", "0.0000906", "0.016", "0.02"],
         ["shop", "0.00", "0.0001812", "0.024", "0.04"],
+        ["fee", "10.00", "-", "0.00", "-"],
         ["total", "10.00", "0.0002718", "0.04", "0.06"],
     ]
+    assert "Workers CPU time 8000 ms; KV reads 40 keys" in answer.output
     assert "A cent a request (a contract, read 2026-01-01), EUR" in answer.output
     assert "0.01" in answer.output
 
@@ -132,6 +134,15 @@ def test_wrong_arguments_say_what_is_allowed(data, tmp_path):
     (data / "flat.toml").write_text(TARIFF.replace("price = 0.01", 'price = "a lot"'))
     assert str(run(data, "--tariff", data / "flat.toml").exception) == (
         f'{data}/flat.toml: meters[0].price: found the string "a lot"; allowed: a number'
+    )
+
+
+def test_tariffs_of_one_name_are_not_mixed_up(data):
+    (data / "copy.toml").write_text(TARIFF)
+    answer = run(data, "--tariff", data / "flat.toml", "--tariff", data / "copy.toml")
+    assert str(answer.exception) == (
+        f'cannot tell the tariffs {data}/flat.toml and {data}/copy.toml apart: both have name = "flat"; give one of '
+        "them another"
     )
 
 

@@ -11,7 +11,7 @@ from crash_server import WORKERS, CrashServer
 from edge_process import eventually
 
 from edge_runtime.cli.usage_now import usage_now
-from edge_runtime.metering.grouping import sum_by_handler
+from edge_runtime.metering.grouping import group_rows
 
 ROUNDS = 5
 CLIENTS = 4
@@ -91,4 +91,5 @@ def test_what_was_acknowledged_is_in_the_usage_however_often_the_server_is_kille
 
 def used(server):
     """By handler; all there is, with what isolates that were killed have left behind."""
-    return {row.name: row for row in sum_by_handler(usage_now(server.data, None, None, None))}
+    by_handler = group_rows(usage_now(server.data, None, None, None), ("worker", "product", "kind", "handler"))
+    return {row.name: row for row in by_handler.values()}

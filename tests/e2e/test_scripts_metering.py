@@ -14,7 +14,7 @@ from edge_process import PATIENCE_S, EdgeProcess, eventually
 from script_workers import FLAVOURS, SCRIPTS, write_worker
 from websocket_client import connected
 
-from edge_runtime.metering.grouping import sum_by_handler
+from edge_runtime.metering.grouping import group_rows
 from edge_runtime.metering.ledger import read_usage
 from edge_runtime.store.lmdb_store import open_store
 from edge_runtime.supervisor.admin_client import run_scheduled
@@ -116,7 +116,7 @@ class Accounts:
                 known_us = self._known_us(2)
             assert edge.interrupt() == 0
             self.lasted_s = time.monotonic() - started_s
-        self.usage = sum_by_handler(self._usage())
+        self.usage = list(group_rows(self._usage(), ("worker", "product", "kind", "handler")).values())
         charged = self._charged(2)
         self.found = {
             place: Found(known_us[place], *charged[place]) - Found(idle_known_us[place], *idle[place])

@@ -6,7 +6,7 @@ import pytest
 from seam_fakes import SetClock
 
 from edge_runtime.errors import StoreFailed
-from edge_runtime.metering.grouping import sum_by_handler, sum_by_worker
+from edge_runtime.metering.grouping import group_rows
 from edge_runtime.metering.ledger import HOUR_MS, Ledger, UsageRow, read_usage
 from edge_runtime.metering.tally import Owner, PrivateSegments
 from edge_runtime.store.api import Store
@@ -88,14 +88,14 @@ async def test_sums_go_over_hours_and_versions() -> None:
             ledger.charge("alarm", "Counter.alarm", 5_000, 2, "ok", {"rows_read": 1}, product="object")
             await ledger.flush()
         rows = usage(store)
-        assert sum_by_handler(rows) == [
+        assert list(group_rows(rows, ("product", "handler")).values()) == [
             UsageRow("shop", "", "object", "alarm", "Counter.alarm", NOON, 2, 10, 4.0, {"rows_read": 2}, {}),
             UsageRow("shop", "", "worker", "fetch", "f", NOON, 2, 20, 2.0, {}, {"exceededCpu": 2}),
         ]
-        assert sum_by_worker(rows) == [
+        assert list(group_rows(rows, ("worker",)).values()) == [
             UsageRow("shop", "", "", "", "", NOON, 4, 30, 6.0, {"rows_read": 2}, {"exceededCpu": 2})
         ]
-        assert sum_by_handler([]) == sum_by_worker([]) == []
+        assert group_rows([], ("worker",)) == {}
 
 
 async def test_a_refused_flush_keeps_its_charges() -> None:
