@@ -164,6 +164,31 @@ class ChargeLost(msgspec.Struct, tag="charge_lost", frozen=True):
     """The event was counted before, with what it had used by then, as one that ends well."""
 
 
+class ActorDeath(msgspec.Struct, frozen=True):
+    """An isolate of the receiver's worker ended while code of one of its actors ran."""
+
+    actor: int
+    """As `metering.panel.actor_number` gives it."""
+    kind: str
+    """Kind and name of the event, as the ledger has them."""
+    name: str
+    at_ms: int
+    until_ms: int
+    """The actor is to be left alone until then."""
+    alone: bool
+    """No other code ran that may have ended the isolate."""
+    certain: bool
+    """Nor has somebody from outside."""
+    reason: str
+    """How the isolate ended: a sentence that begins with its subject."""
+
+
+class ActorDeaths(msgspec.Struct, tag="actor_deaths", frozen=True):
+    """Those of lately, one an actor, before `Members` give the actors to the receiver."""
+
+    deaths: tuple[ActorDeath, ...]
+
+
 class Members(msgspec.Struct, tag="members", frozen=True):
     """Who the actors of a worker live with, as `supervisor.membership` explains it."""
 
@@ -322,6 +347,7 @@ FromSupervisor = (
     | RunScheduled
     | ListObjects
     | ChargeLost
+    | ActorDeaths
     | Members
     | WorkerMissing
     | PeerConnected

@@ -167,7 +167,7 @@ class WorkflowsKind:
             tell=runtime.actors.timers_changed,
         )
         slots = None if spec.running_max is None else _slots(spec, spec.running_max, runtime)
-        factory = WorkflowFactory(definition, slots=slots)
+        factory = WorkflowFactory(definition, slots=slots, death_of=runtime.actors.death_of)
         runtime.actors.register(runtime.worker.address, ActorKind.WORKFLOW, spec.workflow, factory)
         if runtime.worker.pinned is None:
             register_schedules(runtime.actors, spec.worker, spec.workflow, spec.crons, runtime.version)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from edge_runtime.actors.turns import Turn
+from edge_runtime.control import ActorDeath
 from edge_runtime.errors import ActorBroken
 from edge_runtime.event import Events
 from edge_runtime.promise import Promise
@@ -211,6 +212,9 @@ class ActorHost(Protocol):
 
         `worker` says for whose actors, if it was written here: then the isolates that they may live in hear of it too.
         """
+
+    def death_of(self, address: ActorAddress) -> ActorDeath | None:
+        """The last time that code of the actor ended an isolate, if it was lately and this isolate was told of it."""
 
     def owns(self, address: ActorAddress) -> bool:
         """Whether the actor lives in this isolate now, or would if it were activated."""

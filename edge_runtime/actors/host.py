@@ -20,12 +20,14 @@ from edge_runtime.actors.activation import (
     Delivery,
     TimerMessage,
 )
-from edge_runtime.actors.alarms import retry_delay_ms
+from edge_runtime.actors.alarms import next_attempt, retry_delay_ms
 from edge_runtime.actors.api import ActorAddress, ActorKind, BodyFactory, Elsewhere
 from edge_runtime.actors.carriers import Carriers
+from edge_runtime.actors.deaths import Deaths
 from edge_runtime.actors.placement import NOBODY, View, owner_of, route
-from edge_runtime.actors.timers import DueTimer, pending
+from edge_runtime.actors.timers import DueTimer, pending, read_record, retry
 from edge_runtime.actors.turns import TurnEnd
+from edge_runtime.control import ActorDeath
 from edge_runtime.errors import ActorBroken, ConnectionLost, UsageError
 from edge_runtime.event import Events
 from edge_runtime.limits import (
@@ -62,6 +64,7 @@ class LocalActorHost:
         give_back: Callable[[], None] = give_back,
     ) -> None:
         """`sweep_s`: how often idle actors are looked for; `give_back()` is called when many have been evicted."""
+        self._deaths = Deaths()
         self._elsewhere = elsewhere
         self._me = 0
         self._view = NOBODY
@@ -168,6 +171,12 @@ class LocalActorHost:
     def on_release(self, callback: Callable[[Callable[[ActorAddress], bool]], None]) -> None:
         self._on_release.append(callback)
 
+    def learn_deaths(self, deaths: Sequence[ActorDeath]) -> None:
+        self._deaths.learn(deaths)
+
+    def death_of(self, address: ActorAddress) -> ActorDeath | None:
+        return self._deaths.of(address)
+
     async def moved(self) -> None:
         await self._moved.wait()
 
@@ -190,6 +199,9 @@ class LocalActorHost:
         if activation is None:
             if self._released is not None or self._nursery is None:
                 return Promise.rejected(self._released or ActorBroken("the actors of this worker are not running"))
+            refusal = self._deaths.refusal(address, self._clock.now_ms())
+            if refusal is not None:
+                return Promise.rejected(refusal)
             activation = self._activate(address, name)
         elif self._released is not None:
             return Promise.rejected(self._released)
@@ -279,14 +291,15 @@ class LocalActorHost:
             for timer in pending(snapshot, self._worker):
                 if not self.owns(timer.address):
                     continue
-                retry_ms = self._retry_ms(timer.address)
+                retry_ms = self._not_before_ms(timer.address)
                 if retry_ms <= now_ms:
                     return timer.due_ms if later is None else min(later, timer.due_ms)
                 later = retry_ms if later is None else min(later, retry_ms)
         return later
 
-    def _retry_ms(self, address: ActorAddress) -> int:
-        return self._failing[address][1] if address in self._failing else 0
+    def _not_before_ms(self, address: ActorAddress) -> int:
+        retry_ms = self._failing[address][1] if address in self._failing else 0
+        return max(retry_ms, self._deaths.not_before_ms(address))
 
     async def _watch_timers(self) -> None:
         while True:
@@ -311,8 +324,12 @@ class LocalActorHost:
                     continue
                 if len(self._firing) >= ALARMS_AT_ONCE_MAX:
                     break
-                at_ms = max(timer.due_ms, self._retry_ms(timer.address))
-                if at_ms <= now_ms:
+                at_ms = max(timer.due_ms, self._not_before_ms(timer.address))
+                cut = self._deaths.cut_alarm(timer)
+                if cut is not None and timer.address not in self._activations:
+                    self._firing.add(timer.address)
+                    self._count_cut(timer, cut)
+                elif at_ms <= now_ms:
                     self._firing.add(timer.address)
                     if timer.own:
                         self._fire(timer)
@@ -360,7 +377,7 @@ class LocalActorHost:
     def _fire_failed(self, timer: DueTimer, error: BaseException) -> None:
         address = timer.address
         count = self._failing[address][0] if address in self._failing else 0
-        delay_ms = retry_delay_ms(count, int.from_bytes(self._random.bytes(2), "big") / 65536)
+        delay_ms = retry_delay_ms(count, self._fraction())
         self._failing[address] = (count + 1, self._clock.now_ms() + delay_ms)
         _log.warning(
             "the timer of %s %s %s failed and is kept; next attempt in %d ms: %s",
@@ -370,6 +387,30 @@ class LocalActorHost:
             delay_ms,
             error,
         )
+
+    def _count_cut(self, timer: DueTimer, death: ActorDeath) -> None:
+        """An alarm that ended its process has failed: set its next attempt, or drop it after the last."""
+        address, batch = timer.address, Batch()
+        with self._store.snapshot() as snapshot:
+            record = read_record(snapshot, address)
+            retries = 0 if record is None else record.retries
+            due_ms = next_attempt(retries, self._clock.now_ms(), self._fraction())
+            if record is None or record.due_ms != timer.due_ms:
+                batch.delete(Table.TIMERS, timer.key)
+            else:
+                retry(batch, snapshot, timer, due_ms)
+        next_is = (
+            f"dropped after {retries} retries"
+            if due_ms is None
+            else f"tried again in {due_ms - self._clock.now_ms()} ms"
+        )
+        _log.error(
+            "the alarm of %s %s ended its process (%s) and is %s", address.namespace, address.id, death.reason, next_is
+        )
+        self._store.commit(batch).add_done_callback(lambda _: self._timer_forgotten(timer))
+
+    def _fraction(self) -> float:
+        return int.from_bytes(self._random.bytes(2), "big") / 65536
 
     def _forget_stale(self, timer: DueTimer) -> None:
         """Remove an entry that its actor's record no longer names."""

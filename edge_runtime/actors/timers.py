@@ -117,6 +117,18 @@ def schedule(
     write_record(batch, address, old, ActorRecord(due_ms, 0, kept))
 
 
+def retry(batch: Batch, snapshot: Snapshot, timer: DueTimer, due_ms: int | None) -> None:
+    """Move the timer of an actor that is not activated to its next attempt, or clear it, as `schedule` does."""
+    key = record_key(timer.address)
+    stored = snapshot.get(Table.ACTORS, key)
+    old = BLANK if stored is None else decode_record(stored)
+    batch.expect(Table.ACTORS, key, stored)
+    new = ActorRecord(None, name=old.name)
+    if due_ms is not None:
+        new = ActorRecord(due_ms, old.retries + 1, old.name, old.scheduled_ms)
+    write_record(batch, timer.address, old, new)
+
+
 def forget(batch: Batch, snapshot: Snapshot, address: ActorAddress) -> None:
     """Remove what the tables here hold of an actor that is not activated."""
     write_record(batch, address, read_record(snapshot, address), None)

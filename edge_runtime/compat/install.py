@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -14,6 +15,7 @@ from typing import Final
 from edge_runtime.compat.metered_processes import meter_processes
 from edge_runtime.compat.metered_threads import meter_threads
 from edge_runtime.compat.metered_trio import meter_trio
+from edge_runtime.metering.measure import exit_at_once
 
 _PACKAGE: Final = "edge_runtime.workers"
 
@@ -79,3 +81,4 @@ def install_modules() -> None:
     meter_trio()
     meter_threads()
     meter_processes()
+    os._exit = exit_at_once

@@ -25,6 +25,7 @@ from edge_runtime.actors.placement import View
 from edge_runtime.config.model import Binding, WorkerConfig
 from edge_runtime.connection_marks import ConnectionMarks, marks_file
 from edge_runtime.control import (
+    ActorDeaths,
     ChargeLost,
     Connection,
     Drained,
@@ -310,6 +311,8 @@ class _Isolate:
                     pass  # its calls wait for the view that says so
                 case TimersChanged():
                     self._host.timers_changed()
+                case ActorDeaths(deaths=deaths):
+                    self._host.learn_deaths(deaths)
                 case ChargeLost():
                     self._events.charge_lost(message)
                 case RunScheduled(cron=cron, scheduled_ms=scheduled_ms):

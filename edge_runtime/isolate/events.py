@@ -19,6 +19,7 @@ from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
 from edge_runtime.metering.meter import BACKGROUND, BACKGROUND_NAME, Meter
+from edge_runtime.metering.panel import actor_number
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
@@ -97,8 +98,11 @@ class IsolateEvents:
         """`connection`: the number of the one that the event answers, if it is of a client."""
         self.open += 1
         self._used = True
-        product = _WORKER if actor is None else actor.address.kind
-        label = self._label(product, kind, name) | connection
+        if actor is None:
+            product, whose = _WORKER, connection
+        else:
+            product, whose = actor.address.kind, actor_number(actor.address)
+        label = self._label(product, kind, name) | whose
         event = EventContext(kind, name, self._nursery, self._flavour, actor, Meter(self._limit_s, label))
         event.net = self._net
         event.sockets = self._sockets

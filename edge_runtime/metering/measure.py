@@ -21,10 +21,12 @@ whoever stops an event that has used more than its limit looks there.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import wraps
 from time import monotonic, thread_time
 from types import CoroutineType, coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from edge_runtime import forked
 from edge_runtime.errors import CpuLimitExceeded
@@ -49,12 +51,18 @@ added to it."""
 STUCK_CHARGED: Final = 5
 """Place on the page: the same of the one that is stuck."""
 CHARGED_IN_PART: Final = 1 << 52
-_PLACES: Final = 6
+EXITING: Final = 6
+"""Place on the page: the kernel's id of the thread that has called os._exit(), EXITING_LOOP for the event loop's, 0 as
+long as none has."""
+EXITING_LOOP: Final = -1
+_PLACES: Final = 7
 PAGE_BYTES: Final = 8 * _PLACES
 _STOP_AGAIN_S: Final = 0.01
 """Of CPU time, before code that goes on after a soft stop gets the next."""
 _STUCK_S: Final = 0.05
 """Of CPU time beyond the limit: code that then has not ended has swallowed the stop, or is stopped in vain."""
+
+_exit: Final = os._exit
 
 
 class _Loop:
@@ -95,6 +103,14 @@ def show_running_on(page: memoryview[float]) -> None:
     """Keep DEADLINE and LABEL up to date on this page from now on, whose items are of 8 bytes: `float`, in seconds
     where they are times."""
     _loop.page = page
+
+
+@wraps(_exit)
+def exit_at_once(status: int) -> NoReturn:
+    """As os._exit, showing whose doing it is: the code that runs may be that of several threads."""
+    ident = threading.get_ident()
+    _loop.page[EXITING] = EXITING_LOOP if ident == threading.main_thread().ident else threading.get_native_id()
+    _exit(status)
 
 
 def attributed_on_loop_s() -> float:

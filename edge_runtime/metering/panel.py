@@ -15,7 +15,7 @@ import os
 import re
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,8 @@ from edge_runtime.metering.measure import (
     CHARGED,
     CHARGED_IN_PART,
     DEADLINE,
+    EXITING,
+    EXITING_LOOP,
     LABEL,
     PAGE_BYTES,
     STUCK,
@@ -32,25 +34,37 @@ from edge_runtime.metering.measure import (
     show_running_on,
 )
 
-_LABEL_SHIFT: Final = 24
-"""In the numbers on the page: below it is that of the connection whose request the event answers, or 0 (see
-`connection_marks.number_of`)."""
-_CONNECTION: Final = (1 << _LABEL_SHIFT) - 1
+_LABEL_SHIFT: Final = 39
+"""In the numbers on the page: below it is the number of the connection whose request the event answers (see
+`connection_marks.number_of`) or of the actor whose event it is (see `actor_number`), or 0."""
+_WHOSE: Final = (1 << _LABEL_SHIFT) - 1
+_ACTOR: Final = 1 << _LABEL_SHIFT - 1
+"""In the number of every actor, and above those of all connections."""
 _PAGE_BYTES: Final = PAGE_BYTES + threads.PAGE_BYTES
 """Of the loop's thread, then of the others."""
 _LABELS_AT: Final = mmap.PAGESIZE
 _BYTES: Final = 256 * 1024
 """Of the first file: labels beyond that have no room, and their events are told by number 0."""
+_LABELS_MAX: Final = CHARGED_IN_PART // (1 << _LABEL_SHIFT) - 1
 _SENSIBLE: Final = 2.0**53
 """What is not smaller is none of our numbers."""
 _STACK_READ: Final = 64 * 1024
 _STACK_SIGNAL: Final = signal.SIGURG
 """Ignored by processes that do not handle it, so one that a script has taken off its handler is not harmed."""
 _FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+_FATAL: Final = "Fatal Python error:"
+_THREAD_BEGINS: Final = "_bootstrap"
+"""Outermost function of every thread that Python has started."""
+_CUT: Final = "\n  ...\n"
 
 Label = tuple[str, str, str]
 """Product, kind and name, as the ledger has them."""
 NO_LABEL: Final[Label] = ("worker", "unknown", "")
+
+
+def actor_number(address: Hashable) -> int:
+    """By which isolates of one worker know an actor, as long as their zygote lives: they share the seed of hashes."""
+    return hash(address) & _WHOSE | _ACTOR
 
 
 class Panel:
@@ -69,14 +83,15 @@ class Panel:
         show_running_on(page[: PAGE_BYTES // 8])
         threads.show_threads_on(page[PAGE_BYTES // 8 :])
         faulthandler.register(_STACK_SIGNAL, self.descriptors[1], all_threads=False)
+        faulthandler.enable(self.descriptors[1], all_threads=False)
 
     def label(self, product: str, kind: str, name: str) -> int:
-        """The number by which the supervisor will find these; a connection's can be added to it by `|`."""
+        """The number by which the supervisor will find these; that of a connection or actor can be added by `|`."""
         key = (product, kind, name)
         number = self._labels.get(key)
         if number is None:
             line = json.dumps(key).encode() + b"\n"
-            if self._end + len(line) > _BYTES:
+            if self._end + len(line) > _BYTES or len(self._labels) >= _LABELS_MAX:
                 return 0
             self._memory[self._end : self._end + len(line)] = line
             self._end += len(line)
@@ -92,14 +107,24 @@ class Running:
     over_s: float
     """By how much it has passed its limit; negative before that."""
     limit_s: float
-    connection: int
-    """The number of the one that it answers a request of, 0 if there is none."""
+    whose: int
+    """The number of the connection that it answers a request of, or of its actor; 0 if there is neither."""
     stuck: bool = False
     """It was stopped several times and goes on."""
     thread: int = 0
     """The kernel's id of the thread that runs it, unless that is the event loop's."""
     charged_s: float = 0.0
     """How much of what it used was charged; if that is anything, the event was counted too."""
+
+    @property
+    def connection(self) -> int:
+        """The number of the one that it answers a request of, 0 if there is none."""
+        return 0 if self.whose & _ACTOR else self.whose
+
+    @property
+    def actor(self) -> int:
+        """The number of the actor whose event it is, 0 if there is none."""
+        return self.whose if self.whose & _ACTOR else 0
 
     @property
     def uncharged_s(self) -> float:
@@ -125,10 +150,7 @@ class PanelReader:
             thread_s: gives that of another of its threads, None if it has none of that id.
             limit_s: how much an event may use.
         """
-        page = os.pread(self._running, _PAGE_BYTES, 0)
-        if len(page) < _PAGE_BYTES:
-            return []
-        values = [value if abs(value) < _SENSIBLE else 0.0 for value in struct.unpack(f"={_PAGE_BYTES // 8}d", page)]
+        values = self._read()
         found = []
         stuck = int(values[STUCK_LABEL]) - 1
         if values[DEADLINE]:
@@ -144,6 +166,36 @@ class PanelReader:
                 over_s = now_s - base_s - own_limit_s
                 found.append(_running(int(label), over_s, own_limit_s, charged_s, thread=int(thread)))
         return found
+
+    def left(self, *, crashed: bool) -> list[Running]:
+        """Whose code ended a dead isolate, as far as its page says; of all that may have, without times, first that on
+        the event loop. `crashed`: it was ended by a signal that native code gets for what it did."""
+        values = self._read()
+        found = []
+        if values[DEADLINE]:
+            found.append(_running(int(values[LABEL]) % CHARGED_IN_PART, 0.0, 0.0, 0.0))
+        found.extend(
+            _running(int(values[row + threads.LABEL]), 0.0, 0.0, 0.0, thread=int(values[row + threads.THREAD]))
+            for row in range(PAGE_BYTES // 8, len(values), threads.ROW)
+            if values[row + threads.THREAD]
+        )
+        exiting = values[EXITING]
+        if exiting:
+            return [each for each in found if (each.thread or EXITING_LOOP) == exiting]
+        in_thread = self._crashed_in_thread() if crashed else None
+        return found if in_thread is None else [each for each in found if bool(each.thread) is in_thread]
+
+    def _crashed_in_thread(self) -> bool | None:
+        """Where a crash was, as faulthandler has told: in a thread other than the event loop's; None if it has not."""
+        _, fatal, told = os.pread(self._stack, _STACK_READ, 0).decode("utf-8", "replace").rpartition(_FATAL)
+        frames = _FRAME.findall(told)
+        if not fatal or not frames or _CUT in told:
+            return None
+        return bool(frames[-1][2] == _THREAD_BEGINS)
+
+    def _read(self) -> list[float]:
+        page = os.pread(self._running, _PAGE_BYTES, 0).ljust(_PAGE_BYTES, b"\0")
+        return [value if abs(value) < _SENSIBLE else 0.0 for value in struct.unpack(f"={_PAGE_BYTES // 8}d", page)]
 
     def label(self, number: int) -> Label:
         lines = os.pread(self._running, _BYTES, _LABELS_AT).split(b"\n")
@@ -170,4 +222,4 @@ class PanelReader:
 def _running(
     who: int, over_s: float, limit_s: float, charged_s: float, *, stuck: bool = False, thread: int = 0
 ) -> Running:
-    return Running(who >> _LABEL_SHIFT, over_s, limit_s, who & _CONNECTION, stuck, thread, charged_s)
+    return Running(who >> _LABEL_SHIFT, over_s, limit_s, who & _WHOSE, stuck, thread, charged_s)

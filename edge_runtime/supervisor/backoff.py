@@ -1,16 +1,23 @@
-"""How long to wait before a worker that keeps failing is started again: pure."""
+"""How long to wait before what keeps failing is started again: pure."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from edge_runtime.limits import CRASH_BACKOFF_FIRST_S, CRASH_BACKOFF_MAX_S, CRASH_WINDOW_S
+from edge_runtime.limits import (
+    CONTAINED_CRASH_BACKOFF_S,
+    CRASH_BACKOFF_FIRST_S,
+    CRASH_BACKOFF_MAX_S,
+    CRASH_WINDOW_S,
+)
 
 
 class CrashBackoff:
     """A single crash is followed by an immediate start; each further one within the window doubles the delay."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, contained: bool = False) -> None:
+        """`contained`: what crashes is put off by itself, and the delay is short."""
+        self._contained = contained
         self._crashes: deque[float] = deque()
 
     def crashed(self, now_s: float) -> float:
@@ -21,7 +28,8 @@ class CrashBackoff:
         earlier = len(self._crashes) - 1
         if not earlier:
             return 0.0
-        return float(min(CRASH_BACKOFF_MAX_S, CRASH_BACKOFF_FIRST_S * 2 ** min(earlier - 1, 16)))
+        most_s = CONTAINED_CRASH_BACKOFF_S if self._contained else CRASH_BACKOFF_MAX_S
+        return float(min(most_s, CRASH_BACKOFF_FIRST_S * 2 ** min(earlier - 1, 16)))
 
     def reset(self) -> None:
         """Another version was deployed: it starts with a clean record."""

@@ -23,5 +23,10 @@ def how_ended(status: int | None) -> str:
     return f"it was ended by {name}"
 
 
+def crashed(status: int | None) -> bool:
+    """Whether native code has ended it by what it did: by a signal, and nobody from outside."""
+    return status is not None and os.waitstatus_to_exitcode(status) < 0 and not ended_from_outside(status)
+
+
 def ended_from_outside(status: int) -> bool:
     return -os.waitstatus_to_exitcode(status) in _FROM_OUTSIDE

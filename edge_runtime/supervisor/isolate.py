@@ -12,6 +12,7 @@ import trio
 
 from edge_runtime.config.model import WorkerLimits
 from edge_runtime.control import (
+    ActorDeaths,
     AskedBySomeIsolate,
     ChargeLost,
     Connection,
@@ -38,7 +39,8 @@ from edge_runtime.control import (
 from edge_runtime.errors import WireError
 from edge_runtime.limits import EXIT_GRACE_S, HEARTBEAT_S
 from edge_runtime.promise import Promise
-from edge_runtime.supervisor.exit_status import ended_from_outside, how_ended
+from edge_runtime.supervisor.culprits import Suspect
+from edge_runtime.supervisor.exit_status import crashed, ended_from_outside, how_ended
 from edge_runtime.supervisor.handovers import Handovers
 from edge_runtime.supervisor.isolate_watch import IsolateWatch
 from edge_runtime.supervisor.left_connections import LeftConnection
@@ -114,6 +116,8 @@ class IsolateHandle:
         self.failure: IsolateFailed | None = None
         self.lost: ChargeLost | None = None
         """What the event used that was running when the isolate ended, and that it could not charge; once dead."""
+        self.suspects: list[Suspect] = []
+        """Whose code may have ended it; once dead."""
         self.killed_for: str | None = None
         """Why the supervisor killed it, if it did."""
         self.left: list[LeftConnection] = []
@@ -152,6 +156,7 @@ class IsolateHandle:
             os.close(self._pidfd)
             self._pidfd = -1
             self.lost = self._watched.lost(self.cpu_us_at_end, killed=self.killed_for is not None)
+            self.suspects = self._watched.suspects(killed=self.killed_for is not None, crashed=crashed(self.status))
             self._watched.close()
             for event in (self.leaving, self.exited, self.dead):
                 event.set()
@@ -178,7 +183,9 @@ class IsolateHandle:
         await self.channel.send(Connection(), (descriptor,))
         return await self._handovers.passed(descriptor)
 
-    def tell(self, message: ChargeLost | Members | TimersChanged | Routes | WorkerMissing | PeerMissing) -> None:
+    def tell(
+        self, message: ActorDeaths | ChargeLost | Members | TimersChanged | Routes | WorkerMissing | PeerMissing
+    ) -> None:
         """Say what the isolate must not miss. One that does not read what it is told is killed."""
         if not self.channel.send_soon(message) and not self.channel.peer_gone:
             self.kill("it does not read what it is told")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from edge_runtime.control import ChargeLost, Pong, Routes, TimersChanged
+from edge_runtime.control import ActorDeaths, ChargeLost, Pong, Routes, TimersChanged
 from edge_runtime.limits import ISOLATE_GROWN_MB
+from edge_runtime.supervisor.culprits import Blame, Culprits
 from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.members import MemberIsolates
 from edge_runtime.supervisor.worker_records import WorkerState, WorkerStatus, WorkerUnavailable, WorkerVersion
@@ -25,6 +26,7 @@ class IsolateGroup:
         self._busy_at_s = 0.0
         self._routes = Routes(())
         self._uncharged: list[ChargeLost] = []
+        self._culprits = Culprits()
 
     def next(self) -> IsolateHandle:
         """The serving isolate whose turn it is to take a connection."""
@@ -35,6 +37,8 @@ class IsolateGroup:
     def forked(self, isolate: IsolateHandle) -> None:
         self.living.add(isolate)
         isolate.tell(self._routes)
+        if deaths := self._culprits.deaths:
+            isolate.tell(ActorDeaths(deaths))
 
     def joined(self, isolate: IsolateHandle) -> None:
         """It serves from now on."""
@@ -49,6 +53,17 @@ class IsolateGroup:
         if isolate in self.serving:
             self.serving.remove(isolate)
         self.members.retiring(isolate)
+
+    def put_off(self, found: Blame, reason: str) -> None:
+        """Have the actors left alone for a while whose code has ended an isolate. Before that isolate is `dead`: then
+        they go to others."""
+        deaths = self._culprits.ended(found, reason, time.monotonic(), int(time.time() * 1000))
+        for isolate in self.living if deaths else ():
+            isolate.tell(ActorDeaths(deaths))
+
+    def forget_deaths(self) -> None:
+        """Another version serves."""
+        self._culprits.forget()
 
     def dead(self, isolate: IsolateHandle) -> None:
         self.living.discard(isolate)

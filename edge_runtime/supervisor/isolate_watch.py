@@ -13,6 +13,7 @@ from edge_runtime.event import Outcome
 from edge_runtime.limits import CPU_KILL_SLACK_MS
 from edge_runtime.metering.meter import BACKGROUND_NAME, NO_LIMIT_S
 from edge_runtime.metering.panel import PanelReader, Running
+from edge_runtime.supervisor.culprits import Suspect
 from edge_runtime.supervisor.heartbeat import Beat, Heartbeat, Seen
 from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnections
 from edge_runtime.supervisor.process_clock import ProcessClock
@@ -131,6 +132,14 @@ class IsolateWatch:
         if self._connections is None:
             return []
         return self._connections.left(0 if self._ran_away is None else self._ran_away.connection, undecided)
+
+    def suspects(self, *, killed: bool, crashed: bool) -> list[Suspect]:
+        """Whose code may have ended it, or was what it was killed for; once it is dead. `crashed`: by a signal that
+        nobody sent."""
+        if self._panel is None or (killed and self._ran_away is None):
+            return []
+        found = self._panel.left(crashed=crashed) if self._ran_away is None else [self._ran_away]
+        return [Suspect(*self._panel.label(each.label)[1:], each.actor) for each in found]
 
     def lost(self, cpu_us_at_end: int | None, *, killed: bool) -> ChargeLost | None:
         """What the event had used for which it was killed, or else that ran on the event loop at the end, once it is

@@ -23,6 +23,7 @@ class StartRecord:
         """Of the last start, unless that succeeded or the next one has been asked for."""
         self._retry_at_s = 0.0
         self._backoff = CrashBackoff()
+        self._contained = CrashBackoff(contained=True)
         self._reported: tuple[str, str] | None = None
         self._interrupt = trio.Event()
 
@@ -44,9 +45,11 @@ class StartRecord:
             left_s = self._retry_at_s - time.monotonic()
             raise WorkerUnavailable(str(self.failure), self.failure.detail, left_s)
 
-    def crashed(self, message: str, detail: str, *, report: bool = True) -> float:
-        """Take note of a failed start or a crash; returns after how many seconds the next start is due."""
-        delay_s = self._backoff.crashed(time.monotonic())
+    def crashed(self, message: str, detail: str, *, report: bool = True, contained: bool = False) -> float:
+        """Take note of a failed start or a crash; returns after how many seconds the next start is due. `contained`:
+        what has caused it is put off by itself."""
+        backoff = self._contained if contained else self._backoff
+        delay_s = backoff.crashed(time.monotonic())
         if report or delay_s > _WAITED_FOR_S:
             self.failed(message, detail, time.monotonic() + delay_s, report=report)
         else:
@@ -84,6 +87,7 @@ class StartRecord:
         self._reported = None
         self._retry_at_s = 0.0
         self._backoff.reset()
+        self._contained.reset()
         self.interrupt()
 
     def interrupt(self) -> None:

@@ -15,6 +15,7 @@ from edge_runtime.control import AskedBySomeIsolate, LogLine, Pong, Routes, RunS
 from edge_runtime.errors import ScriptError, StartInterrupted, UsageError
 from edge_runtime.limits import ISOLATE_IDLE_GROWN_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
 from edge_runtime.supervisor.blocked import blocked_notice
+from edge_runtime.supervisor.culprits import blame
 from edge_runtime.supervisor.current_template import CurrentTemplate
 from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.isolate_group import IsolateGroup
@@ -124,6 +125,7 @@ class Worker:
         await self._template.replace(version.task)
         self.version = version
         self._starts.forget()
+        self._isolates.forget_deaths()
         self._retire_all()
         self._want()
 
@@ -266,14 +268,19 @@ class Worker:
         try:
             await isolate.run(self)
         finally:
+            found = blame(isolate.suspects, from_outside=isolate.ended_from_outside)
+            reason = isolate.how_it_ended()
+            self._isolates.put_off(found, reason)
             self._isolates.dead(isolate)
             self._take_back(self, isolate)
             if isolate.lost is not None:
                 self._isolates.charge(isolate.lost)
             self._template.returned(template)
         if isolate.ready.is_set() and not isolate.retiring and not self._stopping:
-            reason = isolate.how_it_ended()
-            delay_s = self._starts.crashed(f"worker {self.name} keeps failing: {reason}", "", report=False)
+            if found.suspects:
+                reason += f" while {' or '.join(sorted({str(each) for each in found.suspects}))} ran"
+            text = f"worker {self.name} keeps failing: {reason}"
+            delay_s = self._starts.crashed(text, "", report=False, contained=found.contained)
             self._report.isolate_died(self.name, isolate.pid, reason, delay_s)
             # Not only connections need it: its actors may have timers.
             self._wanted = True

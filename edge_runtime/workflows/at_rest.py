@@ -9,16 +9,21 @@ import msgspec
 
 from edge_runtime.actors import timers
 from edge_runtime.actors.api import ActorAddress, ActorContext
+from edge_runtime.control import ActorDeath
+from edge_runtime.event import EventKind, Outcome
 from edge_runtime.limits import QUEUED_LOOK_MS, WORKFLOW_RESUME_MS
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import blocks, inbox, instances, step_streams
+from edge_runtime.workflows import blocks, deaths, inbox, instances, step_streams
 from edge_runtime.workflows.blocks import JournalBroken
+from edge_runtime.workflows.deaths import Progress
 from edge_runtime.workflows.definition import WorkflowDefinition
+from edge_runtime.workflows.durable_operations import count_end, count_start
 from edge_runtime.workflows.inbox import Asked, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record, retained_until_ms
 from edge_runtime.workflows.journal import Entry
 from edge_runtime.workflows.restart import restarted
+from edge_runtime.workflows.stored_journal import StoredJournal
 
 _log = logging.getLogger("edge.workflows")
 
@@ -64,7 +69,7 @@ class AtRest:
         if record.status is Status.QUEUED:
             return record.not_before_ms if record.not_before_ms > now_ms else now_ms + QUEUED_LOOK_MS
         # This activation is over; another will go on.
-        return now_ms + WORKFLOW_RESUME_MS
+        return record.not_before_ms if record.not_before_ms > now_ms else now_ms + WORKFLOW_RESUME_MS
 
     async def hand_over(self, record: InstanceRecord, pinned: InstanceRecord) -> None:
         """Wake the instance where it runs."""
@@ -122,6 +127,7 @@ class AtRest:
             seq=len(entries),
             updated_ms=now_ms,
             not_before_ms=0,
+            deaths=deaths.none_since(record),
             started_ms=None,
             ended_ms=None,
             output=None,
@@ -133,13 +139,38 @@ class AtRest:
         context.set_timer(batch, now_ms + WORKFLOW_RESUME_MS)
         await context.commit(batch)
 
+    async def count_death(self, record: InstanceRecord, death: ActorDeath) -> None:
+        """Take note, before the script runs again, that it has ended an isolate; the instance is left alone for a
+        while, or fails. Raises JournalBroken."""
+        context, home = self._context, self._home
+        progress = Progress()
+        await StoredJournal(context.store, home).load(record.seq, progress.take)
+        batch = Batch()
+        died = deaths.counted(record, death, progress.steps_done)
+        error = deaths.failure(died, death)
+        if error is None:
+            instances.write(batch, home, record, died)
+            context.set_timer(batch, max(context.clock.now_ms(), died.not_before_ms))
+            await context.commit(batch)
+            return
+        event = context.events.begin(EventKind.WORKFLOW, home.namespace, actor=context)
+        if record.started_ms is None and progress.created is not None:
+            count_start(event.meter.quantities, progress.created)
+        count_end(event.meter.quantities, None, error)
+        self._fail(batch, record, died, error)
+        context.events.end(event, Outcome.EXCEPTION, f"{home.id} errored", f"{error.name}: {error.message}\n")
+        await context.commit(batch)
+
+    def _fail(self, batch: Batch, record: InstanceRecord, last: InstanceRecord, error: ErrorRecord) -> None:
+        ended = finished_record(last, "errored", None, error, self._context.clock.now_ms())
+        instances.write(batch, self._home, record, ended)
+        self._context.set_timer(batch, retained_until_ms(ended))
+
     def end_broken(self, record: InstanceRecord, error: JournalBroken) -> None:
         """Never run from a damaged journal: what it does not show would be done a second time."""
         context = self._context
         _log.error("workflow %s, instance %s: %s", context.address.namespace, context.address.id, error)
         text = f"The journal of this instance is damaged, so it cannot go on: {error}"
-        ended = finished_record(record, "errored", None, ErrorRecord("JournalBroken", text), context.clock.now_ms())
         batch = Batch()
-        instances.write(batch, self._home, record, ended)
-        context.set_timer(batch, retained_until_ms(ended))
+        self._fail(batch, record, record, ErrorRecord("JournalBroken", text))
         context.commit(batch)

@@ -9,16 +9,17 @@ restart, which rewrites the journal first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import trio
 
-from edge_runtime.actors.api import ActorContext
+from edge_runtime.actors.api import ActorAddress, ActorContext
+from edge_runtime.control import ActorDeath
 from edge_runtime.event import EventContext, EventKind
 from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS
 from edge_runtime.promise import Promise
-from edge_runtime.workflows import inbox, instances
+from edge_runtime.workflows import deaths, inbox, instances
 from edge_runtime.workflows.at_rest import AtRest
 from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.definition import WorkflowDefinition
@@ -36,25 +37,37 @@ from edge_runtime.workflows.shared_tasks import SharedTasks
 from edge_runtime.workflows.slots import Slots
 from edge_runtime.workflows.stored_journal import StoredJournal
 
+DeathOf = Callable[[ActorAddress], ActorDeath | None]
+"""As `actors.api.ActorHost.death_of`."""
+
+
+def _no_death(_: ActorAddress) -> None:
+    pass
+
 
 class WorkflowFactory:
     """`actors.api.BodyFactory` of one workflow. `idle_ms`: how long an instance that waits stays in memory; `slots`:
     who may run, where that is limited."""
 
     def __init__(
-        self, definition: WorkflowDefinition, idle_ms: int = INSTANCE_IDLE_MS, slots: Slots | None = None
+        self,
+        definition: WorkflowDefinition,
+        idle_ms: int = INSTANCE_IDLE_MS,
+        slots: Slots | None = None,
+        death_of: DeathOf = _no_death,
     ) -> None:
         self._definition = definition
         self.idle_ms = idle_ms
         self._slots = slots
+        self._death_of = death_of
         self._tasks = SharedTasks()
 
     def intercepted(self, interceptor: Interceptor, idle_ms: int) -> WorkflowFactory:
         """The same workflow with an interceptor, and another time in memory."""
-        return WorkflowFactory(replace(self._definition, interceptor=interceptor), idle_ms, self._slots)
+        return WorkflowFactory(replace(self._definition, interceptor=interceptor), idle_ms, self._slots, self._death_of)
 
     def __call__(self, context: ActorContext) -> WorkflowInstance:
-        return WorkflowInstance(context, self._definition, self.idle_ms, self._slots, self._tasks)
+        return WorkflowInstance(context, self._definition, self.idle_ms, self._slots, self._tasks, self._death_of)
 
 
 class Poke:
@@ -71,8 +84,10 @@ class WorkflowInstance:
         idle_ms: int,
         slots: Slots | None,
         tasks: SharedTasks,
+        death_of: DeathOf,
     ) -> None:
         self._context = context
+        self._death_of = death_of
         self._home = instances.home_of(context.address)
         self._definition = definition
         self._at_rest = AtRest(context, self._home, definition)
@@ -207,10 +222,14 @@ class WorkflowInstance:
             if any(isinstance(command, DeleteAsked) for command in commands):
                 await self._at_rest.delete(record)
                 continue
-            if not commands and not self._may_run(record):
+            death = self._death_of(context.address)
+            news = death is not None and deaths.is_news(record, death)
+            if not news and not commands and not self._may_run(record):
                 break
             try:
-                if rewriting:
+                if death is not None and news:
+                    await self._at_rest.count_death(record, death)
+                elif rewriting:
                     await self._at_rest.restart(record, commands)
                 elif await self._launch_engine(record, commands):
                     break

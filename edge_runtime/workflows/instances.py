@@ -61,6 +61,17 @@ class Awaited(msgspec.Struct, frozen=True, array_like=True):
     event_type: str = ""
 
 
+class Deaths(msgspec.Struct, frozen=True, array_like=True):
+    """Isolates that ended while `run` of an instance was executing, in a row: no step was done in between."""
+
+    count: int
+    certain: int
+    """Of those, how many the instance has ended for sure."""
+    steps_done: int
+    """At the last one."""
+    last_ms: int
+
+
 class InstanceRecord(msgspec.Struct, frozen=True, array_like=True):
     """Written when something in it changes, which is not with every step.
 
@@ -74,7 +85,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, array_like=True):
     version: str = ""
     """Of the worker that created it."""
     not_before_ms: int = 0
-    """A delayed start."""
+    """A delayed start, or how long it is left alone after it has ended an isolate."""
     started_ms: int | None = None
     ended_ms: int | None = None
     awaited: tuple[Awaited, ...] = ()
@@ -90,6 +101,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, array_like=True):
     """How long it is kept once it is complete; None: INSTANCE_RETENTION_MS."""
     error_retention_ms: int | None = None
     """The same, if it has failed or was terminated."""
+    deaths: Deaths | None = None
 
     @property
     def finished(self) -> bool:

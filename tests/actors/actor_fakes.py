@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from seam_fakes import CountingRandomness, TrioClock, inline_offload
 
 from edge_runtime.actors.api import ActorAddress, ActorBody, ActorContext, ActorKind
 from edge_runtime.actors.host import LocalActorHost
+from edge_runtime.control import ActorDeath
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.store.api import Batch, Store, Table
 
@@ -116,14 +117,21 @@ def address(id: str = "a", namespace: str = "Fake", kind: ActorKind = ActorKind.
 
 @asynccontextmanager
 async def running_host(
-    store: Store, make: Callable[[ActorContext], ActorBody], *, idle_ms: int = 10_000, clock: TrioClock | None = None
+    store: Store,
+    make: Callable[[ActorContext], ActorBody],
+    *,
+    idle_ms: int = 10_000,
+    clock: TrioClock | None = None,
+    deaths: Sequence[ActorDeath] = (),
 ) -> AsyncIterator[LocalActorHost]:
-    """A host with one namespace, "Fake", for objects and workflows; cancelled at the end."""
+    """A host with one namespace, "Fake", for objects and workflows; cancelled at the end. `deaths`: what it is told of
+    earlier processes."""
     async with trio.open_nursery() as nursery:
         events = RecordedEvents(nursery)
         host = LocalActorHost(store, clock or TrioClock(), CountingRandomness(), inline_offload, events, WORKER)
         for kind in (ActorKind.OBJECT, ActorKind.WORKFLOW):
             host.register(WORKER, kind, "Fake", FakeFactory(make, idle_ms))
+        host.learn_deaths(deaths)
         await nursery.start(host.run)
         yield host
         nursery.cancel_scope.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from seam_fakes import CountingRandomness, TrioClock
 from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
+from edge_runtime.control import ActorDeath
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.seams import Flavour, Offload
@@ -110,7 +111,8 @@ class World:
             strict=strict,
             version=version,
         )
-        self.host.register(WORKER, ActorKind.WORKFLOW, WORKFLOW, WorkflowFactory(definition, idle_ms))
+        factory = WorkflowFactory(definition, idle_ms, death_of=self.host.death_of)
+        self.host.register(WORKER, ActorKind.WORKFLOW, WORKFLOW, factory)
         self.namespace = WorkflowNamespace(WORKER, WORKFLOW, store=store, clock=clock, random=random, actors=self.host)
 
     async def handler(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
@@ -181,8 +183,10 @@ async def open_world(
     strict: bool = True,
     version: str = "v1",
     offload: Offload = inline_offload,
+    deaths: Sequence[ActorDeath] = (),
 ) -> AsyncIterator[World]:
-    """A running process. Leaving the block cancels everything in it, as a kill would; the store stays."""
+    """A running process. Leaving the block cancels everything in it, as a kill would; the store stays. `deaths`: what
+    it is told of those before it."""
     async with trio.open_nursery() as nursery:
         world = World(
             nursery,
@@ -198,6 +202,7 @@ async def open_world(
             version=version,
             offload=offload,
         )
+        world.host.learn_deaths(deaths)
         await nursery.start(world.host.run)
         yield world
         nursery.cancel_scope.cancel()
