@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from edge_runtime.config.model import WorkerConfig
-from edge_runtime.errors import Conflict, StoreError
+from edge_runtime.errors import Conflict, StoreFull
 from edge_runtime.isolate.cpu_account import CpuAccount
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.limits import CPU_KILL_SLACK_MS, LEDGER_COMPACT_S, LEDGER_FLUSH_S, LEDGER_RIDE_S
@@ -54,14 +54,18 @@ class Accounting:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, events)
             nursery.start_soon(self._compact)
-            await collect_left(self._directory, self._isolate, self._store)
+            # What does not fit the disk stays in its file, for the next isolate.
+            with suppress(StoreFull):
+                await collect_left(self._directory, self._isolate, self._store)
 
     async def finish(self, events: IsolateEvents) -> None:
-        """Write what there is, after the last event has ended."""
+        """Write what there is, after the last event has ended. What does not fit the disk is left in the tally's
+        file."""
         self._charge(events)
-        while self.ledger.pending:
-            await self.ledger.flush()
-        self._tally.remove()
+        with suppress(StoreFull):
+            while self.ledger.pending:
+                await self.ledger.flush()
+            self._tally.remove()
 
     def _charge(self, events: IsolateEvents) -> None:
         """Charge what is not charged by the end of an event."""
@@ -82,7 +86,9 @@ class Accounting:
             await trio.sleep(LEDGER_FLUSH_S)
             self._charge(events)
             if self.ledger.pending:
-                await self.ledger.flush()
+                # What does not fit the disk is pending still.
+                with suppress(StoreFull):
+                    await self.ledger.flush()
 
     async def _compact(self) -> None:
         """Now and then bring old usage into its final form; another isolate that does so at the same time wins."""
@@ -93,5 +99,5 @@ class Accounting:
                 batch = compact(snapshot, self._worker, self._clock.now_ms())
             pause_s = LEDGER_COMPACT_S if batch else HOUR_MS / 1000
             if batch:
-                with suppress(Conflict, StoreError):
+                with suppress(Conflict, StoreFull):
                     await self._store.commit(batch)

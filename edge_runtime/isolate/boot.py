@@ -11,18 +11,16 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
 import trio
 
-from bindings.front_door import FrontDoor, HasFrontDoor
-from bindings.kind import BindingKind, BindingRuntime, load_kinds
+from bindings.kind import BindingRuntime
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.actors.placement import View
-from edge_runtime.config.model import Binding, WorkerConfig
+from edge_runtime.config.model import WorkerConfig
 from edge_runtime.connection_marks import ConnectionMarks, marks_file
 from edge_runtime.control import (
     ActorDeaths,
@@ -52,13 +50,13 @@ from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
 from edge_runtime.isolate.client_socket import ClientSocket
 from edge_runtime.isolate.connection import Connections
 from edge_runtime.isolate.cpu_guard import guard_cpu
+from edge_runtime.isolate.environment import Environment, build_environment
 from edge_runtime.isolate.events import IsolateEvents
 from edge_runtime.isolate.fetch import FetchHandler
 from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
 from edge_runtime.isolate.http1_connection import Http1Connections
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 from edge_runtime.isolate.loader import LoadedScript, load_script
-from edge_runtime.isolate.loopback import loopback_services, own_namespaces
 from edge_runtime.isolate.neighbours import Neighbours
 from edge_runtime.isolate.net import open_net
 from edge_runtime.isolate.peers import Peers
@@ -82,9 +80,7 @@ from edge_runtime.store.lmdb_store import LmdbStore, store_on
 from edge_runtime.store.transaction import EventStore
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
-from edge_runtime.workers.environment import fill_env
 from edge_runtime.workers.outgoing import Net
-from edge_runtime.workers.own_exports import own_exports
 from edge_runtime.workers.websocket_recipient import socket_flags
 
 _log = logging.getLogger("edge.isolate")
@@ -113,14 +109,6 @@ def _hold_lock(data_dir: Path) -> Iterator[None]:
     with open(isolates_lock(data_dir), "rb") as file:
         fcntl.lockf(file, fcntl.LOCK_SH)
         yield
-
-
-@dataclass
-class _Built:
-    used: list[tuple[BindingKind, list[Binding]]] = field(default_factory=list)
-    namespaces: dict[str, object] = field(default_factory=dict)
-    """Of the worker's own Durable Object classes."""
-    doors: list[FrontDoor] = field(default_factory=list)
 
 
 class _Isolate:
@@ -212,8 +200,7 @@ class _Isolate:
                 neighbours=self._neighbours,
             )
             try:
-                built = self._build_bindings(runtime)
-                self._fill_exports(script, built, events, work)
+                built = build_environment(script, runtime, work, events)
                 scheduled = scheduled_handler(script)
                 if config.crons and scheduled is None:
                     raise ScriptError(f"worker {config.name} has triggers.crons but no scheduled handler")
@@ -242,37 +229,13 @@ class _Isolate:
             await self._drain(channel, grace_s, work)
             background.cancel_scope.cancel()
 
-    async def _serve_actors(self, background: trio.Nursery, built: _Built, runtime: BindingRuntime) -> None:
+    async def _serve_actors(self, background: trio.Nursery, built: Environment, runtime: BindingRuntime) -> None:
         """Begin what concerns actors once this isolate is one of those that they live in."""
         await self._placed.wait()
         await keep_schedule(self._store, self._clock, self._config.name, self._config.crons, self._host.owns)
         self._host.timers_changed()
         for kind, bindings in built.used:
             background.start_soon(kind.serve, bindings, runtime)
-
-    def _build_bindings(self, runtime: BindingRuntime) -> _Built:
-        """Fill `env` and collect what else the kinds of the configuration's bindings offer."""
-        built = _Built()
-        for kind in load_kinds():
-            bindings = [binding for binding in self._config.bindings if binding.kind == kind.name]
-            all_made: list[tuple[Binding, object | None]] = []
-            for binding in bindings:
-                made = kind.build(binding, runtime)
-                all_made.append((binding, made))
-                if binding.name:
-                    fill_env(runtime.env, {binding.name: made})
-                if isinstance(kind, HasFrontDoor) and (door := kind.front_door(binding, made, runtime)) is not None:
-                    built.doors.append(door)
-            if bindings:
-                built.used.append((kind, bindings))
-                built.namespaces.update(own_namespaces(kind, all_made, self._config))
-        return built
-
-    def _fill_exports(self, script: LoadedScript, built: _Built, events: IsolateEvents, work: trio.Nursery) -> None:
-        if self._config.flag("enable_ctx_exports", default_from="2025-11-17", off="disable_ctx_exports"):
-            services = loopback_services(script.exports.workers, script.env, events, work)
-            # Classes without a namespace are there for facets.
-            own_exports._fill({**services, **script.exports.objects, **built.namespaces})
 
     async def _follow(self, channel: Channel, work: trio.Nursery, background: trio.Nursery) -> float:
         """Do what the supervisor says until it says Retire (returns the grace in seconds) or is gone (0)."""
