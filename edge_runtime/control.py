@@ -1,4 +1,4 @@
-"""Messages between supervisor, zygote, templates and isolates. Each travels as one `wire` frame.
+"""Messages between supervisor, zygote, templates and isolates. Each travels as one frame (`frames`).
 
 Descriptors accompany the frames marked so. A message from an isolate is hostile input: decoded by type, never trusted
 for anything but that isolate.
@@ -354,14 +354,10 @@ FromSupervisor = (
     | PeerMissing
 )
 AskedBySomeIsolate = FindWorker | ConnectPeer | TimersWritten
-ToSupervisor = (
-    TemplateForked
-    | TemplateExited
-    | TemplateLoaded
-    | TemplateFailed
-    | IsolateForked
-    | IsolateExited
-    | IsolateReady
+FromZygote = TemplateForked | TemplateExited
+FromTemplate = TemplateLoaded | TemplateFailed | IsolateForked | IsolateExited | IsolateFailed
+FromIsolate = (
+    IsolateReady
     | IsolateFailed
     | Pong
     | Objects
@@ -372,3 +368,4 @@ ToSupervisor = (
     | TimersWritten
     | Log
 )
+ToSupervisor = FromZygote | FromTemplate | FromIsolate

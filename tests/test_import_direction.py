@@ -28,6 +28,7 @@ ORDER = [
 
 LEAVES = [
     "edge_runtime.wire",
+    "edge_runtime.frames",
     "edge_runtime.control",
     "edge_runtime.event",
     "edge_runtime.promise",

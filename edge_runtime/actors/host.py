@@ -1,4 +1,4 @@
-"""The host of all actors of one isolate: activates them, fires their timers, evicts and releases them.
+"""The host of all actors of one isolate: activates them, evicts and releases them; `timer_watch` fires their timers.
 
 Where its worker has several isolates, the host holds those actors that the members' view gives to this one.
 """
@@ -6,26 +6,18 @@ Where its worker has several isolates, the host holds those actors that the memb
 from __future__ import annotations
 
 import contextvars
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
 
-from edge_runtime.actors.activation import (
-    CODE_UPDATED,
-    OVERLOADED,
-    STORAGE_TIMED_OUT,
-    Activation,
-    Delivery,
-    TimerMessage,
-)
-from edge_runtime.actors.alarms import next_attempt, retry_delay_ms
+from edge_runtime.actors.activation import CODE_UPDATED, OVERLOADED, STORAGE_TIMED_OUT, Activation
 from edge_runtime.actors.api import ActorAddress, ActorKind, BodyFactory, Elsewhere
 from edge_runtime.actors.carriers import Carriers
 from edge_runtime.actors.deaths import Deaths
+from edge_runtime.actors.delivery import Delivery, TimerMessage
 from edge_runtime.actors.placement import NOBODY, View, owner_of, route
-from edge_runtime.actors.timers import DueTimer, pending, read_record, retry
+from edge_runtime.actors.timer_watch import TimerWatch
 from edge_runtime.actors.turns import TurnEnd
 from edge_runtime.control import ActorDeath
 from edge_runtime.errors import ActorBroken, ConnectionLost, UsageError
@@ -35,16 +27,13 @@ from edge_runtime.limits import (
     ACTOR_SWEEP_S,
     ACTOR_WAVE,
     ACTOR_WAVE_SWEEPS_MAX,
-    ALARMS_AT_ONCE_MAX,
     MOVE_PATIENCE_S,
     STORAGE_TIMEOUT_S,
 )
 from edge_runtime.memory import give_back
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Offload, Randomness
-from edge_runtime.store.api import Batch, Store, Table
-
-_log = logging.getLogger("edge.actors")
+from edge_runtime.store.api import Batch, Store
 
 
 class LocalActorHost:
@@ -85,11 +74,16 @@ class LocalActorHost:
         self._nursery: trio.Nursery | None = None
         self._tasks = contextvars.Context()
         self._released: ActorBroken | None = None
-        self._firing: set[ActorAddress] = set()
-        self._failing: dict[ActorAddress, tuple[int, int]] = {}
-        """Timers whose call raised: how often in a row, and when (ms) to try again."""
-        self._timer_sleep: trio.CancelScope | None = None
-        self._asleep_until_ms: int | None = None
+        self._timers = TimerWatch(
+            store,
+            clock,
+            random,
+            worker,
+            self._deaths,
+            owns=self.owns,
+            call=self._call_timer,
+            activation=self._activations.get,
+        )
         self._populated = trio.Event()
         self._give_back = give_back
         self._evicted = 0
@@ -106,7 +100,7 @@ class LocalActorHost:
                 self._tasks = contextvars.copy_context()
                 self._carriers.open(nursery)
                 nursery.start_soon(self._turn_end.run)
-                nursery.start_soon(self._watch_timers)
+                nursery.start_soon(self._timers.run)
                 nursery.start_soon(self._sweep)
                 task_status.started()
         finally:
@@ -124,6 +118,7 @@ class LocalActorHost:
         if self._released is not None:
             return
         refusal = self._released = ActorBroken(CODE_UPDATED)
+        self._timers.stop()
         async with trio.open_nursery() as nursery:
             for activation in self._activations.values():
                 _fail_waiting(activation, refusal)
@@ -221,7 +216,7 @@ class LocalActorHost:
             turn_end=self._turn_end,
             carriers=self._carriers,
             tasks=self._tasks,
-            timer_written=self._timer_written,
+            timer_written=self._timers.written,
             before=self._settling.pop(address, None),
             ended=self._ended,
             evict=self._evict,
@@ -270,166 +265,21 @@ class LocalActorHost:
     # Timers
 
     def timers_changed(self, worker: str | None = None) -> None:
-        if self._timer_sleep is not None and worker in (None, self._worker):
-            self._timer_sleep.cancel()
+        if worker in (None, self._worker):
+            self._timers.look()
         if self._elsewhere is not None and worker is not None:
             alone = worker == self._worker and self._view.agreed == self._view.proposed == (self._me,)
             if not alone:
                 self._elsewhere.timers_written(worker)
 
-    def _timer_written(self, due_ms: int) -> None:
-        if self._asleep_until_ms is None or due_ms < self._asleep_until_ms:
-            self.timers_changed()
-
     @property
     def next_due_ms(self) -> int | None:
-        return self._next_due_ms(self._clock.now_ms())
+        return self._timers.next_due_ms()
 
-    def _next_due_ms(self, now_ms: int) -> int | None:
-        later = None
-        with self._store.snapshot() as snapshot:
-            for timer in pending(snapshot, self._worker):
-                if not self.owns(timer.address):
-                    continue
-                retry_ms = self._not_before_ms(timer.address)
-                if retry_ms <= now_ms:
-                    return timer.due_ms if later is None else min(later, timer.due_ms)
-                later = retry_ms if later is None else min(later, retry_ms)
-        return later
-
-    def _not_before_ms(self, address: ActorAddress) -> int:
-        retry_ms = self._failing[address][1] if address in self._failing else 0
-        return max(retry_ms, self._deaths.not_before_ms(address))
-
-    async def _watch_timers(self) -> None:
-        while True:
-            with trio.CancelScope() as self._timer_sleep:
-                self._asleep_until_ms = self._fire_due()
-                if self._asleep_until_ms is None:
-                    await trio.sleep_forever()
-                await self._clock.sleep_until_ms(self._asleep_until_ms)
-
-    def _fire_due(self) -> int | None:
-        """Start what is due, as far as there is room; returns when to look again if nobody says so earlier."""
-        now_ms = self._clock.now_ms()
-        again_ms = None
-        woken: dict[ActorAddress, list[DueTimer]] = {}
-        with self._store.snapshot() as snapshot:
-            for timer in pending(snapshot, self._worker):
-                if timer.address in woken and timer.due_ms <= now_ms and not timer.own:
-                    # Its message comes after this look at the store, so one does for all who ask for it here.
-                    woken[timer.address].append(timer)
-                    continue
-                if timer.address in self._firing or not self.owns(timer.address):
-                    continue
-                if len(self._firing) >= ALARMS_AT_ONCE_MAX:
-                    break
-                at_ms = max(timer.due_ms, self._not_before_ms(timer.address))
-                cut = self._deaths.cut_alarm(timer)
-                if cut is not None and timer.address not in self._activations:
-                    self._firing.add(timer.address)
-                    self._count_cut(timer, cut)
-                elif at_ms <= now_ms:
-                    self._firing.add(timer.address)
-                    if timer.own:
-                        self._fire(timer)
-                    else:
-                        woken[timer.address] = [timer]
-                else:
-                    again_ms = at_ms if again_ms is None else min(again_ms, at_ms)
-                    if timer.due_ms > now_ms:
-                        break
-        for first, *others in woken.values():
-            self._fire(first, others)
-        return again_ms
-
-    def _fire(self, timer: DueTimer, others: Sequence[DueTimer] = ()) -> None:
-        """`others`: further wake-ups of the same actor."""
-        address = timer.address
-        if (address.worker, address.kind, address.namespace) in self._factories:
-            reply = self._deliver(address, Delivery(TimerMessage(woken=not timer.own), None, self._turn_end), None)
-        else:
-            reply = Promise.rejected(UsageError(f"no {address.kind} namespace {address.namespace!r} is configured"))
-        reply.add_done_callback(partial(self._fired, timer, others))
-
-    def _fired(self, timer: DueTimer, others: Sequence[DueTimer], reply: Promise[object]) -> None:
-        """The call has returned and its writes are durable, or it has failed and the timer is still there."""
-        address = timer.address
-        if self._released is not None:
-            return
-        if not self.owns(address):
-            self._failing.pop(address, None)
-            self._firing.discard(address)
-            return
-        if reply.error is not None:
-            self._fire_failed(timer, reply.error)
-        elif reply.result() or not timer.own:
-            self._failing.pop(address, None)
-            if not timer.own:
-                self._forget_timer(timer, others)
-                return
-        elif (activation := self._activations.get(address)) is None or not activation.settling:
-            self._forget_stale(timer)
-            return
-        self._firing.discard(address)
-        self.timers_changed()
-
-    def _fire_failed(self, timer: DueTimer, error: BaseException) -> None:
-        address = timer.address
-        count = self._failing[address][0] if address in self._failing else 0
-        delay_ms = retry_delay_ms(count, self._fraction())
-        self._failing[address] = (count + 1, self._clock.now_ms() + delay_ms)
-        _log.warning(
-            "the timer of %s %s %s failed and is kept; next attempt in %d ms: %s",
-            address.kind,
-            address.namespace,
-            address.id,
-            delay_ms,
-            error,
-        )
-
-    def _count_cut(self, timer: DueTimer, death: ActorDeath) -> None:
-        """An alarm that ended its process has failed: set its next attempt, or drop it after the last."""
-        address, batch = timer.address, Batch()
-        with self._store.snapshot() as snapshot:
-            record = read_record(snapshot, address)
-            retries = 0 if record is None else record.retries
-            due_ms = next_attempt(retries, self._clock.now_ms(), self._fraction())
-            if record is None or record.due_ms != timer.due_ms:
-                batch.delete(Table.TIMERS, timer.key)
-            else:
-                retry(batch, snapshot, timer, due_ms)
-        next_is = (
-            f"dropped after {retries} retries"
-            if due_ms is None
-            else f"tried again in {due_ms - self._clock.now_ms()} ms"
-        )
-        _log.error(
-            "the alarm of %s %s ended its process (%s) and is %s", address.namespace, address.id, death.reason, next_is
-        )
-        self._store.commit(batch).add_done_callback(lambda _: self._timer_forgotten(timer))
-
-    def _fraction(self) -> float:
-        return int.from_bytes(self._random.bytes(2), "big") / 65536
-
-    def _forget_stale(self, timer: DueTimer) -> None:
-        """Remove an entry that its actor's record no longer names."""
-        activation = self._activations.get(timer.address)
-        if activation is None or activation.due_ms != timer.due_ms:
-            self._forget_timer(timer)
-        else:
-            self._firing.discard(timer.address)
-            self.timers_changed()
-
-    def _forget_timer(self, timer: DueTimer, others: Sequence[DueTimer] = ()) -> None:
-        batch = Batch()
-        for over in (timer, *others):
-            batch.delete(Table.TIMERS, over.key)
-        self._store.commit(batch).add_done_callback(lambda _: self._timer_forgotten(timer))
-
-    def _timer_forgotten(self, timer: DueTimer) -> None:
-        self._firing.discard(timer.address)
-        self.timers_changed()
+    def _call_timer(self, address: ActorAddress, woken: bool) -> Promise[object]:
+        if (address.worker, address.kind, address.namespace) not in self._factories:
+            return Promise.rejected(UsageError(f"no {address.kind} namespace {address.namespace!r} is configured"))
+        return self._deliver(address, Delivery(TimerMessage(woken=woken), None, self._turn_end), None)
 
     # Eviction
 

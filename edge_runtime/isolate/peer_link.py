@@ -21,6 +21,7 @@ from edge_runtime.actors.activation import OVERLOADED
 from edge_runtime.actors.api import ActorAddress, ActorKind
 from edge_runtime.actors.ids import is_object_id
 from edge_runtime.errors import ActorBroken, ConnectionLost, EdgeError, WireError
+from edge_runtime.frames import Message
 from edge_runtime.isolate.peer_frames import (
     FRAMES,
     Addressed,
@@ -58,7 +59,7 @@ from edge_runtime.isolate.peer_values import (
 )
 from edge_runtime.limits import PEER_FRAME_MAX, PEER_QUEUE_MAX, PEER_UNSENT_MAX
 from edge_runtime.promise import Promise
-from edge_runtime.wire import Channel, Message
+from edge_runtime.wire import Channel
 from edge_runtime.workers.response import FetchResponse
 from edge_runtime.workers.rpc import Target
 from edge_runtime.workers.streams import ReadableStream

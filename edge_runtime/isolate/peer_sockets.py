@@ -7,8 +7,8 @@ from collections.abc import Callable
 from itertools import count
 
 from edge_runtime.errors import WireError
+from edge_runtime.frames import Message
 from edge_runtime.isolate.peer_frames import SocketClosed, SocketHandled, SocketLost, SocketMessage
-from edge_runtime.wire import Message
 from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.websocket_link import Handled, SocketReceiver
 from edge_runtime.workers.websocket_recipient import SocketFlags

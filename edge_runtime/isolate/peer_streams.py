@@ -10,9 +10,9 @@ from itertools import count
 import trio
 
 from edge_runtime.errors import WireError
+from edge_runtime.frames import Message
 from edge_runtime.isolate.peer_frames import Piece, StreamCancelled, StreamCredit, StreamEnded
 from edge_runtime.limits import BODY_CHUNK, PEER_WINDOW
-from edge_runtime.wire import Message
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.streams import ReadableStream
 

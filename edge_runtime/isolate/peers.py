@@ -25,11 +25,11 @@ from edge_runtime.control import (
     WorkerMissing,
 )
 from edge_runtime.errors import ActorBroken, UsageError
+from edge_runtime.frames import Message
 from edge_runtime.isolate.peer_link import MovedAway, PeerLink, open_channel, overloaded
 from edge_runtime.limits import ACTOR_QUEUE_MAX, PEER_HOLD_S
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
-from edge_runtime.wire import Message
 from edge_runtime.workers.rpc import received
 from edge_runtime.workers.websocket_recipient import SocketFlags
 

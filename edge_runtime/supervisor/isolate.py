@@ -46,19 +46,6 @@ from edge_runtime.supervisor.isolate_watch import IsolateWatch
 from edge_runtime.supervisor.left_connections import LeftConnection
 from edge_runtime.wire import Channel
 
-FromIsolate: Final = (
-    IsolateReady
-    | IsolateFailed
-    | Pong
-    | Objects
-    | Drained
-    | MembersReleased
-    | FindWorker
-    | ConnectPeer
-    | TimersWritten
-    | Log
-)
-
 _LAST_WORDS_S: Final = 5.0
 """How long after its death an isolate's last messages and its exit status are waited for."""
 

@@ -15,6 +15,9 @@ import trio
 from edge_runtime.config.model import WorkerLimits
 from edge_runtime.control import (
     ForkIsolate,
+    FromIsolate,
+    FromTemplate,
+    FromZygote,
     IsolateExited,
     IsolateFailed,
     IsolateForked,
@@ -27,14 +30,11 @@ from edge_runtime.control import (
 from edge_runtime.errors import EdgeError, ScriptError, StartInterrupted, WireError
 from edge_runtime.limits import CPU_KILL_SLACK_MS, STARTUP_MS
 from edge_runtime.supervisor.exit_status import ended_from_outside, how_ended
-from edge_runtime.supervisor.isolate import FromIsolate, IsolateHandle
+from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.printed import follow_output
 from edge_runtime.supervisor.process_clock import ProcessClock
 from edge_runtime.supervisor.zygote import ZygoteHandle
 from edge_runtime.wire import Channel
-
-_FromZygote: Final = TemplateForked | TemplateExited
-_FromTemplate: Final = TemplateLoaded | TemplateFailed | IsolateForked | IsolateExited | IsolateFailed
 
 _STATUS_WAIT_S: Final = 5.0
 """How long after the end of its channel a template's exit status is waited for."""
@@ -243,7 +243,7 @@ class Spawner:
     def __init__(self, zygote: ZygoteHandle, printed: Callable[[str, str], None]) -> None:
         """`printed(worker, line)` is told what scripts print."""
         self._printed = printed
-        self._channel = Channel(zygote.control, _FromZygote)
+        self._channel = Channel(zygote.control, FromZygote)
         self._waiting: dict[tuple[str, str], deque[TemplateHandle]] = {}
         self._by_pid: dict[int, TemplateHandle] = {}
         self._nursery: trio.Nursery
@@ -279,7 +279,7 @@ class Spawner:
     async def _load(self, task: MakeTemplate) -> TemplateHandle:
         ours, theirs = socket.socketpair()
         output, theirs_output = os.pipe()
-        template = TemplateHandle(task, Channel(ours, _FromTemplate))
+        template = TemplateHandle(task, Channel(ours, FromTemplate))
         self._nursery.start_soon(template._follow_output, output, self._printed)
         waiting = self._waiting.setdefault((task.worker, task.version), deque())
         waiting.append(template)

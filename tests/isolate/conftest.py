@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 from http_server import serving_by
 
-from edge_runtime.isolate import http1_exchange, http1_loop, hypercorn_connection
+from edge_runtime.isolate import http1_exchange, http1_loop, hypercorn_connection, hypercorn_exchange
 
 
 @pytest.fixture(params=["llhttp", "hypercorn"])
@@ -17,7 +17,7 @@ def set_limit(monkeypatch):
     """Changes a limit of the HTTP connections."""
 
     def set_limit(name, value):
-        for module in (http1_loop, http1_exchange, hypercorn_connection):
+        for module in (http1_loop, http1_exchange, hypercorn_connection, hypercorn_exchange):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
 

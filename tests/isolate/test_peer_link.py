@@ -14,6 +14,7 @@ from bindings.durable_objects.messages import FetchCall, RpcCall
 from edge_runtime.actors.api import ActorAddress, ActorKind
 from edge_runtime.errors import ActorBroken, ConnectionLost, UsageError
 from edge_runtime.event import EventContext, EventKind
+from edge_runtime.frames import encode_frame
 from edge_runtime.isolate.peer_frames import (
     Body,
     CallMethod,
@@ -36,7 +37,6 @@ from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import PEER_WINDOW
 from edge_runtime.promise import Promise
 from edge_runtime.store import values
-from edge_runtime.wire import encode_frame
 from edge_runtime.workers.blob import File
 from edge_runtime.workers.conversion import to_wire
 from edge_runtime.workers.formdata import FormData

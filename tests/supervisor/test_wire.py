@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from edge_runtime.control import Connection, ForkIsolate, IsolateReady, Log, LogLine, Ping, Pong, Retire, ToSupervisor
 from edge_runtime.errors import WireError
+from edge_runtime.frames import FrameReader, decode_body, encode_frame
 from edge_runtime.limits import FRAME_MAX
-from edge_runtime.wire import BlockingChannel, Channel, FrameReader, decode_body, encode_frame
+from edge_runtime.wire import BlockingChannel, Channel
 
 
 def open_descriptors() -> int:
