@@ -33,6 +33,7 @@ LEAVES = [
     "edge_runtime.event",
     "edge_runtime.promise",
     "edge_runtime.metering.child_tasks",
+    "edge_runtime.metering.native",
     "edge_runtime.metering.threads",
     "edge_runtime.metering.measure",
     "edge_runtime.metering.meter",

@@ -32,8 +32,8 @@ from edge_runtime.metering.quantities import QUANTITIES
 _BY_HANDLER: Final = ("worker", "kind", "handler")
 _NUMBERS: Final = ("events", "cpu_us", "wall_ms")
 _ACCOUNT: Final = (
-    "worker", "isolate", "kernel_us", "attributed_us", "overhead_loop_us", "overhead_threads_us", "unexplained_us",
-    "unexplained_percent",
+    "worker", "isolate", "kernel_us", "attributed_us", "native_us", "overhead_loop_us", "overhead_threads_us",
+    "unexplained_us", "unexplained_percent",
 )  # fmt: skip
 _EXPORTED: Final = (
     "hour", "worker", "version", "product", "owner", "kind", "handler", "events", "cpu_us", "wall_ms", *QUANTITIES,
@@ -148,6 +148,7 @@ def _account(worker: str, isolate: str, used: ProcessCpu) -> dict[str, Cell]:
         "isolate": isolate,
         "kernel_us": used.kernel_ns // 1000,
         "attributed_us": used.attributed_ns // 1000,
+        "native_us": used.native_ns // 1000,
         "overhead_loop_us": used.loop_ns // 1000,
         "overhead_threads_us": used.threads_ns // 1000,
         "unexplained_us": used.unexplained_ns // 1000,

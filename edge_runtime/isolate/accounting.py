@@ -19,6 +19,7 @@ from edge_runtime.metering.compaction import compact
 from edge_runtime.metering.ledger import HOUR_MS, Ledger
 from edge_runtime.metering.left_usage import collect_left
 from edge_runtime.metering.meter import Meter
+from edge_runtime.metering.native import show_charged
 from edge_runtime.metering.tally import Owner
 from edge_runtime.metering.tally_files import TallyFile, tally_directory
 from edge_runtime.seams import Clock
@@ -72,6 +73,7 @@ class Accounting:
         for pid in self._account.charge():
             _log.error("process %d of the script was killed: it used more than limits.cpu_ms of CPU", pid)
         events.charge_late()
+        show_charged()
 
     def _ride_along(self) -> None:
         """Let usage go with the commit of something else; not with each, as it has rows of its own."""

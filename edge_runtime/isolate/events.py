@@ -18,7 +18,7 @@ from edge_runtime.isolate.activity import ObjectActivity
 from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
-from edge_runtime.metering.meter import BACKGROUND, BACKGROUND_NAME, Meter
+from edge_runtime.metering.meter import BACKGROUND, BACKGROUND_NAME, NATIVE, NATIVE_NAME, Meter
 from edge_runtime.metering.panel import actor_number
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
@@ -81,8 +81,9 @@ class IsolateEvents:
         self._subrequests_max = limits.subrequests
         self._limit_s = limits.cpu_ms / 1000
         self._label = label
-        self._late = [_Late(BACKGROUND, *BACKGROUND_NAME, _WORKER)]
+        self._late = [_Late(BACKGROUND, *BACKGROUND_NAME, _WORKER), _Late(NATIVE, *NATIVE_NAME, _WORKER)]
         BACKGROUND.label = label(_WORKER, *BACKGROUND_NAME)
+        NATIVE.label = label(_WORKER, *NATIVE_NAME)
         self._activity = ObjectActivity(ledger)
         self._sockets = WorkerSockets(nursery, self, socket_flags)
         self._lines: list[LogLine] = []

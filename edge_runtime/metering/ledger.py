@@ -60,6 +60,8 @@ class ProcessCpu:
     """Overhead on the event loop's thread: HTTP, bindings, the loop itself, start and end."""
     threads_ns: int = 0
     """Overhead in other threads: commits, and the handling of worker threads."""
+    native_ns: int = 0
+    """Of `attributed_ns`, what threads have used that native code made: what nothing else did, so not a clock's."""
 
     def __sub__(self, other: ProcessCpu) -> ProcessCpu:
         return ProcessCpu(*(getattr(self, name) - getattr(other, name) for name in _PROCESS_COUNTERS))
@@ -73,7 +75,7 @@ class ProcessCpu:
         return self.kernel_ns - self.attributed_ns - self.loop_ns - self.threads_ns
 
 
-_PROCESS_COUNTERS: Final = ("kernel_ns", "attributed_ns", "loop_ns", "threads_ns")
+_PROCESS_COUNTERS: Final = ("kernel_ns", "attributed_ns", "loop_ns", "threads_ns", "native_ns")
 
 
 @dataclass(frozen=True, slots=True)

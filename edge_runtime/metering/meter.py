@@ -65,5 +65,8 @@ BACKGROUND: Final = Meter()
 """What a script does outside of all events: threads from its import, processes nobody waits for."""
 BACKGROUND_NAME: Final = ("background", "threads and processes")
 """Kind and name of it in the ledger."""
+NATIVE: Final = Meter()
+"""What threads use that native code has made, see `metering.native`."""
+NATIVE_NAME: Final = ("background", "native threads")
 OVERHEAD: Final = Meter()
 """What the runtime's own threads use, the event loop's left out."""

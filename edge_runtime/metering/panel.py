@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
-from edge_runtime.metering import threads
+from edge_runtime.metering import native, threads
 from edge_runtime.metering.measure import (
     CHARGED,
     CHARGED_IN_PART,
@@ -41,7 +41,8 @@ _WHOSE: Final = (1 << _LABEL_SHIFT) - 1
 _ACTOR: Final = 1 << _LABEL_SHIFT - 1
 """In the number of every actor, and above those of all connections."""
 _PAGE_BYTES: Final = PAGE_BYTES + threads.PAGE_BYTES
-"""Of the loop's thread, then of the others."""
+"""Of the loop's thread, then of the others that run events."""
+_BURST_AT: Final = _PAGE_BYTES
 _LABELS_AT: Final = mmap.PAGESIZE
 _BYTES: Final = 256 * 1024
 """Of the first file: labels beyond that have no room, and their events are told by number 0."""
@@ -82,6 +83,7 @@ class Panel:
         page = memoryview(self._memory)[:_PAGE_BYTES].cast("d")
         show_running_on(page[: PAGE_BYTES // 8])
         threads.show_threads_on(page[PAGE_BYTES // 8 :])
+        native.show_burst_on(memoryview(self._memory)[_BURST_AT : _BURST_AT + native.PAGE_BYTES].cast("d"))
         faulthandler.register(_STACK_SIGNAL, self.descriptors[1], all_threads=False)
         faulthandler.enable(self.descriptors[1], all_threads=False)
 
@@ -156,7 +158,10 @@ class PanelReader:
         if values[DEADLINE]:
             in_part, who = divmod(int(values[LABEL]), CHARGED_IN_PART)
             charged_s = values[CHARGED] if in_part else 0.0
-            found.append(_running(who, loop_s - values[DEADLINE], limit_s, charged_s, stuck=who == stuck))
+            over_s = loop_s - values[DEADLINE]
+            if who == stuck and values[STUCK] - limit_s > over_s:  # for what it uses in threads
+                over_s, charged_s = values[STUCK] - limit_s, values[STUCK_CHARGED]
+            found.append(_running(who, over_s, limit_s, charged_s, stuck=who == stuck))
         if stuck >= 0 and not (found and found[0].stuck):
             found.append(_running(stuck, values[STUCK] - limit_s, limit_s, values[STUCK_CHARGED], stuck=True))
         for row in range(PAGE_BYTES // 8, len(values), threads.ROW):
@@ -166,6 +171,16 @@ class PanelReader:
                 over_s = now_s - base_s - own_limit_s
                 found.append(_running(int(label), over_s, own_limit_s, charged_s, thread=int(thread)))
         return found
+
+    def burst(self, limit_s: float) -> Running | None:
+        """What runs for no event, and how much of what one event may use it has used since it rested; None if that is
+        nothing."""
+        values = _sensible(os.pread(self._running, native.PAGE_BYTES, _BURST_AT), native.PAGE_BYTES)
+        used_s = values[native.BURST]
+        if not used_s:
+            return None
+        who = int(values[native.LABEL]) | int(values[native.EVENT]) & _WHOSE
+        return _running(who, used_s - limit_s, limit_s, used_s - values[native.UNCHARGED])
 
     def left(self, *, crashed: bool) -> list[Running]:
         """Whose code ended a dead isolate, as far as its page says; of all that may have, without times, first that on
@@ -194,8 +209,7 @@ class PanelReader:
         return bool(frames[-1][2] == _THREAD_BEGINS)
 
     def _read(self) -> list[float]:
-        page = os.pread(self._running, _PAGE_BYTES, 0).ljust(_PAGE_BYTES, b"\0")
-        return [value if abs(value) < _SENSIBLE else 0.0 for value in struct.unpack(f"={_PAGE_BYTES // 8}d", page)]
+        return _sensible(os.pread(self._running, _PAGE_BYTES, 0), _PAGE_BYTES)
 
     def label(self, number: int) -> Label:
         lines = os.pread(self._running, _BYTES, _LABELS_AT).split(b"\n")
@@ -217,6 +231,11 @@ class PanelReader:
         """The answer, innermost first: file, line and function; empty if there is none."""
         text = os.pread(self._stack, _STACK_READ, 0).decode("utf-8", "replace")
         return [(file, int(line), function) for file, line, function in _FRAME.findall(text)]
+
+
+def _sensible(page: bytes, length: int) -> list[float]:
+    values = struct.unpack(f"={length // 8}d", page.ljust(length, b"\0"))
+    return [value if abs(value) < _SENSIBLE else 0.0 for value in values]
 
 
 def _running(

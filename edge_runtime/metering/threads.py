@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.metering.measure import stop_of
-from edge_runtime.metering.meter import OVERHEAD, Meter
+from edge_runtime.metering.meter import BACKGROUND, NO_LIMIT_S, OVERHEAD, Meter
 
 T = TypeVar("T")
 
@@ -38,6 +38,8 @@ _page = memoryview(bytearray(PAGE_BYTES)).cast("d")
 _free_rows: Final = list(range(0, ROW * _ROWS, ROW))
 _NO_ROW: Final = -1
 _attributed_s = 0.0
+_for_no_event_s = 0.0
+_ended = 0
 
 
 def show_threads_on(page: memoryview[float]) -> None:
@@ -49,6 +51,28 @@ def show_threads_on(page: memoryview[float]) -> None:
 def attributed_in_threads_s() -> float:
     """What calls in threads have been charged so far, to any meter; up to date after `charge_threads`."""
     return _attributed_s
+
+
+def used_for_no_event_s() -> float:
+    """What of it was charged to BACKGROUND."""
+    return _for_no_event_s
+
+
+def living_count() -> int:
+    """How many threads there are that have been measured from their beginning, and calls in others."""
+    return len(_calls)
+
+
+def ended_count() -> int:
+    """How many threads have ended that were measured from their beginning."""
+    return _ended
+
+
+def youngest_event() -> Meter | None:
+    """Of those that have calls in threads."""
+    with _calls_lock:
+        events = [call.meter for call in _calls.values() if call.meter.limit_s < NO_LIMIT_S]
+    return max(events, key=lambda meter: meter.started_s, default=None)
 
 
 class _Call:
@@ -70,11 +94,13 @@ class _Call:
             self.show()
 
     def charge(self, now_s: float) -> None:
-        global _attributed_s
+        global _attributed_s, _for_no_event_s
         used_s = now_s - self.since_s
         self.since_s = now_s
         self.meter.cpu_s += used_s
         _attributed_s += used_s
+        if self.meter is BACKGROUND:
+            _for_no_event_s += used_s
 
     def show(self) -> None:
         """Bring the page up to date, after it was charged or has become the innermost one again."""
@@ -116,6 +142,20 @@ def measure_call(meter: Meter, fn: Callable[..., T], *args: object) -> T:
         _leave(ident, call)
 
 
+def measure_thread(meter: Meter, fn: Callable[[], object]) -> None:
+    """`measure_call` for all that a thread does: its beginning is charged too, and its end is counted."""
+    global _ended
+    meter.shared = True
+    ident = threading.get_ident()
+    with _calls_lock:
+        call = _calls[ident] = _Call(meter, None, 0.0)
+    try:
+        fn()
+    finally:
+        _leave(ident, call)
+        _ended += 1
+
+
 def _leave(ident: int, call: _Call) -> None:
     while True:
         try:
@@ -143,23 +183,27 @@ def _show_nowhere() -> None:
 os.register_at_fork(after_in_child=_show_nowhere)
 
 
-def charge_threads(*, and_stop: bool = False) -> None:
+def charge_threads(*, and_stop: bool = False) -> bool:
     """Charge what calls in threads have used so far; with `and_stop` raise CpuLimitExceeded in those over their limit.
 
-    For the event loop's thread, and its signal handlers: does nothing if it was interrupted in here.
+    For the event loop's thread, and its signal handlers: does nothing, and returns False, if it was interrupted in
+    here, or a call begins or ends just now.
     """
-    if not _calls or not _calls_lock.acquire(blocking=False):
-        return
+    if not _calls:
+        return True
+    if not _calls_lock.acquire(blocking=False):
+        return False
     try:
         for ident, call in _calls.items():
             call.charge(clock_gettime(pthread_getcpuclockid(ident)))
             call.show()
         if not and_stop:
-            return
+            return True
         for ident, call in _calls.items():
             meter = call.meter
             if meter.cpu_s > meter.stop_s:
                 stop_of(meter, meter.cpu_s)
                 _set_async_exc(ctypes.c_ulong(ident), ctypes.py_object(CpuLimitExceeded))
+        return True
     finally:
         _calls_lock.release()

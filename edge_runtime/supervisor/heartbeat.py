@@ -9,12 +9,14 @@ process while no event runs in a thread either: one may keep the interpreter to 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Final
 
-from edge_runtime.limits import BLOCKED_TOLD_S, CPU_KILL_SLACK_MS, HEARTBEAT_S
+from edge_runtime.limits import BLOCKED_TOLD_S, CPU_KILL_SLACK_MS, HEARTBEAT_S, PROCESS_THREADS_MAX
 
 _SOONEST_S: Final = 0.02
+_PROCESSORS: Final = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,10 @@ class Beat:
     next_s: float
     over_cpu: bool = False
     """It is killed for its CPU time."""
+    in_burst: bool = False
+    """And that is of what runs for no event."""
+    over_threads: bool = False
+    """It is killed for the number of its threads."""
     blocked_s: float = 0.0
     """Tell where the event loop is: it has been blocked for so long. Once for each time that it is."""
 
@@ -38,6 +44,7 @@ class Seen:
 
     cpu_ms: float = 0.0
     """Of the process."""
+    threads: int = 1
     loop_cpu_ms: float = 0.0
     """Of its event loop's thread."""
     loop_busy_ms: float = 0.0
@@ -46,6 +53,8 @@ class Seen:
     """By how much the running event has passed its limit, negative before that, None while no event runs."""
     stuck: bool = False
     """An event goes on after it was stopped."""
+    burst_over_ms: float | None = None
+    """By how much what runs for no event has passed what one may use, None while nothing does."""
     event_on_loop: bool = False
     """An event with a limit runs on the event loop."""
 
@@ -71,6 +80,9 @@ class Heartbeat:
     def beat(self, elapsed_s: float, seen: Seen) -> Beat:
         """`elapsed_s` since the last call."""
         next_s = HEARTBEAT_S
+        if seen.threads > PROCESS_THREADS_MAX:
+            reason = f"it has {seen.threads} threads, and an isolate may have {PROCESS_THREADS_MAX}"
+            return Beat(False, reason, HEARTBEAT_S, over_threads=True)
         if seen.stuck:
             reason = (
                 f"an event used more than limits.cpu_ms = {self._cpu_ms} ms of CPU and went on after it was stopped"
@@ -81,6 +93,12 @@ class Heartbeat:
             if left_s <= 0:
                 return Beat(False, self._too_much_cpu, HEARTBEAT_S, over_cpu=True)
             next_s = max(_SOONEST_S, min(next_s, left_s))
+        if seen.burst_over_ms is not None:
+            # Nothing else could stop it: there is no slack.
+            if seen.burst_over_ms >= 0:
+                reason = f"threads that run for no event used more than limits.cpu_ms = {self._cpu_ms} ms of CPU"
+                return Beat(False, reason, HEARTBEAT_S, over_cpu=True, in_burst=True)
+            next_s = max(_SOONEST_S, min(next_s, -seen.burst_over_ms / 1000 / _PROCESSORS))
         busy_s = (seen.loop_busy_ms - self._loop_busy_ms) / 1000
         self._loop_busy_ms = seen.loop_busy_ms
         if self._answered:

@@ -34,6 +34,10 @@ class IsolateWatch:
         self._connections: LeftConnections | None = None
         self.over_cpu = False
         """The last beat said that it is to be killed for its CPU time."""
+        self._in_burst = False
+        """And that is of what runs for no event."""
+        self._over_threads = False
+        """The last beat said that it is to be killed for the number of its threads."""
         self._resident_at_start_mb = 0
         self._ran_away: Running | None = None
         """The event for which it is to be killed."""
@@ -94,17 +98,22 @@ class IsolateWatch:
         elif on_loop is not None and not on_loop.stuck and cpu_ms - got_on_cpu_ms >= _OTHERS_MS:
             events.remove(on_loop)  # it waits for the interpreter, which a thread keeps to itself
         running = max(events, key=lambda each: (each.stuck, each.over_s), default=None)
+        burst = None if self._panel is None else self._panel.burst(self._limit_s)
         seen = Seen(
             cpu_ms=cpu_ms,
+            threads=self._process.threads,
             loop_cpu_ms=loop_s * 1000,
             loop_busy_ms=self._process.loop_busy_s() * 1000,
             over_ms=None if running is None else running.over_s * 1000,
             stuck=running is not None and running.stuck,
+            burst_over_ms=None if burst is None else burst.over_s * 1000,
             event_on_loop=on_loop is not None and on_loop in events,
         )
         beat = self._heartbeat.beat(elapsed_s, seen)
-        self.over_cpu = beat.over_cpu
-        if beat.kill is not None:
+        self.over_cpu, self._over_threads = beat.over_cpu, beat.over_threads
+        if beat.in_burst:
+            self._ran_away, self._in_burst = burst, True
+        elif beat.kill is not None:
             self._ran_away = running if beat.over_cpu else on_loop
         return beat
 
@@ -164,7 +173,10 @@ class IsolateWatch:
         product, kind, name = self._panel.label(running.label)
         if self.over_cpu:
             outcome = Outcome.EXCEEDED_CPU
+        elif self._over_threads:
+            outcome = Outcome.EXCEEDED_MEMORY
         else:
             outcome = Outcome.EXCEEDED_WALL_TIME if killed else Outcome.INTERNAL_ERROR
         used_ns = max(0, int(running.uncharged_s * 1e9) + since_ns)
-        return ChargeLost(product, kind, name, used_ns, 0.0, outcome, counted=running.charged_s > 0)
+        counted = running.charged_s > 0 and not self._in_burst
+        return ChargeLost(product, kind, name, used_ns, 0.0, outcome, counted=counted)

@@ -20,6 +20,8 @@ class ProcessClock:
         self._stat = _open(f"/proc/{pid}/stat")
         self._first_thread = _open(f"/proc/{pid}/schedstat")
         self._cpu_ms = 0
+        self.threads = 0
+        """How many it has, when `cpu_ms` was asked last."""
         self._loop = 0.0, 0.0
         self._threads_s: dict[int, float] = {}
 
@@ -37,6 +39,7 @@ class ProcessClock:
             except ProcessLookupError:
                 return self._cpu_ms
             self._cpu_ms = (int(fields[11]) + int(fields[12])) * _TICK_MS
+            self.threads = int(fields[17])
         return self._cpu_ms
 
     def loop_s(self) -> float:

@@ -30,7 +30,7 @@ from edge_runtime.control import (
     TemplateLoaded,
 )
 from edge_runtime.errors import EdgeError
-from edge_runtime.limits import ERROR_DETAIL_MAX, MIB
+from edge_runtime.limits import ERROR_DETAIL_MAX, MIB, RUNTIME_MEMORY_SPARE
 from edge_runtime.memory import trim
 from edge_runtime.supervisor.process_tree import Children, fork
 from edge_runtime.wire import BlockingChannel
@@ -180,12 +180,15 @@ def _why_unsafe(before: set[tuple[str, str]]) -> str | None:
 
 
 def _limit_memory(megabytes: int) -> None:
-    """Let allocations fail beyond the limit; LMDB's map is shared and does not count. And if the machine runs out of
-    memory all the same, let the kernel choose an isolate, not the server."""
+    """Let allocations fail beyond the limit; LMDB's map is shared and does not count. What is above it, the runtime may
+    have for its threads. And if the machine runs out of memory all the same, let the kernel choose an isolate, not the
+    server."""
     limit = megabytes * MIB
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    highest = limit + RUNTIME_MEMORY_SPARE
     if hard == resource.RLIM_INFINITY or limit < hard:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        highest = highest if hard == resource.RLIM_INFINITY else min(highest, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, highest))
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     try:
         os.write(score, _OOM_SCORE)

@@ -9,7 +9,7 @@ import pytest
 from edge_process import EDGE, PATIENCE_S, EdgeProcess
 
 SCRIPT = dedent("""
-    import _thread, os, subprocess, sys, threading, time
+    import _thread, ctypes, os, subprocess, sys, threading, time
     from concurrent.futures import ThreadPoolExecutor
 
     import trio
@@ -23,6 +23,17 @@ SCRIPT = dedent("""
         before = time.thread_time_ns()
         while time.thread_time_ns() - before < ms * 1_000_000:
             pass
+
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+    def foreign(ms):
+        burn(ms)
+
+
+    def start_thread_natively(ms):
+        libc, thread = ctypes.CDLL(None), ctypes.c_ulong()
+        assert not libc.pthread_create(ctypes.byref(thread), None, foreign, ctypes.c_void_p(ms))
+        libc.pthread_detach(thread)
 
 
     async def finalized(ms):
@@ -60,6 +71,8 @@ SCRIPT = dedent("""
                     await trio.to_thread.run_sync(thread.join)
                 case "raw":
                     _thread.start_new_thread(burn, (20,))
+                case "native":
+                    start_thread_natively(20)
                 case "pool":
                     await trio.to_thread.run_sync(pool.submit(burn, 20).result)
                 case "process":
@@ -96,6 +109,7 @@ WAYS = (
     "threads",
     "thread",
     "raw",
+    "native",
     "pool",
     "process",
     "later",
@@ -105,6 +119,8 @@ WAYS = (
     "sleep",
 )
 ROUNDS = 4
+FLOOR_US = 8000
+"""Of what is shown as unexplained: what the ends of threads take is not measured, and here there are a hundred."""
 
 
 def usage(data, *options):
@@ -147,13 +163,16 @@ def load(tmp_path_factory):
 def test_attributed_and_overhead_are_the_kernels_cpu_time(load):
     (account,) = json.loads(usage(load.data, "--reconcile", "--json"))
     assert account["worker"] == "accounts"
-    assert abs(account["unexplained_us"]) <= 0.03 * account["kernel_us"]
+    assert abs(account["unexplained_us"]) <= max(0.01 * account["kernel_us"], FLOOR_US)
     rows = json.loads(usage(load.data, "--json"))
     # The script was imported in another process, before the isolate was forked.
     assert sum(row["cpu_us"] for row in rows if row["kind"] != "startup") == pytest.approx(
         account["attributed_us"], rel=0.03
     )
     assert account["overhead_loop_us"] > 0
+    native = [row["cpu_us"] for row in rows if row["handler"] == "native threads"]
+    assert sum(native) == account["native_us"]
+    assert ROUNDS * 20_000 <= account["native_us"] <= 2 * ROUNDS * 20_000
 
 
 def test_ledger_is_exported_as_lines_of_json_and_as_csv(load):

@@ -1,6 +1,8 @@
 """Code that uses more CPU time than it may: stopped whatever it does against it, and charged to its worker."""
 
 import json
+import time
+from pathlib import Path
 from textwrap import dedent
 
 import httpx2
@@ -26,8 +28,7 @@ def burn():
 """
 
 SCRIPT = BURN + dedent("""
-    import _thread, asyncio, os, re, signal, subprocess, sys, threading, time
-    from functools import partial
+    import _thread, asyncio, ctypes, hashlib, os, re, signal, subprocess, sys, threading, time
 
     import trio
     from workers import Response, WorkerEntrypoint
@@ -55,6 +56,30 @@ SCRIPT = BURN + dedent("""
     class Told(Exception):
         def __str__(self):
             burn()
+
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+    def foreign(in_c):
+        if in_c:
+            hashlib.pbkdf2_hmac("sha256", b"x", b"y", 2**31 - 1)
+        burn()
+
+
+    def start_thread_natively(in_c):
+        thread = ctypes.c_ulong()
+        assert not ctypes.CDLL(None).pthread_create(ctypes.byref(thread), None, foreign, ctypes.c_void_p(in_c))
+
+
+    def start_thread():
+        threading.Thread(target=burn, daemon=True).start()
+
+
+    def start_threads(work):
+        while True:
+            try:
+                threading.Thread(target=work, args=(work,) if work is start_threads else (), daemon=True).start()
+            except RuntimeError:
+                time.sleep(0.001)
 
 
     async def burn_in_thread():
@@ -99,6 +124,10 @@ SCRIPT = BURN + dedent("""
                         seen.append("an Exception")
                     finally:
                         seen.append("finally")
+                case "async_loop":
+                    while True:
+                        await SLEEP(0)
+                        sum(range(5000))
                 case "later":
                     self.ctx.waitUntil(self.burn_later())
                 case "del":
@@ -116,6 +145,16 @@ SCRIPT = BURN + dedent("""
                     _thread.start_new_thread(burn, ())
                 case "worker_thread":
                     await THREAD(burn)
+                case "thread_of_thread":
+                    threading.Thread(target=start_thread).start()
+                case "threads":
+                    start_threads(burn)
+                case "threads_of_threads":
+                    _thread.start_new_thread(start_threads, (start_threads,))
+                case "foreign_c":
+                    start_thread_natively(True)
+                case "foreign_python":
+                    start_thread_natively(False)
                 case "stubborn":
                     stubborn()
                 case "turns":
@@ -157,8 +196,22 @@ SCRIPT = BURN + dedent("""
             burn()
     """)
 
+IMPORTS_THREAD = (
+    BURN
+    + """
+import _thread
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("here")
+
+_thread.start_new_thread(burn, ())
+"""
+)
+
 BOTH = ("trio", "asyncio")
-ANSWERED = {"tidy": BOTH, "worker_thread": BOTH}
+ANSWERED = {"tidy": BOTH, "worker_thread": BOTH, "async_loop": BOTH}
 """Stopped inside of the handler: Cloudflare's page, and the isolate goes on."""
 LATER = {
     "later": ("trio",),
@@ -167,6 +220,7 @@ LATER = {
     "async_generator": ("trio",),
     "thread": ("asyncio",),
     "raw_thread": ("trio",),
+    "thread_of_thread": ("asyncio",),
     "system_task": ("trio",),
     "callback": ("trio",),
     "fork": ("trio",),
@@ -183,7 +237,12 @@ KILLED = {
     "greedy_thread": ("trio",),
     "signals": ("trio",),
     "raises": ("trio",),
+    "threads": ("trio",),
+    "foreign_c": ("asyncio",),
+    "foreign_python": ("trio",),
 }
+STORMS = {"threads_of_threads": BOTH}
+"""Stopped or killed, as it happens."""
 IMPORTS = {
     "import_loop": BURN + "burn()",
     "import_native": "sum(range(10**12))",
@@ -245,11 +304,12 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     root = tmp_path_factory.mktemp("workers")
-    for param in cases({**ANSWERED, **LATER, **KILLED}):
+    for param in cases({**ANSWERED, **LATER, **KILLED, **STORMS}):
         way, flavour = param.values
         thread = {"trio": "trio.to_thread.run_sync", "asyncio": "asyncio.to_thread"}[flavour]
         script = SCRIPT.replace("SLEEP", f"{flavour}.sleep").replace("THREAD", thread)
         write_worker(root / name_of(way, flavour), script, flavour=flavour)
+    write_worker(root / name_of("import_thread", "trio"), IMPORTS_THREAD)
     data = tmp_path_factory.mktemp("data")
     with EdgeProcess("run", root, "--port", 0, "--data", data, "--grace-s", 1) as edge:
         yield Server(edge.wait_ready(), data)
@@ -296,6 +356,38 @@ def test_what_cannot_be_stopped_is_killed_and_charged(server, way, flavour):
     worker = name_of(way, flavour)
     eventually(lambda: server.stopped(worker) == 1)
     assert_charged(server, worker, LATE_MS)
+
+
+@pytest.mark.parametrize(("way", "flavour"), cases(STORMS))
+def test_threads_that_start_threads_without_end_are_ended_and_charged(server, way, flavour):
+    before = server.pid(way, flavour)
+    assert server.ask(way, flavour).status_code == 200
+    assert_charged(server, name_of(way, flavour), LATE_MS)
+    eventually(lambda: server.pid(way, flavour) != before or at_rest(before))
+
+
+def at_rest(pid):
+    def used():
+        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+    before = used()
+    time.sleep(0.1)
+    return used() - before < 3  # ticks of a hundredth
+
+
+def test_threads_of_the_import_may_use_no_more_than_an_event(server):
+    def charged():
+        try:
+            server.ask("import_thread")  # starts another isolate, that begins to burn too
+        except httpx2.HTTPError:
+            pass
+        rows = [row for row in server.usage(name_of("import_thread", "trio")) if row.kind == "background"]
+        return rows and rows[0].errors and rows[0]
+
+    row = eventually(charged)
+    server.edge.wait_for(rf"ended: killed: threads that run for no event used more than .* = {CPU_MS} ms of CPU")
+    assert row.cpu_us >= CPU_MS * 1000
+    assert list(row.errors) == ["exceededCpu"]
 
 
 @pytest.mark.parametrize("way", IMPORTS)

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_runtime.metering import measure, threads
+from edge_runtime.metering import measure, native, threads
 from edge_runtime.metering.measure import PAGE_BYTES, measure_inline, show_running_on, stop_of
 from edge_runtime.metering.meter import Meter
+from edge_runtime.metering.native import show_burst_on
 from edge_runtime.metering.panel import Panel, PanelReader, Running
 from edge_runtime.metering.threads import measure_call, show_threads_on
 
@@ -22,13 +23,14 @@ LIMIT_S = 10.0
 
 @pytest.fixture
 def panel() -> Iterator[Panel]:
-    before = measure._loop.page, threads._page
+    before = measure._loop.page, threads._page, native._page
     panel = Panel()
     panel.show()
     yield panel
     faulthandler.unregister(signal.SIGURG)
     show_running_on(before[0])
     show_threads_on(before[1])
+    show_burst_on(before[2])
 
 
 @pytest.fixture
@@ -63,13 +65,13 @@ def test_what_was_charged_of_a_running_event_is_told_apart(panel: Panel, reader:
 
     def nested() -> None:
         (inner,) = measure_inline(fresh, look, reader)
-        assert (inner.charged_s, inner.label) == (0.0, label >> 24)
+        assert (inner.charged_s, reader.label(inner.label)) == (0.0, ("workflow", "workflow", "flow"))
         (outer,) = look(reader)
         assert outer.uncharged_s == pytest.approx(1.0, abs=0.1)
 
     measure_inline(charged, nested)
     (running,) = measure_inline(charged, look, reader)
-    assert running.label == label >> 24
+    assert reader.label(running.label) == ("workflow", "workflow", "flow")
     assert running.uncharged_s == pytest.approx(1.0, abs=0.1)
     assert running.over_s == pytest.approx(-7.0, abs=0.1)
 
@@ -81,6 +83,21 @@ def test_an_event_that_swallows_its_stops_stays_seen(panel: Panel, reader: Panel
     (running,) = look(reader)
     assert running.stuck
     assert (running.uncharged_s, running.charged_s, running.over_s) == (7.0, 4.0, 1.0)
+
+
+def test_an_event_that_swallows_its_stops_in_threads_is_not_taken_for_what_it_does_on_the_loop(
+    panel: Panel, reader: PanelReader
+) -> None:
+    meter = Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch"))
+
+    def use_in_threads() -> list[Running]:
+        meter.cpu_s = 11.0
+        stop_of(meter, 11.0)
+        return look(reader)
+
+    (running,) = measure_inline(meter, use_in_threads)
+    assert running.stuck
+    assert (running.uncharged_s, running.over_s) == (11.0, 1.0)
 
 
 def test_calls_in_threads_are_seen_by_thread(panel: Panel, reader: PanelReader) -> None:

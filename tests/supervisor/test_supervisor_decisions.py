@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.config.model import Route
+from edge_runtime.limits import PROCESS_THREADS_MAX
 from edge_runtime.routing import RoutingTable
 from edge_runtime.supervisor.backoff import CrashBackoff
 from edge_runtime.supervisor.heartbeat import Heartbeat, Seen
@@ -150,6 +151,23 @@ def test_loop_that_computes_for_no_event_is_killed_whatever_runs_in_threads():
 def test_waiting_between_computations_adds_up_until_the_loop_answers():
     number, reason = beats(Heartbeat(blocked_ms=5000, cpu_ms=60_000), 100, 0.5, loop_busy_ms=250.0)
     assert (number, "5000 ms" in reason) == (20, True)
+
+
+def test_what_runs_for_no_event_is_killed_at_its_limit_and_looked_at_again_before_it(monkeypatch):
+    monkeypatch.setattr("edge_runtime.supervisor.heartbeat._PROCESSORS", 4)
+    heartbeat = Heartbeat(blocked_ms=5000, cpu_ms=1000)
+    assert heartbeat.beat(0, Seen(burst_over_ms=-400)).next_s == pytest.approx(0.1)
+    beat = heartbeat.beat(0.1, Seen(burst_over_ms=0))
+    assert (beat.over_cpu, beat.in_burst) == (True, True)
+    assert beat.kill == "threads that run for no event used more than limits.cpu_ms = 1000 ms of CPU"
+
+
+def test_isolate_with_too_many_threads_is_killed():
+    heartbeat = Heartbeat(blocked_ms=5000, cpu_ms=1000)
+    assert heartbeat.beat(0, Seen(threads=PROCESS_THREADS_MAX)).kill is None
+    beat = heartbeat.beat(0.5, Seen(threads=PROCESS_THREADS_MAX + 1))
+    assert beat.kill == "it has 1025 threads, and an isolate may have 1024"
+    assert not beat.over_cpu
 
 
 def test_time_in_which_the_supervisor_itself_stood_still_counts_in_part():

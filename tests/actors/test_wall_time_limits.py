@@ -1,0 +1,101 @@
+"""How long events may take by the clock on the wall: cron handlers, and what goes on after an answer."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from actor_fakes import WORKER, PlainFlavour, RecordedEvents
+from seam_fakes import EPOCH_MS, CountingRandomness, TrioClock, inline_offload
+
+from edge_runtime.actors.host import LocalActorHost
+from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
+from edge_runtime.store.memory_store import MemoryStore
+
+HOURLY = "0 * * * *"
+HOUR_MS = 3_600_000
+FIRST_MS = EPOCH_MS // HOUR_MS * HOUR_MS + HOUR_MS
+QUARTER_S = 15 * 60
+
+
+class Cron:
+    def __init__(self, events, host, clock):
+        self.events = events
+        self.host = host
+        self.clock = clock
+
+
+@asynccontextmanager
+async def triggered(handler, crons=(HOURLY,)):
+    """A host whose cron triggers call `handler`."""
+    async with trio.open_nursery() as nursery:
+        store, clock, events = MemoryStore(), TrioClock(), RecordedEvents(nursery)
+        host = LocalActorHost(store, clock, CountingRandomness(), inline_offload, events, WORKER)
+        register_crons(host, WORKER, crons, handler, "Default.scheduled")
+        await keep_schedule(store, clock, WORKER, crons, host.owns)
+        await nursery.start(host.run)
+        host.timers_changed()
+        yield Cron(events, host, clock)
+        nursery.cancel_scope.cancel()
+
+
+def seconds_until(at_ms):
+    return (at_ms - EPOCH_MS) / 1000 - trio.current_time()
+
+
+async def test_cron_handler_is_cancelled_after_a_quarter_of_an_hour_and_fires_again(autojump_clock):
+    began, ended = [], []
+
+    async def handler(controller):
+        began.append(controller.scheduledTime)
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    async with triggered(handler) as cron:
+        await trio.sleep(seconds_until(FIRST_MS) + QUARTER_S + 1)
+        assert (began, len(ended)) == ([FIRST_MS], 1)
+        assert ended[0] == pytest.approx(seconds_until(FIRST_MS) + trio.current_time() + QUARTER_S, abs=0.5)
+        assert cron.events.ended == [(EventKind.SCHEDULED, "Default.scheduled", Outcome.EXCEEDED_WALL_TIME)]
+        assert cron.events.errors == ["the scheduled handler ran longer than 900000 ms and was cancelled\n"]
+        await trio.sleep(seconds_until(FIRST_MS + HOUR_MS) + 1)
+        assert began == [FIRST_MS, FIRST_MS + HOUR_MS]
+
+
+async def test_cron_handler_that_ends_in_time_is_left_alone_however_the_clock_is_set(autojump_clock):
+    async def handler(controller):
+        cron.clock.shift_ms += 20 * HOUR_MS
+        await trio.sleep(QUARTER_S - 1)
+
+    async with triggered(handler) as cron:
+        await trio.sleep(seconds_until(FIRST_MS) + QUARTER_S)
+        assert cron.events.ended[0] == (EventKind.SCHEDULED, "Default.scheduled", Outcome.OK)
+
+
+async def test_cron_handler_run_by_hand_is_limited_alike(autojump_clock):
+    async def handler(controller):
+        await trio.sleep_forever()
+
+    async with triggered(handler) as cron:
+        cron.host.deliver(cron_address(WORKER, HOURLY), 5)
+        await trio.sleep(QUARTER_S + 1)
+        assert cron.events.ended == [(EventKind.SCHEDULED, "Default.scheduled", Outcome.EXCEEDED_WALL_TIME)]
+
+
+async def test_what_waits_after_an_answer_is_cancelled_after_half_a_minute_and_no_sooner(autojump_clock):
+    left_at = {}
+
+    async def wait(name, for_s):
+        try:
+            await trio.sleep(for_s)
+        finally:
+            left_at[name] = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        event = EventContext(EventKind.FETCH, "Default.fetch", nursery, PlainFlavour())
+        event.wait_until(wait("long", 3600))
+        event.wait_until(wait("short", 29))
+        await trio.sleep(10)  # before it has answered
+        await event.finish()
+    assert left_at == {"short": pytest.approx(29), "long": pytest.approx(40)}
