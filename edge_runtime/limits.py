@@ -207,6 +207,7 @@ LEDGER_FLUSH_S: Final = 1.0  # ours: usage that a loss of power takes is at most
 LEDGER_RIDE_S: Final = 0.05  # ours: between commits of other things that usage is written with
 HEARTBEAT_S: Final = 0.4  # ours: less than CPU_KILL_SLACK_MS, so that no event is met late
 STARTUP_MS: Final = 60_000  # ours: import of a worker's script, wall time
+LOAD_ATTEMPTS_MAX: Final = 3  # ours: imports of a version to be deployed, where those before were ended from outside
 STARTUP_CPU_MS_DEFAULT: Final = 10_000  # ours: the same, CPU time, `[edge] startup_cpu_ms`; CF: 1 s
 STARTUP_CPU_MS_MAX: Final = 60_000  # ours
 LEFT_OVER_WAIT_S: Final = 10.0  # ours: for isolates of a server that was killed to end

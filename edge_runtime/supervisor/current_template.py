@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import trio
 
 from edge_runtime.control import ChargeLost, MakeTemplate
-from edge_runtime.errors import ScriptError
+from edge_runtime.errors import ScriptError, StartInterrupted
 from edge_runtime.event import Outcome
+from edge_runtime.limits import LOAD_ATTEMPTS_MAX
+from edge_runtime.supervisor.backoff import CrashBackoff
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.spawner import Spawner, TemplateHandle
+from edge_runtime.supervisor.start_record import tried_again
 
 
 class CurrentTemplate:
@@ -36,9 +40,10 @@ class CurrentTemplate:
         return self._loaded
 
     async def replace(self, task: MakeTemplate) -> None:
-        """Have another one from now on. Raises ScriptError; then it is the one before."""
+        """Have another one from now on. Raises ScriptError; then it is the one before. An import that is ended from
+        outside is tried again, LOAD_ATTEMPTS_MAX times in all: then StartInterrupted is raised."""
         async with self._changing:
-            template = await self._load(task)
+            template = await self._load_again(task)
             old, self._loaded = self._loaded, template
             if old is not None:
                 self._drop_if_unused(old)
@@ -68,6 +73,19 @@ class CurrentTemplate:
     @property
     def _usable(self) -> bool:
         return self._loaded is not None and not self._loaded.ended.is_set()
+
+    async def _load_again(self, task: MakeTemplate) -> TemplateHandle:
+        backoff = CrashBackoff()
+        for left in reversed(range(LOAD_ATTEMPTS_MAX)):
+            try:
+                return await self._load(task)
+            except StartInterrupted as error:
+                if not left:
+                    raise
+                delay_s = backoff.crashed(time.monotonic())
+                self._report.notice(tried_again(str(error), delay_s))
+                await trio.sleep(delay_s)
+        raise AssertionError("the last attempt returns or raises")
 
     async def _load(self, task: MakeTemplate) -> TemplateHandle:
         """A template of a version, whose import is charged to the worker whether it succeeds or not."""

@@ -15,6 +15,11 @@ _WAITED_FOR_S: Final = 1.0
 """A connection waits for a restart that is at most this far away, and is refused otherwise."""
 
 
+def tried_again(message: str, delay_s: float) -> str:
+    """What is said of a start that was ended from outside."""
+    return f"{message}; it is tried again {f'in {delay_s:g} s' if delay_s else 'at once'}"
+
+
 class StartRecord:
     def __init__(self, worker: str, report: Report) -> None:
         self._worker = worker
@@ -70,7 +75,7 @@ class StartRecord:
             self.failed(message, "", now_s + delay_s)
             return True
         self._retry_at_s = now_s + delay_s
-        self._report.notice(f"{message}; it is tried again {f'in {delay_s:g} s' if delay_s else 'at once'}")
+        self._report.notice(tried_again(message, delay_s))
         return False
 
     def failed(self, message: str, detail: str, retry_at_s: float, *, report: bool = True) -> None:

@@ -12,6 +12,7 @@ from edge_process import PATIENCE_S
 from fake_isolates import HELLO, RecordingReport, alive, exists, parent_of, write_worker
 
 from edge_runtime.errors import ScriptError
+from edge_runtime.limits import LOAD_ATTEMPTS_MAX
 from edge_runtime.store.api import Batch
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.supervisor import backoff
@@ -265,6 +266,31 @@ async def test_worker_whose_every_start_is_killed_has_failed(supervise, where, m
         assert worker.status().state is WorkerState.FAILED
         assert len(worker.report.notices) == 1
         assert len(worker.report.failures) == 1
+
+
+async def test_deploy_whose_import_is_killed_from_outside_is_tried_again(supervise, tmp_path):
+    file = tmp_path / "killed"
+    kill_once = (
+        f"import os\nif not os.path.exists({str(file)!r}):\n    os.mkdir({str(file)!r})\n    os.kill(os.getpid(), 9)\n"
+    )
+    async with supervise(HELLO) as (worker, read):
+        old = await worker.isolate()
+        await worker.replace(await read(kill_once + HELLO))
+        assert (await worker.isolate()).pid != old.pid
+        assert worker.report.failures == []
+        (notice,) = worker.report.notices
+        assert "it was ended by SIGKILL" in notice
+        assert notice.endswith("; it is tried again at once")
+
+
+async def test_deploy_whose_every_import_is_killed_from_outside_is_refused(supervise, monkeypatch):
+    monkeypatch.setattr(backoff, "CRASH_BACKOFF_FIRST_S", 0.01)
+    async with supervise(HELLO) as (worker, read):
+        old = await worker.isolate()
+        with pytest.raises(ScriptError, match="it was ended by SIGKILL"):
+            await worker.replace(await read("import os\nos.kill(os.getpid(), 9)\n"))
+        assert await worker.isolate() is old
+        assert len(worker.report.notices) == LOAD_ATTEMPTS_MAX - 1
 
 
 async def test_messages_that_are_none_of_an_isolates_cost_it_its_life(supervise):
