@@ -30,8 +30,10 @@ workflows.add_command(instances_group)
 
 
 @workflows.command("list")
+@click.option("--page", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--per-page", type=click.IntRange(1), default=None, help="By default all are shown.")
 @options
-def list_workflows(as_json: bool, **where: Any) -> None:
+def list_workflows(page: int, per_page: int | None, as_json: bool, **where: Any) -> None:
     """Show the workflows of the worker in this folder, and those with instances in the data directory."""
     place = Place.of(**where)
 
@@ -43,6 +45,8 @@ def list_workflows(as_json: bool, **where: Any) -> None:
         rows = run(place, read, readonly=True)
     else:
         rows = [_row(workflow, {}) for workflow in place.configured]
+    shown_max = max(1, len(rows)) if per_page is None else per_page
+    rows = rows[(page - 1) * shown_max : page * shown_max]
     if as_json:
         print_json(rows)
     else:

@@ -54,8 +54,15 @@ for _command in control_cli.COMMANDS:
 @click.option("--page", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--per-page", type=click.IntRange(1, 1000), default=INSTANCES_PER_PAGE, show_default=True)
 @click.option("--reverse", is_flag=True, help="Oldest first.")
-@click.option("--created-after", type=Instant(), default=None, help="In ISO 8601, UTC unless it says otherwise.")
-@click.option("--created-before", type=Instant(), default=None)
+@click.option(
+    "--created-after",
+    "--date-start",
+    type=Instant(),
+    default=None,
+    help="Created then or later, in ISO 8601, UTC unless it says otherwise.",
+)
+@click.option("--created-before", type=Instant(), default=None, help="Created earlier than that.")
+@click.option("--date-end", type=Instant(), default=None, help="Created then or earlier.")
 @options
 def list_instances(
     name: str,
@@ -65,6 +72,7 @@ def list_instances(
     reverse: bool,
     created_after: int | None,
     created_before: int | None,
+    date_end: int | None,
     as_json: bool,
     **where: Any,
 ) -> None:
@@ -73,7 +81,8 @@ def list_instances(
 
     def within(record: InstanceRecord) -> bool:
         after = created_after is None or record.created_ms >= created_after
-        return after and (created_before is None or record.created_ms < created_before)
+        before = created_before is None or record.created_ms < created_before
+        return after and before and (date_end is None or record.created_ms <= date_end)
 
     async def read(store: Store) -> list[tuple[str, InstanceRecord]]:
         with store.snapshot() as snapshot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -75,10 +76,18 @@ def _of_kinds() -> dict[str, EntryPoint]:
 
 
 @click.group(cls=EdgeGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="edge-runtime")
+@click.version_option(None, "-v", "--version", package_name="edge-runtime")
+@click.option(
+    "--cwd",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=None,
+    help="Run as if started in this folder.",
+)
 @click.pass_context
-def edge(ctx: click.Context) -> None:
+def edge(ctx: click.Context, cwd: Path | None) -> None:
     """Run worker scripts with Durable Objects, Workflows and KV on this machine."""
+    if cwd is not None:
+        os.chdir(cwd)
     ctx.obj = CommandContext(_poke, _live_objects)
 
 

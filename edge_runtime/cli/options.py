@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from bindings.command_options import data_option, env_option, json_option
+from bindings.command_options import config_option, data_option, env_option, json_option, local_option
 
 __all__ = [
-    "data_directory", "data_option", "env_option", "host_option", "json_option", "port_option", "quiet_option",
+    "config_option", "data_directory", "data_option", "env_option", "host_option", "json_option", "local_option",
+    "port_option", "quiet_option",
 ]  # fmt: skip
 
 DEFAULT_DATA = ".edge"

@@ -1,8 +1,13 @@
 """The connections of clients that an isolate leaves behind when it is killed.
 
 Their sockets are taken from it at the last moment, by pidfd_getfd(2), and its marks are read again when it is dead:
-where a mark is of the same connection as before, what it says then is final. An isolate that dies by itself takes its
-connections along, and so does any where the system does not allow this; their clients see them end.
+where a mark is of the same connection as before, what it says then is final.
+
+An isolate that dies by itself takes its connections along, and so does any where the system does not allow this; their
+clients see them end, without an answer over HTTP/1.1. To answer them a second descriptor of each would have to be open
+elsewhere all the time, and no connection would end when the isolate closes it, but only once that is told there. HTTP/2
+and WebSockets end in any case, as only the isolate knows what was said on them: a WebSocket's client gets close code
+1006.
 """
 
 from __future__ import annotations

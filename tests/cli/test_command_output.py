@@ -110,6 +110,22 @@ def test_usage_without_data_says_so(tmp_path):
     assert "no data directory" in str(run("usage", "--data", tmp_path).exception)
 
 
+def test_worker_is_not_named_twice(tmp_path):
+    answer = run("dev", tmp_path, "--config", tmp_path)
+    assert answer.exit_code == 2
+    assert "give one of FOLDER and --config" in answer.output
+
+
+def test_commands_run_as_if_started_in_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    flow = {"binding": "FLOW", "name": "flow", "class_name": "Flow"}
+    config = {"name": "elsewhere", "main": "entry.py", "compatibility_date": "2026-05-01", "workflows": [flow]}
+    (tmp_path / "entry.py").write_text("")
+    (tmp_path / "wrangler.json").write_text(json.dumps(config))
+    assert "elsewhere" in run("--cwd", tmp_path, "workflows", "list").output
+    assert run("-v").output == run("--version").output != ""
+
+
 def test_variable_without_a_colon_is_a_usage_error(tmp_path):
     answer = run("dev", tmp_path, "--var", "NOPE")
     assert answer.exit_code == 2

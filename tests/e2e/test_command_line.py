@@ -263,7 +263,9 @@ def test_deploy_to_a_running_server(worker, tmp_path):
 
 
 def test_interrupt_ends_streams_and_idle_connections_and_leaves_no_process(tmp_path):
-    with EdgeProcess("dev", APPS / "llm_offload", "--port", 0, "--data", tmp_path / "data") as server:
+    with EdgeProcess(
+        "dev", "--config", APPS / "llm_offload" / "wrangler.jsonc", "--port", 0, "--data", tmp_path / "data"
+    ) as server:
         with server.wait_ready().client() as client, client.stream("GET", "/sessions/s/events") as events:
             assert next(line for line in events.iter_lines() if line) == ": listening"
             with server.client() as idle:

@@ -61,6 +61,8 @@ def test_triggered_instance_is_stored_shown_and_the_server_told(terminal: Termin
     assert terminal.json("list") == [
         {"name": "order-flow", "script_name": "shop", "class_name": "OrderFlow", "instances": {"queued": 2}}
     ]
+    assert len(terminal.json("list", "--per-page", "1")) == 1
+    assert terminal.json("list", "--page", "2", "--per-page", "1") == terminal.json("list", "--page", "2") == []
     assert "2 queued" in terminal.run("describe", "order-flow").output
 
 

@@ -223,4 +223,6 @@ def test_list_is_filtered_by_the_time_of_creation(shop: Shop) -> None:
     created = shop.json("instances", "list", "order-flow")[0]["created_on"]
     assert len(shop.json("instances", "list", "order-flow", "--created-after", created)) == 1
     assert shop.json("instances", "list", "order-flow", "--created-before", created) == []
+    assert len(shop.json("instances", "list", "order-flow", "--date-start", created, "--date-end", created)) == 1
+    assert shop.json("instances", "list", "order-flow", "--date-end", "2020-01-01") == []
     assert "ISO 8601" in shop.run("instances", "list", "order-flow", "--created-after", "today").output
