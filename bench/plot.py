@@ -13,8 +13,10 @@ _RIGHT = 250
 _BAR = 22
 _OURS = "#c2410c"
 _OTHERS = "#64748b"
-_LEGEND = "Bars: CPU time per operation, all processes of the system. Beside them: what was waited for a call at p50; "
-_LEGEND += "calls per operation that force data to the disk."
+_LEGEND = (
+    "Bars: CPU time per operation, all processes of the system. Beside them: the median wait for a call, and how often "
+    "data was forced to the disk per operation."
+)
 
 
 def plot(title: str, rows: Sequence[Row]) -> str:
