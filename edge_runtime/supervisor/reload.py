@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -49,17 +50,13 @@ async def watch(
     # Imported here: only development needs it.
     from watchfiles import watch as watch_files
 
-    def interesting(_: object, path: str) -> bool:
-        parts = Path(path).parts
-        inside_data = Path(path).is_relative_to(data_dir)
-        return (
-            not inside_data
-            and IGNORED_FOLDERS.isdisjoint(parts[len(folder.parts) :])
-            and not path.endswith(_IGNORED_SUFFIXES)
-        )
-
     changes: Iterator[object] = watch_files(
-        folder, watch_filter=interesting, debounce=_QUIET_MS, step=_STEP_MS, stop_event=stop, raise_interrupt=False
+        folder,
+        watch_filter=changes_of_worker(folder, data_dir),
+        debounce=_QUIET_MS,
+        step=_STEP_MS,
+        stop_event=stop,
+        raise_interrupt=False,
     )
 
     async def tell_when_watching() -> None:
@@ -75,3 +72,29 @@ async def watch(
             nursery.cancel_scope.cancel()
     finally:
         stop.set()
+
+
+def changes_of_worker(folder: Path, data_dir: Path, output: Sequence[int] = (1, 2)) -> Callable[[object, str], bool]:
+    """A filter of `watchfiles`. What tools put beside a worker's files is no change of it, nor is a file that one of
+    the `output` descriptors writes to: each reload prints a line, and must not be the reason for another."""
+    own_output = set(map(_identity, output))
+
+    def interesting(_: object, path: str) -> bool:
+        parts = Path(path).parts
+        return (
+            not Path(path).is_relative_to(data_dir)
+            and IGNORED_FOLDERS.isdisjoint(parts[len(folder.parts) :])
+            and not path.endswith(_IGNORED_SUFFIXES)
+            and _identity(path) not in own_output
+        )
+
+    return interesting
+
+
+def _identity(file: str | int) -> tuple[int, int] | None:
+    """Of a path or descriptor; None if there is no file."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
