@@ -60,7 +60,7 @@ async def isolates_of(folder: Path, zygote: ZygoteHandle) -> AsyncIterator[Isola
         with tempfile.TemporaryDirectory() as data:
             directory = DataDirectory(Path(data))
             with directory.lock():
-                spawner = Spawner(zygote, lambda worker, line: None)
+                spawner = Spawner(zygote, lambda worker, line: None, lambda text: None)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(spawner.run)
                     version = await read_version(

@@ -17,8 +17,8 @@ from edge_runtime.errors import WireError
 
 
 class MakeTemplate(msgspec.Struct, tag="make_template", frozen=True):
-    """Fork a template. Carries two descriptors: the template's end of its control socket, and a pipe for what it and
-    its isolates print."""
+    """Fork a template. Carries three descriptors: the template's end of its control socket, a pipe for what it and
+    its isolates print, and a file for where it is while it imports the script (`metering.panel.stack_shown_in`)."""
 
     worker: str
     version: str

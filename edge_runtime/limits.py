@@ -194,6 +194,7 @@ ISOLATE_IDLE_S: Final = 60.0  # ours: without connection, event or timer soon du
 ISOLATE_IDLE_GROWN_S: Final = 15.0  # ours: the same, where memory has grown; more than OBJECT_IDLE_MS
 ISOLATE_GROWN_MB: Final = 12  # ours: of resident memory since the isolate began to serve
 BLOCKED_TOLD_S: Final = 1.0  # ours: of an event loop that answers nothing, before it is told where it hangs
+STARTUP_TOLD_S: Final = 5.0  # ours: of a script's import, before it is told where that is
 BLOCKED_MS_DEFAULT: Final = 30_000  # ours: an event loop that waits so long and answers nothing is killed
 THREADS_MAX: Final = 40  # ours: worker threads per isolate for sync handlers, steps and WSGI
 SCRIPT_THREADS_MAX: Final = 256  # ours: threads of an isolate, before its script may start no more; CF: it has none

@@ -15,7 +15,8 @@ import os
 import re
 import signal
 import struct
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,6 +59,9 @@ _THREAD_BEGINS: Final = "_bootstrap"
 """Outermost function of every thread that Python has started."""
 _CUT: Final = "\n  ...\n"
 
+Stack = list[tuple[str, int, str]]
+"""File, line and function of frames."""
+
 Label = tuple[str, str, str]
 """Product, kind and name, as the ledger has them."""
 NO_LABEL: Final[Label] = ("worker", "unknown", "")
@@ -66,6 +70,16 @@ NO_LABEL: Final[Label] = ("worker", "unknown", "")
 def actor_number(address: Hashable) -> int:
     """By which isolates of one worker know an actor, as long as their zygote lives: they share the seed of hashes."""
     return hash(address) & _WHOSE | _ACTOR
+
+
+@contextmanager
+def stack_shown_in(file: int) -> Iterator[None]:
+    """Answer in the block who asks by a `StackReader` of the file."""
+    faulthandler.register(_STACK_SIGNAL, file, all_threads=False)
+    try:
+        yield
+    finally:
+        faulthandler.unregister(_STACK_SIGNAL)
 
 
 class Panel:
@@ -138,11 +152,11 @@ class PanelReader:
 
     def __init__(self, running: int, stack: int) -> None:
         self._running = running
-        self._stack = stack
+        self.stack = StackReader(stack)
 
     def close(self) -> None:
         os.close(self._running)
-        os.close(self._stack)
+        self.stack.close()
 
     def running(self, loop_s: float, thread_s: Callable[[int], float | None], limit_s: float) -> list[Running]:
         """The event that runs on the event loop, if one does, first; the one that is stuck; those in threads.
@@ -202,7 +216,7 @@ class PanelReader:
 
     def _crashed_in_thread(self) -> bool | None:
         """Where a crash was, as faulthandler has told: in a thread other than the event loop's; None if it has not."""
-        _, fatal, told = os.pread(self._stack, _STACK_READ, 0).decode("utf-8", "replace").rpartition(_FATAL)
+        _, fatal, told = self.stack.text().rpartition(_FATAL)
         frames = _FRAME.findall(told)
         if not fatal or not frames or _CUT in told:
             return None
@@ -219,18 +233,31 @@ class PanelReader:
             return NO_LABEL
         return str(product), str(kind), str(name)
 
-    def ask_for_stack(self, pidfd: int) -> None:
+
+class StackReader:
+    """Where another process is: asked by a signal, answered into a file that both have open."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def ask(self, pidfd: int) -> None:
         try:
-            os.ftruncate(self._stack, 0)
-            os.lseek(self._stack, 0, os.SEEK_SET)
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
             signal.pidfd_send_signal(pidfd, _STACK_SIGNAL)
         except (OSError, ProcessLookupError):
             pass  # dead, or it has sealed the file: then there is no answer
 
-    def stack(self) -> list[tuple[str, int, str]]:
-        """The answer, innermost first: file, line and function; empty if there is none."""
-        text = os.pread(self._stack, _STACK_READ, 0).decode("utf-8", "replace")
-        return [(file, int(line), function) for file, line, function in _FRAME.findall(text)]
+    def read(self) -> Stack:
+        """The answer, innermost first; empty if there is none."""
+        return [(file, int(line), function) for file, line, function in _FRAME.findall(self.text())]
+
+    def text(self) -> str:
+        """What faulthandler has written, of a crash too."""
+        return os.pread(self._file, _STACK_READ, 0).decode("utf-8", "replace")
 
 
 def _sensible(page: bytes, length: int) -> list[float]:

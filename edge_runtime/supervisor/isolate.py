@@ -38,7 +38,9 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import WireError
 from edge_runtime.limits import EXIT_GRACE_S, HEARTBEAT_S
+from edge_runtime.metering.panel import Stack
 from edge_runtime.promise import Promise
+from edge_runtime.supervisor.blocked import answered_stack
 from edge_runtime.supervisor.culprits import Suspect
 from edge_runtime.supervisor.exit_status import crashed, ended_from_outside, how_ended
 from edge_runtime.supervisor.handovers import Handovers
@@ -55,10 +57,6 @@ _UNREACHABLE_S: Final = 1.0
 _ANSWER_S: Final = 5.0
 """How long a question for a list may take."""
 
-_STACK_S: Final = 0.05
-"""Between two looks whether an isolate has written where its event loop is."""
-_STACK_LOOKS: Final = 20
-
 _CONFIRM_S: Final = 0.02
 """How long after a connection was handed over the isolate is asked, out of turn, whether it has it."""
 
@@ -68,7 +66,7 @@ class IsolateOwner(Protocol):
 
     def isolate_answered(self, isolate: IsolateHandle, pong: Pong) -> None: ...
 
-    def isolate_blocked(self, isolate: IsolateHandle, for_s: float, stack: list[tuple[str, int, str]]) -> None: ...
+    def isolate_blocked(self, isolate: IsolateHandle, for_s: float, stack: Stack) -> None: ...
 
     def isolate_drained(self, isolate: IsolateHandle) -> None: ...
 
@@ -316,16 +314,9 @@ class IsolateHandle:
             if beat.ping:
                 self._ping()
             if beat.blocked_s:
-                owner.isolate_blocked(self, beat.blocked_s, await self._ask_for_stack())
+                self._watched.ask_for_stack(self._pidfd)
+                owner.isolate_blocked(self, beat.blocked_s, await answered_stack(self._watched.stack))
             await trio.sleep(beat.next_s)
-
-    async def _ask_for_stack(self) -> list[tuple[str, int, str]]:
-        self._watched.ask_for_stack(self._pidfd)
-        for _ in range(_STACK_LOOKS):
-            await trio.sleep(_STACK_S)
-            if stack := self._watched.stack():
-                return stack
-        return []
 
     async def _watch_startup(self) -> None:
         """Return when it is ready; it may import its script itself, and that must not take for ever."""

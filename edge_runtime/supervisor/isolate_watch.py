@@ -12,7 +12,7 @@ from edge_runtime.control import ChargeLost
 from edge_runtime.event import Outcome
 from edge_runtime.limits import CPU_KILL_SLACK_MS
 from edge_runtime.metering.meter import BACKGROUND_NAME, NO_LIMIT_S
-from edge_runtime.metering.panel import PanelReader, Running
+from edge_runtime.metering.panel import PanelReader, Running, Stack
 from edge_runtime.supervisor.culprits import Suspect
 from edge_runtime.supervisor.heartbeat import Beat, Heartbeat, Seen
 from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnections
@@ -125,11 +125,11 @@ class IsolateWatch:
     def ask_for_stack(self, pidfd: int) -> None:
         """Have `stack` find where the event loop is, a moment later."""
         if self._panel is not None:
-            self._panel.ask_for_stack(pidfd)
+            self._panel.stack.ask(pidfd)
 
-    def stack(self) -> list[tuple[str, int, str]]:
+    def stack(self) -> Stack:
         """File, line and function of each frame, innermost first; empty if it cannot be had."""
-        return [] if self._panel is None else self._panel.stack()
+        return [] if self._panel is None else self._panel.stack.read()
 
     def take_connections(self, pidfd: int) -> None:
         """Call right before the isolate is killed, so that `left` finds something."""

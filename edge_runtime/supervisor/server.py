@@ -92,7 +92,7 @@ class _Server:
         self._directory = directory
         self._report = report
         self._kinds = kinds
-        self._spawner = Spawner(zygote, report.output)
+        self._spawner = Spawner(zygote, report.output, report.notice)
         self._stopping = trio.Event()
         self._serving = trio.CancelScope()
         self._failure: EdgeError | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -28,7 +29,9 @@ from edge_runtime.control import (
     TemplateLoaded,
 )
 from edge_runtime.errors import EdgeError, ScriptError, StartInterrupted, WireError
-from edge_runtime.limits import CPU_KILL_SLACK_MS, STARTUP_MS
+from edge_runtime.limits import CPU_KILL_SLACK_MS, STARTUP_MS, STARTUP_TOLD_S
+from edge_runtime.metering.panel import StackReader
+from edge_runtime.supervisor.blocked import answered_stack, importing_notice
 from edge_runtime.supervisor.exit_status import ended_from_outside, how_ended
 from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.printed import follow_output
@@ -73,6 +76,7 @@ class TemplateHandle:
         self._loaded: TemplateLoaded | None = None
         self._clock: ProcessClock | None = None
         self._overran = False
+        self._forked_at_s = math.inf
 
     @property
     def startup_cpu_us(self) -> int:
@@ -135,18 +139,32 @@ class TemplateHandle:
 
     def _forked(self, pid: int, pidfd: int) -> None:
         self._pid, self._pidfd = pid, pidfd
+        self._forked_at_s = trio.current_time()
         self._clock = ProcessClock(pid)
         self._loading.deadline = trio.current_time() + STARTUP_MS / 1000
 
-    async def watch_startup(self) -> None:
-        """Kill the process if the import uses too much CPU time and cannot be stopped; returns when it is over."""
-        allowed_ms = self.task.startup_cpu_ms + CPU_KILL_SLACK_MS
-        while self._loaded is None and not self.ended.is_set():
-            if self._clock is not None and self._clock.cpu_ms() > allowed_ms:
-                self._overran = True
-                self.kill()
-                return
-            await trio.sleep(_STARTUP_LOOK_S)
+    async def watch_startup(self, stack: StackReader, notice: Callable[[str], None]) -> None:
+        """Tell where an import is that takes long, and kill the process if it uses too much CPU time and cannot be
+        stopped; returns when it is over."""
+        try:
+            allowed_ms, told = self.task.startup_cpu_ms + CPU_KILL_SLACK_MS, False
+            while self._loaded is None and not self.ended.is_set():
+                if self._clock is not None and self._clock.cpu_ms() > allowed_ms:
+                    self._overran = True
+                    self.kill()
+                    return
+                if not told and trio.current_time() - self._forked_at_s >= STARTUP_TOLD_S:
+                    told = True
+                    await self._tell_where(stack, notice)
+                await trio.sleep(_STARTUP_LOOK_S)
+        finally:
+            stack.close()
+
+    async def _tell_where(self, stack: StackReader, notice: Callable[[str], None]) -> None:
+        stack.ask(self._pidfd)
+        found = await answered_stack(stack.read)
+        if self._loaded is None and not self.ended.is_set():
+            notice(importing_notice(self.task.worker, trio.current_time() - self._forked_at_s, found))
 
     async def _load(self) -> None:
         """Wait until the script is imported. Raises ScriptError, or StartInterrupted."""
@@ -240,9 +258,12 @@ class TemplateHandle:
 class Spawner:
     """All templates of a server. `run` must be running for anything to be made."""
 
-    def __init__(self, zygote: ZygoteHandle, printed: Callable[[str, str], None]) -> None:
-        """`printed(worker, line)` is told what scripts print."""
+    def __init__(
+        self, zygote: ZygoteHandle, printed: Callable[[str, str], None], notice: Callable[[str], None]
+    ) -> None:
+        """`printed(worker, line)` is told what scripts print, `notice(text)` what their authors should know."""
         self._printed = printed
+        self._notice = notice
         self._channel = Channel(zygote.control, FromZygote)
         self._waiting: dict[tuple[str, str], deque[TemplateHandle]] = {}
         self._by_pid: dict[int, TemplateHandle] = {}
@@ -279,17 +300,21 @@ class Spawner:
     async def _load(self, task: MakeTemplate) -> TemplateHandle:
         ours, theirs = socket.socketpair()
         output, theirs_output = os.pipe()
+        stack = StackReader(where := os.memfd_create("edge-stack"))
         template = TemplateHandle(task, Channel(ours, FromTemplate))
         self._nursery.start_soon(template._follow_output, output, self._printed)
         waiting = self._waiting.setdefault((task.worker, task.version), deque())
         waiting.append(template)
         try:
             try:
-                await self._channel.send(task, (theirs.fileno(), theirs_output))
+                await self._channel.send(task, (theirs.fileno(), theirs_output, where))
+            except BaseException:
+                stack.close()
+                raise
             finally:
                 theirs.close()
                 os.close(theirs_output)
-            self._nursery.start_soon(template.watch_startup)
+            self._nursery.start_soon(template.watch_startup, stack, self._notice)
             await template._load()
         except BaseException as error:
             if template in waiting:

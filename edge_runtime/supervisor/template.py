@@ -32,6 +32,7 @@ from edge_runtime.control import (
 from edge_runtime.errors import EdgeError
 from edge_runtime.limits import ERROR_DETAIL_MAX, MIB, RUNTIME_MEMORY_SPARE
 from edge_runtime.memory import trim
+from edge_runtime.metering.panel import stack_shown_in
 from edge_runtime.supervisor.process_tree import Children, fork
 from edge_runtime.wire import BlockingChannel
 
@@ -73,19 +74,22 @@ def script_runtime() -> ScriptRuntime:
 
 
 class Template:
-    def __init__(self, control: socket.socket, task: MakeTemplate, runtime: ScriptRuntime) -> None:
+    def __init__(self, control: socket.socket, task: MakeTemplate, runtime: ScriptRuntime, stack: int) -> None:
         self._channel = BlockingChannel(control, ForkIsolate)
         self._children = Children(self._channel.fileno())
         self._isolates: dict[int, int] = {}
         self._task = task
         self._runtime = runtime
+        self._stack = stack
         self._config: WorkerConfig
         self._script: Any = None
 
     def run(self) -> int:
         """Load the script, then fork isolates until the channel ends. Returns the exit code."""
         try:
-            loaded = self._load()
+            with stack_shown_in(self._stack):
+                loaded = self._load()
+            os.close(self._stack)
         except EdgeError as error:
             detail = getattr(error, "detail", "")[-ERROR_DETAIL_MAX:]
             self._channel.send(TemplateFailed(str(error), detail, time.process_time_ns() // 1000))

@@ -101,12 +101,13 @@ class _Zygote:
             received = self._channel.receive()
             if received is None:
                 return 0
-            task, (control, output) = received
+            task, (control, output, stack) = received
             assert isinstance(task, MakeTemplate)
-            self._fork_template(task, socket.socket(fileno=control), output)
+            self._fork_template(task, socket.socket(fileno=control), output, stack)
             os.close(output)
+            os.close(stack)
 
-    def _fork_template(self, task: MakeTemplate, control: socket.socket, output: int) -> None:
+    def _fork_template(self, task: MakeTemplate, control: socket.socket, output: int, stack: int) -> None:
         from edge_runtime.control import TemplateFailed, TemplateForked
         from edge_runtime.supervisor.template import Template
         from edge_runtime.wire import BlockingChannel
@@ -115,7 +116,7 @@ class _Zygote:
             self._channel.close()
             self._children.forget()
             print_to(output)
-            return Template(control, task, self._runtime).run()
+            return Template(control, task, self._runtime, stack).run()
 
         try:
             pid = fork(child, "edge-template")

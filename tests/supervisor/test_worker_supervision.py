@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
 from contextlib import asynccontextmanager
 
@@ -15,7 +17,7 @@ from edge_runtime.errors import ScriptError
 from edge_runtime.limits import LOAD_ATTEMPTS_MAX
 from edge_runtime.store.api import Batch
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.supervisor import backoff
+from edge_runtime.supervisor import backoff, spawner
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.sources import read_version
 from edge_runtime.supervisor.spawner import Spawner
@@ -31,7 +33,7 @@ def supervise(zygote, tmp_path):
     @asynccontextmanager
     async def supervising(script, *, grace_s=0.2, idle_s=60.0, idle_grown_s=60.0, **config):
         report = RecordingReport()
-        spawner = Spawner(zygote, report.output)
+        templates = Spawner(zygote, report.output, report.notice)
         numbers = iter(range(1000))
 
         async def read(script):
@@ -39,16 +41,18 @@ def supervise(zygote, tmp_path):
             directory = DataDirectory(tmp_path / "data")
             return await read_version(folder, directory, (), report, environment=None, development=False)
 
-        worker = Worker(await read(script), spawner, report, grace_s=grace_s, idle_s=idle_s, idle_grown_s=idle_grown_s)
+        worker = Worker(
+            await read(script), templates, report, grace_s=grace_s, idle_s=idle_s, idle_grown_s=idle_grown_s
+        )
         async with trio.open_nursery() as nursery:
-            await nursery.start(spawner.run)
+            await nursery.start(templates.run)
             await nursery.start(worker.run)
             worker.report = report
             with trio.fail_after(PATIENCE_S):
                 yield worker, read
             await worker.stop()
             nursery.cancel_scope.cancel()
-        spawner.close()
+        templates.close()
 
     return supervising
 
@@ -346,3 +350,20 @@ async def test_workers_with_due_timers_are_woken_and_others_are_not(autojump_clo
         assert 0 <= clock.now_ms() - (start_ms + 90_500) < 100
         assert never.asleep
         nursery.cancel_scope.cancel()
+
+
+async def test_import_that_takes_long_is_told_with_the_line_where_it_is(supervise, monkeypatch, tmp_path):
+    monkeypatch.setattr(spawner, "STARTUP_TOLD_S", math.inf)
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    waiting = f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\n"
+    waiting += f"while not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.01)\n"
+    async with supervise(waiting + HELLO) as (worker, _), trio.open_nursery() as nursery:
+        nursery.start_soon(worker.isolate)
+        while not begun.exists():
+            await trio.sleep(0.01)
+        monkeypatch.setattr(spawner, "STARTUP_TOLD_S", 0.0)
+        while not (told := [notice for notice in worker.report.notices if "importing the script has" in notice]):
+            await trio.sleep(0.01)
+        go.touch()
+    assert "; it is here, the innermost call last:\n" in told[0]
+    assert re.search(rf'{tmp_path}/v0/.*\.py", line [34], in <module>', told[0])
