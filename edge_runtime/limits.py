@@ -19,6 +19,7 @@ INVOCATION_DEPTH_MAX: Final = 32  # CF: of workers that call workers within one 
 SUBREQUESTS_DEFAULT: Final = 10_000  # CF: paid plan, `limits.subrequests`
 OPEN_CONNECTIONS_MAX: Final = 6  # CF: outgoing, per event; further ones are queued
 SCHEDULED_WALL_MS: Final = 15 * 60_000  # CF: cron handlers
+CRON_STARTS_MAX: Final = 4  # ours: of a cron handler for one time, where the process ended while it ran
 ALARM_WALL_MS: Final = 15 * 60_000  # CF
 
 # HTTP

@@ -77,6 +77,7 @@ def description_json(shown: Description) -> dict[str, Any]:
         "steps": [_step_json(step) for step in shown.steps],
         "step_count": len(shown.steps),
         "waitingFor": [_awaited_json(awaited) for awaited in record.awaited],
+        "processEnded": 0 if record.deaths is None else record.deaths.count,
         "pending": shown.pending,
         "moments": [{"at": iso(moment.at_ms), "text": moment.text} for moment in shown.moments],
         "cpuUs": sum(step.cpu_us for step in shown.steps),
@@ -141,6 +142,9 @@ def labels(workflow: str, shown: Description, *, output_max: int) -> Rows:
     rows += [("Waiting For", _awaited_text(awaited)) for awaited in record.awaited]
     if record.status is Status.QUEUED and record.not_before_ms:
         rows.append(("Starts", time_text(record.not_before_ms)))
+    if record.deaths is not None and record.deaths.count:
+        again = "" if record.finished else f", runs again {time_text(record.not_before_ms)}"
+        rows.append(("Process Ended", f"{record.deaths.count} times in a row while run() was executing{again}"))
     rows += [("Pending", f"{command}, taken once the worker runs") for command in shown.pending]
     if shown.events_waiting:
         rows.append(("Events Waiting", str(shown.events_waiting)))

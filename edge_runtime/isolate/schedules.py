@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,13 @@ from edge_runtime.actors.api import ActorAddress, ActorBody, ActorContext, Actor
 from edge_runtime.actors.timers import read_record, schedule, scheduled_namespaces
 from edge_runtime.config.cron import parse
 from edge_runtime.event import EventKind, Outcome, outcome_of
-from edge_runtime.limits import SCHEDULED_WALL_MS
+from edge_runtime.limits import CRON_STARTS_MAX, SCHEDULED_WALL_MS
+from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.store.api import Batch, Store
 from edge_runtime.tracebacks import script_traceback
+
+_log = logging.getLogger("edge.schedules")
 
 
 @dataclass
@@ -34,7 +38,10 @@ ScheduledHandler = Callable[[ScheduledController], Any]
 
 
 class CronBody:
-    """Runs the handler when due, then sets the next time. A crash in between runs it again."""
+    """Runs the handler when due, then sets the next time. A crash in between runs it again, but no more than
+    CRON_STARTS_MAX times in all: it may be the handler that ends the process. How often it has begun is durable before
+    it begins; an orderly stop of the isolate takes that back.
+    """
 
     def __init__(self, context: ActorContext, handler: ScheduledHandler, name: str) -> None:
         self._context = context
@@ -42,6 +49,8 @@ class CronBody:
         self._name = name
         self._cron = context.address.namespace
         self._running = 0
+        self._begun: int | None = None
+        """How often the handler had begun before for the time that is due; None while it does not run for one."""
 
     async def start(self) -> None:
         pass
@@ -55,12 +64,31 @@ class CronBody:
         return await self._run(message)
 
     async def timer(self) -> None:
-        due_ms = self._context.due_ms
+        context = self._context
+        due_ms, begun = context.due_ms, context.retries
         assert due_ms is not None
-        await self._run(due_ms)
+        if begun < CRON_STARTS_MAX:
+            await self._note_begun(due_ms, begun + 1)
+            self._begun = begun
+            try:
+                await self._run(due_ms)
+            finally:
+                self._begun = None
+        else:
+            _log.error(
+                'the trigger "%s" of %d is dropped: its process has ended %d times while it ran',
+                self._cron,
+                due_ms,
+                begun,
+            )
         batch = Batch()
-        self._context.set_timer(batch, parse(self._cron).next_after_ms(self._context.clock.now_ms()))
-        await self._context.commit(batch)
+        context.set_timer(batch, parse(self._cron).next_after_ms(context.clock.now_ms()))
+        await context.commit(batch)
+
+    def _note_begun(self, due_ms: int, begun: int) -> Promise[None]:
+        batch = Batch()
+        self._context.set_timer(batch, due_ms, retries=begun)
+        return self._context.commit(batch)
 
     async def _run(self, scheduled_ms: int) -> Outcome:
         events = self._context.events
@@ -85,7 +113,9 @@ class CronBody:
         return outcome
 
     async def stop(self) -> None:
-        pass
+        due_ms = self._context.due_ms
+        if self._begun is not None and due_ms is not None:
+            self._note_begun(due_ms, self._begun)
 
     @property
     def answering(self) -> bool:

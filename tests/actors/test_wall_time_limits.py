@@ -10,6 +10,7 @@ from seam_fakes import EPOCH_MS, CountingRandomness, TrioClock, inline_offload
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
+from edge_runtime.limits import CRON_STARTS_MAX
 from edge_runtime.store.memory_store import MemoryStore
 
 HOURLY = "0 * * * *"
@@ -26,10 +27,10 @@ class Cron:
 
 
 @asynccontextmanager
-async def triggered(handler, crons=(HOURLY,)):
+async def triggered(handler, crons=(HOURLY,), store=None):
     """A host whose cron triggers call `handler`."""
     async with trio.open_nursery() as nursery:
-        store, clock, events = MemoryStore(), TrioClock(), RecordedEvents(nursery)
+        store, clock, events = store or MemoryStore(), TrioClock(), RecordedEvents(nursery)
         host = LocalActorHost(store, clock, CountingRandomness(), inline_offload, events, WORKER)
         register_crons(host, WORKER, crons, handler, "Default.scheduled")
         await keep_schedule(store, clock, WORKER, crons, host.owns)
@@ -71,6 +72,38 @@ async def test_cron_handler_that_ends_in_time_is_left_alone_however_the_clock_is
     async with triggered(handler) as cron:
         await trio.sleep(seconds_until(FIRST_MS) + QUARTER_S)
         assert cron.events.ended[0] == (EventKind.SCHEDULED, "Default.scheduled", Outcome.OK)
+
+
+async def test_cron_handler_whose_process_ends_each_time_is_begun_four_times_and_then_at_its_next_time(autojump_clock):
+    store, began = MemoryStore(), []
+
+    async def handler(controller):
+        began.append(controller.scheduledTime)
+        await trio.sleep_forever()
+
+    for _ in range(CRON_STARTS_MAX + 2):
+        before = len(began)
+        async with triggered(handler, store=store):
+            with trio.move_on_after(2 * HOUR_MS / 1000):
+                while len(began) == before:
+                    await trio.sleep(1)
+    assert began == [FIRST_MS] * CRON_STARTS_MAX + [began[-1]] * 2
+    assert began[-1] > FIRST_MS
+
+
+async def test_cron_handler_that_is_cut_short_by_an_orderly_stop_begins_again_each_time(autojump_clock):
+    store, began = MemoryStore(), []
+
+    async def handler(controller):
+        began.append(controller.scheduledTime)
+        await trio.sleep_forever()
+
+    for number in range(CRON_STARTS_MAX + 2):
+        async with triggered(handler, store=store) as cron:
+            while len(began) == number:
+                await trio.sleep(1)
+            await cron.host.release()
+    assert began == [FIRST_MS] * (CRON_STARTS_MAX + 2)
 
 
 async def test_cron_handler_run_by_hand_is_limited_alike(autojump_clock):
