@@ -29,6 +29,8 @@ from edge_runtime.workers.js_values import JsArray, JsDict
 
 _DEFAULT_TARIFF: Final = "cloudflare"
 _BY_HANDLER: Final = ("worker", "product", "kind", "handler")
+_INSTANT_MAX_MS: Final = 8_640_000_000_000_000
+"""As of JavaScript's Date. Source: ECMA-262, Time Values and Time Range."""
 _OPTIONS: Final = ("since", "until", "groupBy", "worker")
 
 
@@ -88,6 +90,8 @@ class UsageReader:
         since = asked.get("since")
         since_ms = month_start_ms(self._clock.now_ms()) if since is None else hour_start_ms(_instant_ms("since", since))
         until_ms = None if asked.get("until") is None else _instant_ms("until", asked["until"])
+        if until_ms is not None and until_ms <= since_ms:
+            raise ValueError(f"{call}() from {since_ms} until {until_ms} ms: until must be later than since")
         with self._store.snapshot() as snapshot:
             return read_usage(snapshot, worker=worker, from_ms=since_ms, to_ms=until_ms)
 
@@ -125,6 +129,8 @@ def _instant_ms(option: str, given: object) -> int:
     if isinstance(given, datetime):
         return int((given if given.tzinfo is not None else given.replace(tzinfo=UTC)).timestamp() * 1000)
     if isinstance(given, int | float) and not isinstance(given, bool):
+        if not abs(given) <= _INSTANT_MAX_MS:
+            raise ValueError(f"{option}: {given!r} is no instant; allowed are {_INSTANT_MAX_MS} ms around the epoch")
         return int(given)
     raise TypeError(
         f"{option}: milliseconds since the epoch, a datetime or ISO 8601 text is wanted, not {type(given).__name__}"
