@@ -60,7 +60,8 @@ PAGE_BYTES: Final = 8 * _PLACES
 _STOP_AGAIN_S: Final = 0.01
 """Of CPU time, before code that goes on after a soft stop gets the next."""
 _STUCK_S: Final = 0.05
-"""Of CPU time beyond the limit: code that then has not ended has swallowed the stop, or is stopped in vain."""
+"""Of CPU time beyond the limit: code that was stopped and then has not ended has swallowed the stop, or is stopped in
+vain."""
 
 _exit: Final = os._exit
 
@@ -68,7 +69,7 @@ _exit: Final = os._exit
 class _Loop:
     """The event loop's thread."""
 
-    __slots__ = ("attributed_s", "charged", "cpu_less_wall_s", "page", "read_again_s", "since_s")
+    __slots__ = ("attributed_s", "charged", "cpu_less_wall_s", "page", "read_again_s", "since_s", "stuck")
 
     def __init__(self) -> None:
         self.charged: Meter | None = None
@@ -80,6 +81,8 @@ class _Loop:
         """When the CPU clock was read last."""
         self.read_again_s = 0.0
         """On the wall's clock."""
+        self.stuck: Meter | None = None
+        """The event whose label STUCK_LABEL shows."""
         self.page: memoryview[float] = memoryview(bytearray(PAGE_BYTES)).cast("d")
 
     def read_clock(self, wall_s: float) -> float:
@@ -296,9 +299,16 @@ def unmetered(fn: Callable[[], None]) -> None:
             _begin(outer)
 
 
+def show_stuck_charged() -> None:
+    """Bring STUCK_CHARGED up to date, after something was charged."""
+    if _loop.stuck is not None:
+        _loop.page[STUCK_CHARGED] = _loop.stuck.charged_s
+
+
 def stop_of(meter: Meter, used_s: float) -> CpuLimitExceeded:
     """What is to be raised in code that has used `used_s`; the next stop is due a little later."""
-    if used_s - meter.limit_s > _STUCK_S:
+    if used_s - meter.limit_s > _STUCK_S and meter.stop_s > meter.limit_s:
+        _loop.stuck = meter
         _loop.page[STUCK_LABEL] = meter.label + 1
         _loop.page[STUCK] = used_s
         _loop.page[STUCK_CHARGED] = meter.charged_s

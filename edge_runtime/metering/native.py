@@ -64,11 +64,13 @@ def charge_native(*, and_stop: bool = False) -> None:
         used_s = 0.0
     NATIVE.cpu_s += used_s
     _burst.add(used_s)
-    show_charged()
+    _burst.show()
 
 
 def show_charged() -> None:
-    """Bring the page up to date, after something was added to the ledger."""
+    """Bring all pages up to date, after something was added to the ledger."""
+    measure.show_stuck_charged()
+    threads.show_charged_in_threads()
     _burst.show()
 
 

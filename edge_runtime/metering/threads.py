@@ -183,6 +183,16 @@ def _show_nowhere() -> None:
 os.register_at_fork(after_in_child=_show_nowhere)
 
 
+def show_charged_in_threads() -> None:
+    """Bring the page up to date, after something was added to the ledger; for the event loop's thread."""
+    if _calls and _calls_lock.acquire(blocking=False):
+        try:
+            for call in _calls.values():
+                call.show()
+        finally:
+            _calls_lock.release()
+
+
 def charge_threads(*, and_stop: bool = False) -> bool:
     """Charge what calls in threads have used so far; with `and_stop` raise CpuLimitExceeded in those over their limit.
 
@@ -199,10 +209,13 @@ def charge_threads(*, and_stop: bool = False) -> bool:
             call.show()
         if not and_stop:
             return True
-        for ident, call in _calls.items():
-            meter = call.meter
+        # All threads of an event at once: stopped one after the other, they would seem to go on.
+        over = [call.meter for call in _calls.values() if call.meter.cpu_s > call.meter.stop_s]
+        for meter in over:
             if meter.cpu_s > meter.stop_s:
                 stop_of(meter, meter.cpu_s)
+        for ident, call in _calls.items():
+            if call.meter in over:
                 _set_async_exc(ctypes.c_ulong(ident), ctypes.py_object(CpuLimitExceeded))
         return True
     finally:

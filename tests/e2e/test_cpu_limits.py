@@ -138,7 +138,7 @@ SCRIPT = BURN + dedent("""
                 case "async_generator":
                     await anext(left := async_generator())
                     del left
-                    await SLEEP(0)
+                    await SLEEP(0.001)
                 case "thread":
                     threading.Thread(target=burn, daemon=True).start()
                 case "raw_thread":
@@ -215,9 +215,9 @@ ANSWERED = {"tidy": BOTH, "worker_thread": BOTH, "async_loop": BOTH}
 """Stopped inside of the handler: Cloudflare's page, and the isolate goes on."""
 LATER = {
     "later": ("trio",),
-    "del": ("trio",),
+    "del": BOTH,
     "generator": ("trio",),
-    "async_generator": ("trio",),
+    "async_generator": BOTH,
     "thread": ("asyncio",),
     "raw_thread": ("trio",),
     "thread_of_thread": ("asyncio",),
@@ -235,7 +235,7 @@ KILLED = {
     "native": ("trio",),
     "native_thread": BOTH,
     "greedy_thread": ("trio",),
-    "signals": ("trio",),
+    "signals": BOTH,
     "raises": ("trio",),
     "threads": ("trio",),
     "foreign_c": ("asyncio",),

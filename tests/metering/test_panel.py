@@ -14,7 +14,7 @@ import pytest
 from edge_runtime.metering import measure, native, threads
 from edge_runtime.metering.measure import PAGE_BYTES, measure_inline, show_running_on, stop_of
 from edge_runtime.metering.meter import Meter
-from edge_runtime.metering.native import show_burst_on
+from edge_runtime.metering.native import show_burst_on, show_charged
 from edge_runtime.metering.panel import Panel, PanelReader, Running
 from edge_runtime.metering.threads import measure_call, show_threads_on
 
@@ -79,10 +79,16 @@ def test_what_was_charged_of_a_running_event_is_told_apart(panel: Panel, reader:
 def test_an_event_that_swallows_its_stops_stays_seen(panel: Panel, reader: PanelReader) -> None:
     meter = Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch"))
     meter.cpu_s, meter.charged_s = 11.0, 4.0
+    stop_of(meter, 10.9)
+    assert look(reader) == []
     stop_of(meter, 11.0)
     (running,) = look(reader)
     assert running.stuck
     assert (running.uncharged_s, running.charged_s, running.over_s) == (7.0, 4.0, 1.0)
+    meter.charged_s = 9.0
+    show_charged()
+    (running,) = look(reader)
+    assert running.uncharged_s == 2.0
 
 
 def test_an_event_that_swallows_its_stops_in_threads_is_not_taken_for_what_it_does_on_the_loop(
@@ -92,6 +98,7 @@ def test_an_event_that_swallows_its_stops_in_threads_is_not_taken_for_what_it_do
 
     def use_in_threads() -> list[Running]:
         meter.cpu_s = 11.0
+        stop_of(meter, 10.9)
         stop_of(meter, 11.0)
         return look(reader)
 
