@@ -54,7 +54,12 @@ class Default(WorkerEntrypoint):
         what, *args = request.url.split("/")[3:]
         match what:
             case "create":
-                await self.env.FLOW.create(id=args[1], params=args[0])
+                try:
+                    await self.env.FLOW.create(id=args[1], params=args[0])
+                except Exception as error:
+                    # It was asked for before, and has ended the process before the answer was sent.
+                    if "already_exists" not in str(error):
+                        raise
             case "bystanders":
                 await self.env.FLOW.create_batch([{"id": f"by-{n}"} for n in range(int(args[0]))])
             case "go":
@@ -144,5 +149,6 @@ def test_alarm_that_ends_its_process_is_retried_as_one_that_fails(server):
     ask(server, "/object/woken/set")
     alarms = server.root / "alarms woken"
     eventually(lambda: alarms.exists() and alarms.read_text().split()[-1:] == ["1"])
-    assert alarms.read_text().split() == ["0", "1"]
+    # It may have ended the process before the answer was sent, and was set again.
+    assert set(alarms.read_text().split()[:-1]) == {"0"}
     server.wait_for(r"the alarm of Counter \w+ ended its process \(it exited with code 7\) and is tried again in \d+")
