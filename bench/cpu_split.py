@@ -4,6 +4,10 @@ User code is what the ledger was charged, kernel what the isolate spent in syste
 ranked together: functions, each by itself, by a sampling profiler (py-spy), and what the kernel was entered for, by
 `perf`. The first ten are the ten largest; as many again are named so that another run has them to compare with.
 Without a profiler the split alone is shown, without `perf` no counts.
+
+The profiler takes its samples by the wall's clock, so on a machine that does other things small costs move between
+runs, and a function that makes system calls while it holds the interpreter is charged too much. Instructions do not
+move: two versions are told apart by them.
 """
 
 from __future__ import annotations

@@ -16,13 +16,12 @@ from typing import Final, assert_never
 
 import trio
 
-from edge_runtime.actors.api import ActorContext
+from edge_runtime.actors.api import ActorAddress, ActorContext
 from edge_runtime.event import EventContext
 from edge_runtime.limits import HIBERNATE_SLEEP_MS
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Randomness
 from edge_runtime.store.transaction import Transaction
-from edge_runtime.workflows import instances
 from edge_runtime.workflows.attempts import Attempts
 from edge_runtime.workflows.blocks import Tail
 from edge_runtime.workflows.calls import Call
@@ -82,6 +81,7 @@ class Driver:
     def __init__(
         self,
         context: ActorContext,
+        home: ActorAddress,
         record: InstanceRecord,
         engine: Engine,
         tail: Tail,
@@ -92,14 +92,14 @@ class Driver:
         interceptor: Interceptor | None = None,
     ) -> None:
         self._context = context
-        self._address = instances.home_of(context.address)
+        self._address = home
         self._engine = engine
         self._event = event
         self._on_end = on_end
         self._tasks = tasks
         self._interceptor = interceptor
         self._writer = InstanceWriter(
-            context, record, engine.seq, tail, event, tasks.held_starts, self._durable, self.close
+            context, home, record, engine.seq, tail, event, tasks.held_starts, self._durable, self.close
         )
         self._attempts = Attempts(context, event, self.put_in, tasks.workers, interceptor)
         self._pacing = Pacing(engine, event, context.clock, self.put_in)

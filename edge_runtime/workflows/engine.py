@@ -115,6 +115,7 @@ class Engine:
     def running(self) -> bool:
         """The script runs, or steps of it, and no pause was asked for."""
         history = self._history
+        # Asked for with every input, when nearly always nothing is timed, and so nothing waits.
         return history.pausing_ms is None and self.live and not (history.timetable.timed and history.waiting)
 
     @property

@@ -13,7 +13,7 @@ from edge_runtime.event import EventContext
 from edge_runtime.limits import START_HELD_MS
 
 _TOGETHER_S: Final = 0.01
-"""What is due so soon is written in the same pass: a wake-up costs more than the step that it is for."""
+"""What is due so soon is written in the same pass: a wake-up takes as much as a tenth of a step."""
 
 Write = Callable[[int], int | None]
 """Is given the number of the first entry that waits and has waited for as long as it may (0: of none); writes it, if it

@@ -269,6 +269,7 @@ class WorkflowInstance:
         self._event = event
         self._driver = driver = Driver(
             context,
+            address,
             record,
             engine,
             tail,

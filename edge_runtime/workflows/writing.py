@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from edge_runtime.actors.api import ActorContext
+from edge_runtime.actors.api import ActorAddress, ActorContext
 from edge_runtime.event import EventContext
 from edge_runtime.promise import Promise
 from edge_runtime.store import keys
@@ -30,6 +30,7 @@ class InstanceWriter:
     def __init__(
         self,
         context: ActorContext,
+        home: ActorAddress,
         record: InstanceRecord,
         seq: int,
         tail: Tail,
@@ -51,8 +52,8 @@ class InstanceWriter:
         self._on_refused = on_refused
         self._seq = seq
         self._tail = tail
-        self._home = instances.home_of(context.address)
-        self._journal_key = instance_keys.key_prefix(self._home)
+        self._home = home
+        self._journal_key = instance_keys.key_prefix(home)
         self._held: list[Entry] = []
         self._held_watched = False
 
