@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import trio
+from seam_fakes import EPOCH_MS
 from workflow_world import (
-    EPOCH_MS,
     WORKER,
     WORKFLOW,
     CountingRandomness,
