@@ -42,7 +42,7 @@ class Suspect:
 class Blame:
     suspects: tuple[Suspect, ...]
     certain: bool
-    """There is one, and nobody ended the isolate from outside."""
+    """There is one, and nothing else may have ended the isolate."""
 
     @property
     def contained(self) -> bool:
@@ -52,9 +52,10 @@ class Blame:
         )
 
 
-def blame(suspects: Sequence[Suspect], *, from_outside: bool) -> Blame:
+def blame(suspects: Sequence[Suspect], *, doubtful: bool) -> Blame:
+    """`doubtful`: it may have been none of them."""
     found = tuple(dict.fromkeys(suspects))
-    return Blame(found, len(found) == 1 and not from_outside)
+    return Blame(found, len(found) == 1 and not doubtful)
 
 
 class Culprits:

@@ -223,6 +223,11 @@ class IsolateHandle:
         return self._watched.over_cpu
 
     @property
+    def killed_over_threads(self) -> bool:
+        """The supervisor killed it for their number, whoever has started them."""
+        return self._watched.over_threads
+
+    @property
     def ended_from_outside(self) -> bool:
         """Once it is dead: neither the supervisor nor its own code has ended it, or its template went with it."""
         if self.killed_for is not None or self.failure is not None:

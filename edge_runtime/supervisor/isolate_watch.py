@@ -36,11 +36,13 @@ class IsolateWatch:
         """The last beat said that it is to be killed for its CPU time."""
         self._in_burst = False
         """And that is of what runs for no event."""
-        self._over_threads = False
+        self.over_threads = False
         """The last beat said that it is to be killed for the number of its threads."""
         self._resident_at_start_mb = 0
         self._ran_away: Running | None = None
         """The event for which it is to be killed."""
+        self._held_up = False
+        """That one only waited for the interpreter, which a thread kept to itself."""
         self._got_on = 0.0, 0
         """CPU time of its event loop (s), and of all of it (ms), when the loop was last seen to have used some."""
 
@@ -110,11 +112,12 @@ class IsolateWatch:
             event_on_loop=on_loop is not None and on_loop in events,
         )
         beat = self._heartbeat.beat(elapsed_s, seen)
-        self.over_cpu, self._over_threads = beat.over_cpu, beat.over_threads
+        self.over_cpu, self.over_threads = beat.over_cpu, beat.over_threads
         if beat.in_burst:
             self._ran_away, self._in_burst = burst, True
         elif beat.kill is not None:
             self._ran_away = running if beat.over_cpu else on_loop
+            self._held_up = not beat.over_cpu and on_loop not in events
         return beat
 
     def _look(self) -> list[Running]:
@@ -144,10 +147,11 @@ class IsolateWatch:
 
     def suspects(self, *, killed: bool, crashed: bool) -> list[Suspect]:
         """Whose code may have ended it, or was what it was killed for; once it is dead. `crashed`: by a signal that
-        nobody sent."""
+        nobody sent. Nobody's where it was killed for what no event did."""
         if self._panel is None or (killed and self._ran_away is None):
             return []
-        found = self._panel.left(crashed=crashed) if self._ran_away is None else [self._ran_away]
+        ran_away = None if self._held_up else self._ran_away
+        found = self._panel.left(crashed=crashed) if ran_away is None else [ran_away]
         return [Suspect(*self._panel.label(each.label)[1:], each.actor) for each in found]
 
     def lost(self, cpu_us_at_end: int | None, *, killed: bool) -> ChargeLost | None:
@@ -173,7 +177,7 @@ class IsolateWatch:
         product, kind, name = self._panel.label(running.label)
         if self.over_cpu:
             outcome = Outcome.EXCEEDED_CPU
-        elif self._over_threads:
+        elif self.over_threads:
             outcome = Outcome.EXCEEDED_MEMORY
         else:
             outcome = Outcome.EXCEEDED_WALL_TIME if killed else Outcome.INTERNAL_ERROR

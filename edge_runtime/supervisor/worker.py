@@ -269,7 +269,7 @@ class Worker:
         try:
             await isolate.run(self)
         finally:
-            found = blame(isolate.suspects, from_outside=isolate.ended_from_outside)
+            found = blame(isolate.suspects, doubtful=isolate.ended_from_outside or isolate.killed_over_threads)
             reason = isolate.how_it_ended()
             self._isolates.put_off(found, reason)
             self._isolates.dead(isolate)

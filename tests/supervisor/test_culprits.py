@@ -15,7 +15,7 @@ FETCH = Suspect("fetch", "Default.fetch", 0)
 
 
 @pytest.mark.parametrize(
-    ("suspects", "from_outside", "certain", "contained"),
+    ("suspects", "doubtful", "certain", "contained"),
     [
         ([], False, False, False),
         ([RUN], False, True, True),
@@ -31,9 +31,9 @@ FETCH = Suspect("fetch", "Default.fetch", 0)
     ],
 )
 def test_others_go_on_where_what_may_have_ended_the_isolate_is_put_off_or_bounded(
-    suspects, from_outside, certain, contained
+    suspects, doubtful, certain, contained
 ):
-    found = blame(suspects, from_outside=from_outside)
+    found = blame(suspects, doubtful=doubtful)
     assert (found.certain, found.contained) == (certain, contained)
 
 
@@ -41,7 +41,7 @@ def test_each_actor_is_left_alone_longer_with_each_death():
     culprits = Culprits()
 
     def died(now_s, *suspects):
-        deaths = culprits.ended(blame(suspects, from_outside=False), "it exited", now_s, now_s * 1000)
+        deaths = culprits.ended(blame(suspects, doubtful=False), "it exited", now_s, now_s * 1000)
         return [(death.actor, death.until_ms - death.at_ms, death.alone, death.certain) for death in deaths]
 
     assert died(0, RUN) == [(7, 0, True, True)]
@@ -57,5 +57,5 @@ def test_each_actor_is_left_alone_longer_with_each_death():
 def test_of_very_many_actors_the_last_ones_are_known():
     culprits = Culprits()
     for number in range(ACTOR_DEATHS_KEPT + 10):
-        culprits.ended(blame([Suspect("workflow", "flow", number)], from_outside=False), "", number, number)
+        culprits.ended(blame([Suspect("workflow", "flow", number)], doubtful=False), "", number, number)
     assert [death.actor for death in culprits.deaths] == list(range(10, ACTOR_DEATHS_KEPT + 10))
