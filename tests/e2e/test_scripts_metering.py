@@ -87,7 +87,7 @@ class Accounts:
         folder = write_worker(
             root / "metering",
             ENTRY,
-            {"src/metering.py": (SCRIPTS / "metering.py").read_text()},
+            {f"src/{name}": (SCRIPTS / name).read_text() for name in ("metering.py", "own_clock.py")},
             compatibility_flags=["python_workers"] if flavour == "asyncio" else [],
             compatibility_date="2026-01-01",
             vars={"FLAVOUR": flavour, "BURN_NS": BURN_NS},

@@ -1,37 +1,30 @@
-"""Loops of known CPU time in every place where code of a script runs; what the thread's own clock said is reported.
+"""Loops of known CPU time in every place where code of a script runs; `own_clock` measures them.
 
 A place is a method of the object `Work`, so that the ledger has a row for each; what is no call has a row of its own.
-What runs around a loop is measured by the same clock: what is charged beyond that is the meter's error.
 """
 
 import _thread
 import asyncio
 import contextvars
-import functools
 import socket
 import subprocess
 import sys
 import threading
 import time
-import types
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import js
+import own_clock
 import trio
 from js import WebSocketPair
+from own_clock import BURN_NS, burn, known, known_ns, measured, report, stepped, times
 from workers import DurableObject, Response, WorkerEntrypoint, WorkflowEntrypoint, asgi, env, wsgi
 
 IS_TRIO = env.FLAVOUR == "trio"
-BURN_NS = env.BURN_NS
-loops = False
 pause = trio.sleep if IS_TRIO else asyncio.sleep
 in_thread = trio.to_thread.run_sync if IS_TRIO else asyncio.to_thread
 pool = ThreadPoolExecutor(1)
-known_ns = {}
-times = {}
-reports = threading.Lock()
 left_tasks = []
 CHILD = """\
 import os, sys, time
@@ -41,93 +34,6 @@ sys.stdout.write(str(time.process_time_ns()))
 sys.stdout.flush()
 os._exit(0)
 """
-
-
-def report(place, used_ns):
-    with reports:
-        known_ns[place] = known_ns.get(place, 0) + used_ns
-
-
-class Stretches(threading.local):
-    """Of each thread: what is measured right now, outermost first, each with up to where it is reported."""
-
-    def __init__(self):
-        self.open = []
-
-
-stretches = Stretches()
-
-
-@contextmanager
-def measured(place):
-    """Report the thread's CPU time of this stretch, without that of stretches within it."""
-    opened, since_ns = stretches.open, time.thread_time_ns()
-    if opened:
-        outer = opened[-1]
-        report(outer[0], since_ns - outer[1])
-    mine = [place, since_ns]
-    opened.append(mine)
-    try:
-        yield
-    finally:
-        opened.pop()
-        now_ns = time.thread_time_ns()
-        report(place, now_ns - mine[1])
-        if opened:
-            opened[-1][1] = now_ns
-
-
-@types.coroutine
-def stepped(place, coro):
-    """Await a coroutine, each of its steps measured."""
-    step, argument = coro.send, None
-    while True:
-        try:
-            with measured(place):
-                yielded = step(argument)
-        except StopIteration as stop:
-            return stop.value
-        try:
-            step, argument = coro.send, (yield yielded)
-        except BaseException as error:
-            step, argument = coro.throw, error
-
-
-def known(place):
-    """Measure all that a function does, sync or async, and count how often it has ended."""
-
-    def decorate(fn):
-        @functools.wraps(fn)
-        async def call(*args):
-            try:
-                return await stepped(place, fn(*args))
-            finally:
-                ended(place)
-
-        @functools.wraps(fn)
-        def call_sync(*args):
-            try:
-                with measured(place):
-                    return fn(*args)
-            finally:
-                ended(place)
-
-        return call if asyncio.iscoroutinefunction(fn) else call_sync
-
-    return decorate
-
-
-def ended(place):
-    with reports:
-        times[place] = times.get(place, 0) + 1
-
-
-def burn(place, parts=1):
-    """Use the CPU for one of `parts` parts of BURN_NS, once the loop is wanted."""
-    with measured(place):
-        ends_ns = time.thread_time_ns() + BURN_NS // parts
-        while loops and time.thread_time_ns() < ends_ns:
-            pass
 
 
 async def burn_later(place, parts=1):
@@ -211,7 +117,7 @@ async def loop_callbacks():
 def run_child():
     with measured("process"):
         # Its own end, which it cannot measure, is not to matter.
-        burn_ns = 5 * BURN_NS if loops else 0
+        burn_ns = 5 * BURN_NS if own_clock.loops else 0
         report("process", int(subprocess.check_output([sys.executable, "-I", "-S", "-c", CHILD, str(burn_ns)])))
 
 
@@ -479,8 +385,7 @@ class Default(WorkerEntrypoint):
         work = self.env.WORK.getByName("one")
         match place:
             case "loop":
-                global loops
-                loops = True
+                own_clock.loops = True
             case "known":
                 return Response.json({place: [used_ns, times.get(place, 0)] for place, used_ns in known_ns.items()})
             case "fetch" | "stream" | "pull" | "wsgi" | "asgi":
@@ -492,7 +397,7 @@ class Default(WorkerEntrypoint):
                 listen(server, "websocket Default.fetch")
                 return Response(None, status=101, web_socket=client)
             case "made":
-                await self.env.MADE.getByName(f"loops: {loops}").used()
+                await self.env.MADE.getByName(f"loops: {own_clock.loops}").used()
             case "remote":
                 await self.ctx.exports.Remote.call()
                 await self.ctx.exports.Remote.fetch("http://remote/")
