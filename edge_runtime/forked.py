@@ -21,12 +21,15 @@ STRAYED: Final = (
 
 is_stray = False
 """Whether this process was forked by somebody else than the runtime."""
+generation = 0
+"""How many forks by somebody else lie between this process and one of the runtime's."""
 
 
 def be_at_home() -> None:
     """This process was forked by the runtime."""
-    global is_stray
+    global generation, is_stray
     is_stray = False
+    generation = 0
 
 
 def end_stray() -> NoReturn:
@@ -57,8 +60,9 @@ def flush_output() -> None:
 
 
 def _stray() -> None:
-    global is_stray
+    global generation, is_stray
     is_stray = True
+    generation += 1
 
 
 os.register_at_fork(after_in_child=_stray)

@@ -3,10 +3,14 @@
 A program started by `subprocess` (trio and asyncio use that) is charged to the event that started it, while it runs and
 when it has been waited for; a process started in another way to the script's background work, and one whose parent has
 ended, whose next parent is the isolate. None may use more than one event may: it is killed.
+
+There is a limit to how many there are at a time, and to how far they may multiply: beyond it the kernel's own error for
+that is raised, as a copy that makes copies without end would take the machine.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import resource
@@ -14,11 +18,15 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from edge_runtime import forked
 from edge_runtime.forked import child_pids
+from edge_runtime.limits import FORKED_PROCESSES_MAX, SCRIPT_PROCESSES_MAX
 from edge_runtime.metering.meter import BACKGROUND, Meter, user_meter
 
+_fork = os.fork
+_forkpty = os.forkpty
 _init = subprocess.Popen.__init__
 _ended = subprocess.Popen._handle_exitstatus  # type: ignore[attr-defined]
 
@@ -39,12 +47,44 @@ def children_charged_ns() -> int:
 
 def meter_processes() -> None:
     """Call before a script is imported."""
+    os.fork = _fork_limited
+    os.forkpty = _forkpty_limited
     subprocess.Popen.__init__ = _init_measured  # type: ignore[method-assign]
     subprocess.Popen._handle_exitstatus = _ended_measured  # type: ignore[attr-defined]
 
 
+@functools.wraps(_fork)
+def _fork_limited() -> int:
+    _refuse_copy()
+    return _fork()
+
+
+@functools.wraps(_forkpty)
+def _forkpty_limited() -> tuple[int, int]:
+    _refuse_copy()
+    return _forkpty()
+
+
+def _refuse_copy() -> None:
+    if forked.generation > 1:
+        _refuse("a process that a forked one has forked may fork none")
+    _refuse_beyond()
+
+
+def _refuse_beyond() -> None:
+    most = FORKED_PROCESSES_MAX if forked.is_stray else SCRIPT_PROCESSES_MAX
+    living = len(child_pids())
+    if living >= most:
+        _refuse(f"{living} processes that this one has started were not waited for, and it may have {most}")
+
+
+def _refuse(why: str) -> NoReturn:
+    raise BlockingIOError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: {why}")
+
+
 @functools.wraps(_init)
 def _init_measured(self: Any, *args: Any, **options: Any) -> None:
+    _refuse_beyond()
     meter = user_meter.get()
     if meter is not None:
         # It holds the meter for as long as it may have to be charged.

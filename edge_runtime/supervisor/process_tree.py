@@ -21,6 +21,8 @@ from edge_runtime.forked import EXIT_CRASHED, STRAYED, be_at_home, child_pids, f
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_fork: Final = os.fork
+"""Without the limit that scripts have."""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -31,7 +33,7 @@ def fork(child: Callable[[], int], name: str) -> int:
     """
     flush_output()
     parent = os.getpid()
-    pid = os.fork()
+    pid = _fork()
     if pid:
         return pid
     _run_and_exit(child, name, parent)

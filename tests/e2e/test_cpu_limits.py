@@ -155,6 +155,15 @@ SCRIPT = BURN + dedent("""
                     start_thread_natively(True)
                 case "foreign_python":
                     start_thread_natively(False)
+                case "forks":
+                    own = os.getpid()
+                    try:
+                        while True:
+                            os.fork()
+                    except BlockingIOError as error:
+                        if os.getpid() != own:
+                            os._exit(0)
+                        return Response(str(error))
                 case "stubborn":
                     stubborn()
                 case "turns":
@@ -243,6 +252,7 @@ KILLED = {
 }
 STORMS = {"threads_of_threads": BOTH}
 """Stopped or killed, as it happens."""
+FORKS = {"forks": ("trio",)}
 IMPORTS = {
     "import_loop": BURN + "burn()",
     "import_native": "sum(range(10**12))",
@@ -304,7 +314,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     root = tmp_path_factory.mktemp("workers")
-    for param in cases({**ANSWERED, **LATER, **KILLED, **STORMS}):
+    for param in cases({**ANSWERED, **LATER, **KILLED, **STORMS, **FORKS}):
         way, flavour = param.values
         thread = {"trio": "trio.to_thread.run_sync", "asyncio": "asyncio.to_thread"}[flavour]
         script = SCRIPT.replace("SLEEP", f"{flavour}.sleep").replace("THREAD", thread)
@@ -364,6 +374,14 @@ def test_threads_that_start_threads_without_end_are_ended_and_charged(server, wa
     assert server.ask(way, flavour).status_code == 200
     assert_charged(server, name_of(way, flavour), LATE_MS)
     eventually(lambda: server.pid(way, flavour) != before or at_rest(before))
+
+
+def test_processes_that_multiply_without_end_are_refused_as_by_the_kernel(server):
+    before = server.pid("forks")
+    answer = server.ask("forks")
+    assert answer.text.startswith("[Errno 11] Resource temporarily unavailable: ")
+    assert answer.text.endswith(" processes that this one has started were not waited for, and it may have 64")
+    assert server.pid("forks") == before
 
 
 def at_rest(pid):
