@@ -147,12 +147,15 @@ def measure_thread(meter: Meter, fn: Callable[[], object]) -> None:
     global _ended
     meter.shared = True
     ident = threading.get_ident()
-    with _calls_lock:
-        call = _calls[ident] = _Call(meter, None, 0.0)
+    call: _Call | None = None
     try:
+        # In here: a stop may come as soon as the lock is released.
+        with _calls_lock:
+            call = _calls[ident] = _Call(meter, None, 0.0)
         fn()
     finally:
-        _leave(ident, call)
+        if call is not None:
+            _leave(ident, call)
         _ended += 1
 
 
