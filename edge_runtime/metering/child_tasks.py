@@ -19,7 +19,8 @@ _FINALIZE: Final = AsyncGenerators._finalize_one.__code__
 class ChildTaskMeter(trio.abc.Instrument):
     """Charges tasks that user code starts to the meter of the event they were started in.
 
-    Only the spawning of tasks is observed, so tasks of the runtime pay nothing per step.
+    Only the spawning of tasks is observed, and the pauses of the loop, in which the thread's clock stands still: tasks
+    of the runtime pay nothing per step.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,10 @@ class ChildTaskMeter(trio.abc.Instrument):
                 hooks.firstiter(generator)
 
         sys.set_asyncgen_hooks(firstiter=first_iterated)
+
+    def before_io_wait(self, timeout: float) -> None:
+        if timeout > 0:
+            forget_clock()
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         meter = task.context.get(user_meter)

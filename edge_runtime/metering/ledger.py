@@ -131,6 +131,8 @@ class Ledger:
         self._clock = clock
         self._owner = owner
         self._tally = Tally(segments, clock.now_ms())
+        self.charge_event = self._tally.charge
+        """Add to what events of a handler used, in the hour in which it is written; see `Tally.charge`."""
         self._taken: Portion | None = None
         """It is being written, or could not be and is to be written next."""
         self._writing: Promise[None] | None = None
@@ -148,12 +150,6 @@ class Ledger:
     def charge_process(self, used: ProcessCpu) -> None:
         """Add to the isolate's own account; written with the charges."""
         self._process += used
-
-    def charge_event(
-        self, charge: Charge, events: int, cpu_s: float, wall_s: float, quantities: Mapping[str, int] = NO_QUANTITIES
-    ) -> None:
-        """Add to what events of a handler used, in the hour in which it is written; see `Tally.charge`."""
-        self._tally.charge(charge, events, cpu_s, wall_s, quantities)
 
     def charge(
         self,

@@ -7,9 +7,10 @@ what an inner meter is charged, the outer one is not.
 
 The clock is the kernel's, of the thread's CPU time. Reading it is a system call, which takes longer than most stretches
 do; reading the wall's clock is none. While a thread runs both go at one speed, so the CPU clock is read when the last
-reading is older than `CLOCK_READ_NS`, and the wall's clock is added to that reading until then. A stretch is wrong by
-that much at most, and only if the thread stood still since the reading; the next reading takes it back, from the code
-that runs by then. The sum of all that is charged, and of the overhead beside it, is the kernel's.
+reading is older than `CLOCK_READ_S`, or the loop has waited since, and the wall's clock is added to that reading until
+then. A stretch is wrong by that much at most, and only if the thread was held up since the reading; the next reading
+takes it back, from the code that runs by then. The sum of all that is charged, and of the overhead beside it, is the
+kernel's.
 
 Times are seconds in floating point, which the interpreter adds and stores at half the price of integers of this size.
 Those of clocks are exact to a nanosecond for the first hundred days that a machine is up.
@@ -125,6 +126,13 @@ def running() -> tuple[Meter, float] | None:
     """The meter whose code runs on the event loop's thread, which must be the caller's, and what it has used by now."""
     meter = _loop.charged
     return None if meter is None else (meter, meter.cpu_s + thread_time() - _loop.since_s)
+
+
+def show_part_charged(meter: Meter) -> None:
+    """Call when a part of what a meter counts was charged, which may be that of the running code."""
+    if _loop.charged is meter:
+        _loop.page[CHARGED] = meter.charged_s
+        _loop.page[LABEL] = meter.label + CHARGED_IN_PART
 
 
 class MeteredCoroutine(Coroutine[Any, Any, T]):
@@ -274,7 +282,7 @@ def _end(outer: Meter | None) -> None:
 
 
 def forget_clock() -> None:
-    """The event loop's thread is another one from now on."""
+    """Read the CPU clock again: the event loop's thread is about to wait, or another one from now on."""
     _loop.read_again_s = 0.0
 
 

@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from edge_runtime.metering import measure
+from edge_runtime.metering.child_tasks import ChildTaskMeter
 from edge_runtime.metering.measure import CLOCK_READ_S, attributed_on_loop_s, measure_inline
 from edge_runtime.metering.meter import Meter
 
@@ -60,3 +62,24 @@ def test_inner_meter_is_charged_instead_of_the_outer_one_and_nothing_is_charged_
     assert outer.cpu_s >= BURN_S - 2 * CLOCK_READ_S
     assert outer.cpu_s + inner.cpu_s == pytest.approx(attributed_on_loop_s() - attributed_s)
     assert outer.cpu_s + inner.cpu_s <= used_s + CLOCK_READ_S
+
+
+def test_short_waits_of_the_loop_between_short_stretches_do_not_count(monkeypatch):
+    wall_s = cpu_s = 1000.0
+
+    def compute(for_s):
+        nonlocal wall_s, cpu_s
+        wall_s += for_s
+        cpu_s += for_s
+
+    monkeypatch.setattr(measure, "monotonic", lambda: wall_s)
+    monkeypatch.setattr(measure, "thread_time", lambda: cpu_s)
+    measure.forget_clock()
+    meter = Meter()
+    for _ in range(100):
+        measure_inline(meter, compute, 0.4 * CLOCK_READ_S)
+        ChildTaskMeter().before_io_wait(1.0)
+        wall_s += 0.5 * CLOCK_READ_S
+    monkeypatch.undo()
+    measure.forget_clock()
+    assert meter.cpu_s == pytest.approx(100 * 0.4 * CLOCK_READ_S)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from edge_runtime.metering import measure, native, threads
-from edge_runtime.metering.measure import PAGE_BYTES, measure_inline, show_running_on, stop_of
+from edge_runtime.metering.measure import PAGE_BYTES, measure_inline, show_part_charged, show_running_on, stop_of
 from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.native import show_burst_on, show_charged
 from edge_runtime.metering.panel import Panel, PanelReader, Running
@@ -74,6 +74,23 @@ def test_what_was_charged_of_a_running_event_is_told_apart(panel: Panel, reader:
     assert reader.label(running.label) == ("workflow", "workflow", "flow")
     assert running.uncharged_s == pytest.approx(1.0, abs=0.1)
     assert running.over_s == pytest.approx(-7.0, abs=0.1)
+
+
+def test_what_is_charged_while_its_code_runs_is_seen_at_once(panel: Panel, reader: PanelReader) -> None:
+    meter = Meter(LIMIT_S, panel.label("workflow", "workflow", "flow"))
+    meter.cpu_s = 3.0
+
+    def charge() -> Running:
+        meter.charged_s = meter.cpu_s
+        show_part_charged(Meter())
+        assert not look(reader)[0].charged_s
+        show_part_charged(meter)
+        return look(reader)[0]
+
+    running = measure_inline(meter, charge)
+    assert running.charged_s == 3.0
+    assert reader.label(running.label) == ("workflow", "workflow", "flow")
+    assert running.uncharged_s == pytest.approx(0.0, abs=0.1)
 
 
 def test_an_event_that_swallows_its_stops_stays_seen(panel: Panel, reader: PanelReader) -> None:
