@@ -48,6 +48,7 @@ LEAVES = [
     "edge_runtime.tracebacks",
     "edge_runtime.forked",
     "edge_runtime.memory",
+    "edge_runtime.process_cpu",
     "edge_runtime.seams",
     "edge_runtime.errors",
     "edge_runtime.limits",

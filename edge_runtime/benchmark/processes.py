@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from edge_runtime.errors import UsageError
-
-_CPUCLOCK_SCHED: Final = 2
+from edge_runtime.process_cpu import process_cpu_ns
 
 
 def cpu_ns(pid: int) -> int:
     """CPU time of all threads of a process, ended ones included, to the nanosecond. UsageError if it has ended."""
     try:
-        # The clock of a process has its id in the upper bits, inverted: clock_getcpuclockid(3).
-        return time.clock_gettime_ns((~pid << 3) | _CPUCLOCK_SCHED)
+        return process_cpu_ns(pid)
     except OSError:
         raise UsageError(f"process {pid} ended while it was measured; see what the worker printed") from None
 

@@ -16,7 +16,6 @@ import os
 import resource
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -24,6 +23,7 @@ from edge_runtime import forked
 from edge_runtime.forked import child_pids
 from edge_runtime.limits import FORKED_PROCESSES_MAX, SCRIPT_PROCESSES_MAX
 from edge_runtime.metering.meter import BACKGROUND, Meter, user_meter
+from edge_runtime.process_cpu import process_cpu_ns
 
 _fork = os.fork
 _forkpty = os.forkpty
@@ -119,8 +119,7 @@ def charge_processes(limit_ns: int) -> list[int]:
     _reap_forgotten(living)
     for pid in living:
         try:
-            # The clock of a process's CPU time, as clock_getcpuclockid(3) makes it.
-            cpu_ns = time.clock_gettime_ns((~pid << 3) | 2)
+            cpu_ns = process_cpu_ns(pid)
         except OSError:
             continue
         _charge(_meters.get(pid, BACKGROUND), cpu_ns - _charged_ns.get(pid, 0))

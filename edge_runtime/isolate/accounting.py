@@ -64,8 +64,7 @@ class Accounting:
         file."""
         self._charge(events)
         with suppress(StoreFull):
-            while self.ledger.pending:
-                await self.ledger.flush()
+            await self.ledger.flush_all()
             self._tally.remove()
 
     def _charge(self, events: IsolateEvents) -> None:

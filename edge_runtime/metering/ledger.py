@@ -172,9 +172,8 @@ class Ledger:
     def flush(self) -> Promise[None]:
         """Queue a portion of the tally for the next group commit; resolves when it is durable.
 
-        Call it about once a second while there is something pending. One portion is written at a time, so when the
-        isolate drains call it until nothing is pending. What a refused commit (StoreFull) did not write is pending
-        still.
+        Call it about once a second while there is something pending. One portion is written at a time: what is charged
+        meanwhile takes another call. What a refused commit (StoreFull) did not write is pending still.
         """
         if self._writing is not None:
             return self._writing
@@ -189,6 +188,11 @@ class Ledger:
         self._writing = written = self._store.commit(batch)
         written.add_done_callback(lambda promise: self._written(portion, process, promise.error is not None))
         return written
+
+    async def flush_all(self) -> None:
+        """Return when everything is durable, the isolate's own account included. Raises StoreFull."""
+        while self._writing is not None or self.pending or self._process != ProcessCpu():
+            await self.flush()
 
     def _written(self, portion: Portion, process: ProcessCpu, refused: bool) -> None:
         self._writing = None

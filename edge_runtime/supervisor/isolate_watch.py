@@ -159,8 +159,8 @@ class IsolateWatch:
         dead. If it was killed for CPU time of no known event, that is the script's background work."""
         if self._panel is None:
             return None
-        cpu_ms = self._process.cpu_ms()
-        since_ns = 0 if cpu_us_at_end is None else max(0, cpu_us_at_end - cpu_ms * 1000) * 1000
+        cpu_ns = self._process.cpu_ns()
+        since_ns = 0 if cpu_us_at_end is None else max(0, cpu_us_at_end * 1000 - cpu_ns)
         running, found = self._ran_away, self._look()
         if running is not None:
             since_ns = 0  # it was looked at right before
@@ -168,7 +168,7 @@ class IsolateWatch:
             threads = [each for each in found if each.thread]
             running = max(threads, key=lambda each: each.uncharged_s, default=None)
             if running is None:
-                used_ns = int(cpu_ms - self._heartbeat.cpu_before_ms) * 1_000_000 + since_ns
+                used_ns = cpu_ns - int(self._heartbeat.cpu_before_ms * 1e6) + since_ns
                 return ChargeLost("worker", *BACKGROUND_NAME, max(0, used_ns), 0.0, Outcome.EXCEEDED_CPU)
         elif found and not found[0].thread:
             running = found[0]  # whatever the process used since the last look was used there

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from edge_runtime.limits import MIB
+from edge_runtime.process_cpu import process_cpu_ns
 
-_TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -19,9 +19,9 @@ class ProcessClock:
         self._pid = pid
         self._stat = _open(f"/proc/{pid}/stat")
         self._first_thread = _open(f"/proc/{pid}/schedstat")
-        self._cpu_ms = 0
+        self._cpu_ns = 0
         self.threads = 0
-        """How many it has, when `cpu_ms` was asked last."""
+        """How many it has, when `cpu_ns` was asked last."""
         self._loop = 0.0, 0.0
         self._threads_s: dict[int, float] = {}
 
@@ -31,16 +31,21 @@ class ProcessClock:
                 os.close(descriptor)
         self._stat = self._first_thread = -1
 
-    def cpu_ms(self) -> int:
+    def cpu_ns(self) -> int:
         """CPU time of the process so far, all threads, user and system; after its end as last seen."""
         if self._stat >= 0:
             try:
+                cpu_ns = process_cpu_ns(self._pid)
+                # Afterwards, since it can be read of no other process.
                 fields = os.pread(self._stat, 1024, 0).rpartition(b")")[2].split()
-            except ProcessLookupError:
-                return self._cpu_ms
-            self._cpu_ms = (int(fields[11]) + int(fields[12])) * _TICK_MS
+            except OSError:
+                return self._cpu_ns
+            self._cpu_ns = cpu_ns
             self.threads = int(fields[17])
-        return self._cpu_ms
+        return self._cpu_ns
+
+    def cpu_ms(self) -> int:
+        return self.cpu_ns() // 1_000_000
 
     def loop_s(self) -> float:
         """CPU time of the process's first thread so far, which runs the event loop of an isolate."""

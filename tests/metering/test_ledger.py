@@ -7,7 +7,7 @@ from seam_fakes import SetClock
 
 from edge_runtime.errors import StoreFailed
 from edge_runtime.metering.grouping import group_rows
-from edge_runtime.metering.ledger import HOUR_MS, Ledger, UsageRow, read_usage
+from edge_runtime.metering.ledger import HOUR_MS, Ledger, ProcessCpu, UsageRow, read_processes, read_usage
 from edge_runtime.metering.tally import Owner, PrivateSegments
 from edge_runtime.store.api import Store
 from edge_runtime.store.memory_store import FailingStore, MemoryStore, open_memory_store
@@ -108,8 +108,7 @@ async def test_a_refused_flush_keeps_its_charges() -> None:
         await refused
     assert ledger.pending
     ledger._store = store
-    while ledger.pending:
-        await ledger.flush()
+    await ledger.flush_all()
     (row,) = usage(store)
     assert (row.events, row.cpu_us) == (2, 15)
 
@@ -126,3 +125,15 @@ async def test_any_name_can_be_charged() -> None:
         ledger.charge("step", "flow/\ud800\x00", 1, 1, "ok")
         await ledger.flush()
         assert [row.name for row in usage(store)] == ["flow/?\x00"]
+
+
+async def test_everything_is_flushed_at_the_end_whatever_is_being_written() -> None:
+    async with open_memory_store() as store:
+        ledger = ledger_on(store)
+        ledger.charge("fetch", "f", 1_000, 1, "ok")
+        ledger.flush()
+        ledger.charge_process(ProcessCpu(kernel_ns=7))
+        await ledger.flush_all()
+        assert not ledger.pending
+        with store.snapshot() as snapshot:
+            assert [row.cpu.kernel_ns for row in read_processes(snapshot)] == [7]

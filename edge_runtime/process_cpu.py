@@ -1,0 +1,14 @@
+"""The kernel's clock of the CPU time of a process, which need not be one's own."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+_CPUCLOCK_SCHED: Final = 2
+
+
+def process_cpu_ns(pid: int) -> int:
+    """CPU time of all its threads, ended ones included, to the nanosecond. Raises OSError if it has ended."""
+    # The id of such a clock has the process's in its upper bits, inverted: clock_getcpuclockid(3).
+    return time.clock_gettime_ns((~pid << 3) | _CPUCLOCK_SCHED)
