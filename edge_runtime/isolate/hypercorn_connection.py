@@ -28,6 +28,7 @@ from edge_runtime.limits import (
     REQUEST_HEADERS_MAX,
     REQUEST_URL_MAX,
     REQUESTS_PER_CONNECTION_MAX,
+    UNREAD_BODY_MAX,
     UNREAD_BODY_S,
     WRITE_TIMEOUT_S,
 )
@@ -240,12 +241,13 @@ class _Connection:
 
     async def _linger(self) -> None:
         """Take in what the client still sends after we ended the connection: closing over unread bytes would reset it
-        and could take the answer along."""
+        and could take the answer along. A client that goes on sending does not wait for it."""
+        unread = UNREAD_BODY_MAX
         with trio.move_on_after(UNREAD_BODY_S):
             try:
                 await self._stream.send_eof()
-                while await self._stream.receive_some(_RECEIVE_BYTES):
-                    pass
+                while unread > 0 and (data := await self._stream.receive_some(_RECEIVE_BYTES)):
+                    unread -= len(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
 
