@@ -9,7 +9,7 @@ from weakref import ref
 import trio
 from trio._core._asyncgens import AsyncGenerators
 
-from edge_runtime.metering.measure import MeteredCoroutine, forget_clock
+from edge_runtime.metering.measure import MeteredCoroutine, begin_wait, end_wait, forget_clock
 from edge_runtime.metering.meter import Meter, user_meter
 
 _DYING_MAX: Final = 1024
@@ -19,8 +19,7 @@ _FINALIZE: Final = AsyncGenerators._finalize_one.__code__
 class ChildTaskMeter(trio.abc.Instrument):
     """Charges tasks that user code starts to the meter of the event they were started in.
 
-    Only the spawning of tasks is observed, and the pauses of the loop, in which the thread's clock stands still: tasks
-    of the runtime pay nothing per step.
+    Only the spawning of tasks is observed, and when the loop waits: tasks of the runtime pay nothing per step.
     """
 
     def __init__(self) -> None:
@@ -42,7 +41,11 @@ class ChildTaskMeter(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:
         if timeout > 0:
-            forget_clock()
+            begin_wait()
+
+    def after_io_wait(self, timeout: float) -> None:
+        if timeout > 0:
+            end_wait()
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         meter = task.context.get(user_meter)

@@ -7,10 +7,10 @@ what an inner meter is charged, the outer one is not.
 
 The clock is the kernel's, of the thread's CPU time. Reading it is a system call, which takes longer than most stretches
 do; reading the wall's clock is none. While a thread runs both go at one speed, so the CPU clock is read when the last
-reading is older than `CLOCK_READ_S`, or the loop has waited since, and the wall's clock is added to that reading until
-then. A stretch is wrong by that much at most, and only if the thread was held up since the reading; the next reading
-takes it back, from the code that runs by then. The sum of all that is charged, and of the overhead beside it, is the
-kernel's.
+reading is older than `CLOCK_READ_S`, and the wall's clock, without the waits of the loop, is added to that reading
+until then. A stretch is wrong by that much at most, and only if the thread was held up since the reading; the next
+reading takes it back, from the code that runs by then. The sum of all that is charged, and of the overhead beside it,
+is the kernel's.
 
 Times are seconds in floating point, which the interpreter adds and stores at half the price of integers of this size.
 Those of clocks are exact to a nanosecond for the first hundred days that a machine is up.
@@ -36,7 +36,7 @@ from edge_runtime.metering.meter import Meter
 T = TypeVar("T")
 
 CLOCK_READ_S: Final = 200e-6
-"""How old a reading of the CPU clock may be."""
+"""How old a reading of the CPU clock may be, without the time in which the loop waited."""
 DEADLINE: Final = 0
 """Place on the page: what the CPU clock of the loop's thread shows when the running event reaches its limit; 0 while
 none runs."""
@@ -70,11 +70,22 @@ _exit: Final = os._exit
 class _Loop:
     """The event loop's thread."""
 
-    __slots__ = ("attributed_s", "charged", "cpu_less_wall_s", "page", "read_again_s", "since_s", "stuck")
+    __slots__ = (
+        "attributed_s",
+        "charged",
+        "cpu_less_wall_s",
+        "page",
+        "read_again_s",
+        "since_s",
+        "stuck",
+        "waits_since_s",
+    )
 
     def __init__(self) -> None:
         self.charged: Meter | None = None
         """The meter whose code runs right now."""
+        self.waits_since_s = 0.0
+        """On the wall's clock."""
         self.since_s = 0.0
         """On the thread's CPU clock: up to where that one was charged."""
         self.attributed_s = 0.0
@@ -86,7 +97,14 @@ class _Loop:
         """The event whose label STUCK_LABEL shows."""
         self.page: memoryview[float] = memoryview(bytearray(PAGE_BYTES)).cast("d")
 
+    def now(self) -> float:
+        """On the thread's CPU clock, as far as it is known."""
+        wall_s = monotonic()
+        return wall_s + self.cpu_less_wall_s if wall_s < self.read_again_s else self.read_clock(wall_s)
+
     def read_clock(self, wall_s: float) -> float:
+        if forked.is_stray:
+            forked.end_stray()
         now_s = thread_time()
         self.cpu_less_wall_s = now_s - wall_s
         self.read_again_s = wall_s + CLOCK_READ_S
@@ -98,6 +116,16 @@ class _Loop:
             used_s = max(used_s, -meter.cpu_s)
         meter.cpu_s += used_s
         self.attributed_s += used_s
+
+    def let_run(self, meter: Meter, now_s: float) -> None:
+        self.charged = meter
+        self.since_s = now_s
+        page = self.page
+        page[LABEL] = meter.label
+        page[DEADLINE] = now_s + meter.limit_s - meter.cpu_s
+        if meter.charged_s:
+            page[LABEL] = meter.label + CHARGED_IN_PART
+            page[CHARGED] = meter.charged_s
 
 
 _loop: Final = _Loop()
@@ -185,22 +213,52 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
 
     What `MeteredCoroutine` does for a coroutine that others step, at a third of its price: every event comes by here.
     """
-    outer = _begin(meter)
-    try:
-        result = fn(*args)
-        if type(result) is not CoroutineType and not isinstance(result, Coroutine):
-            if not isinstance(result, Awaitable):
-                return result
-            result = _await(result)
-        send = result.send
-        try:
-            yielded = send(None)
-        except StopIteration as stop:
-            return stop.value
-    finally:
-        _end(outer)
+    loop = _loop
+    step: Any = None
+    argument: object = None
     while True:
-        step, argument = send, None
+        # `_begin` and `_end` are written out: their calls would be a third of all that measuring costs.
+        wall_s = monotonic()
+        now_s = wall_s + loop.cpu_less_wall_s if wall_s < loop.read_again_s else loop.read_clock(wall_s)
+        outer = loop.charged
+        if outer is not None:
+            loop.charge(outer, now_s - loop.since_s)
+        loop.charged = meter
+        loop.since_s = now_s
+        page = loop.page
+        page[LABEL] = meter.label
+        page[DEADLINE] = now_s + meter.limit_s - meter.cpu_s
+        if meter.charged_s:
+            page[LABEL] = meter.label + CHARGED_IN_PART
+            page[CHARGED] = meter.charged_s
+        try:
+            if step is None:
+                result = fn(*args)
+                if type(result) is not CoroutineType and not isinstance(result, Coroutine):
+                    if not isinstance(result, Awaitable):
+                        return result
+                    result = _await(result)
+                step = result.send
+            try:
+                yielded = step(argument)
+            except StopIteration as stop:
+                return stop.value
+        finally:
+            step = argument = None  # an error's traceback holds this frame
+            wall_s = monotonic()
+            now_s = wall_s + loop.cpu_less_wall_s if wall_s < loop.read_again_s else loop.read_clock(wall_s)
+            used_s = now_s - loop.since_s
+            if used_s < 0.0:
+                loop.charge(meter, used_s)
+            else:
+                meter.cpu_s += used_s
+                loop.attributed_s += used_s
+            if outer is None:
+                loop.charged = None
+                page[DEADLINE] = 0.0
+            else:
+                loop.let_run(outer, now_s)
+        step = result.send
         try:
             argument = yield yielded
         except GeneratorExit:
@@ -211,14 +269,6 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
         else:
             if meter.cpu_s > meter.stop_s:
                 step, argument = result.throw, stop_of(meter, meter.cpu_s)
-        outer = _begin(meter)
-        try:
-            yielded = step(argument)
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            del step, argument  # an error's traceback holds this frame
-            _end(outer)
 
 
 async def _await(awaitable: Awaitable[T]) -> T:
@@ -236,58 +286,44 @@ def measure_inline(meter: Meter, fn: Callable[..., T], *args: object) -> T:
 
 def _begin(meter: Meter) -> Meter | None:
     """Charge the loop's thread to `meter` from now on; returns whom it was charged to, for `_end`."""
-    loop = _loop
-    wall_s = monotonic()
-    now_s = wall_s + loop.cpu_less_wall_s if wall_s < loop.read_again_s else loop.read_clock(wall_s)
-    outer = loop.charged
+    now_s = _loop.now()
+    outer = _loop.charged
     if outer is not None:
-        loop.charge(outer, now_s - loop.since_s)
-    loop.charged = meter
-    loop.since_s = now_s
-    page = loop.page
-    page[LABEL] = meter.label
-    page[DEADLINE] = now_s + meter.limit_s - meter.cpu_s
-    if meter.charged_s:
-        page[LABEL] = meter.label + CHARGED_IN_PART
-        page[CHARGED] = meter.charged_s
+        _loop.charge(outer, now_s - _loop.since_s)
+    _loop.let_run(meter, now_s)
     return outer
 
 
 def _end(outer: Meter | None) -> None:
     """Charge `outer` again from now on."""
-    if forked.is_stray:
-        forked.end_stray()
-    loop = _loop
-    wall_s = monotonic()
-    now_s = wall_s + loop.cpu_less_wall_s if wall_s < loop.read_again_s else loop.read_clock(wall_s)
-    meter = loop.charged
-    if meter is not None:
-        used_s = now_s - loop.since_s
-        if used_s < 0.0:
-            loop.charge(meter, used_s)
-        else:
-            meter.cpu_s += used_s
-            loop.attributed_s += used_s
-    loop.charged = outer
+    now_s = _loop.now()
+    if _loop.charged is not None:
+        _loop.charge(_loop.charged, now_s - _loop.since_s)
     if outer is None:
-        loop.page[DEADLINE] = 0.0
+        _loop.charged = None
+        _loop.page[DEADLINE] = 0.0
     else:
-        loop.since_s = now_s
-        page = loop.page
-        page[LABEL] = outer.label
-        page[DEADLINE] = now_s + outer.limit_s - outer.cpu_s
-        if outer.charged_s:
-            page[LABEL] = outer.label + CHARGED_IN_PART
-            page[CHARGED] = outer.charged_s
+        _loop.let_run(outer, now_s)
+
+
+def begin_wait() -> None:
+    """The event loop is about to wait, outside of all code that is charged: the CPU clock stands still."""
+    _loop.waits_since_s = monotonic()
+
+
+def end_wait() -> None:
+    waited_s = monotonic() - _loop.waits_since_s
+    _loop.cpu_less_wall_s -= waited_s
+    _loop.read_again_s += waited_s
 
 
 def forget_clock() -> None:
-    """Read the CPU clock again: the event loop's thread is about to wait, or another one from now on."""
+    """The event loop's thread is another one from now on."""
     _loop.read_again_s = 0.0
 
 
 def _be_a_copy() -> None:
-    """In a forked process: the page is the parent's."""
+    """In a forked process: the page is the parent's, and the next look at the clock ends it if it has strayed."""
     forget_clock()
     show_running_on(memoryview(bytearray(_loop.page)).cast("d"))
 

@@ -80,6 +80,7 @@ def test_short_waits_of_the_loop_between_short_stretches_do_not_count(monkeypatc
         measure_inline(meter, compute, 0.4 * CLOCK_READ_S)
         ChildTaskMeter().before_io_wait(1.0)
         wall_s += 0.5 * CLOCK_READ_S
+        ChildTaskMeter().after_io_wait(1.0)
     monkeypatch.undo()
     measure.forget_clock()
     assert meter.cpu_s == pytest.approx(100 * 0.4 * CLOCK_READ_S)
