@@ -6,11 +6,12 @@ script starts in nurseries of its own, `metering.threads` to calls in worker thr
 what an inner meter is charged, the outer one is not.
 
 The clock is the kernel's, of the thread's CPU time. Reading it is a system call, which takes longer than most stretches
-do; reading the wall's clock is none. While a thread runs both go at one speed, so the CPU clock is read when the last
-reading is older than `CLOCK_READ_S`, and the wall's clock, without the waits of the loop, is added to that reading
-until then. A stretch is wrong by that much at most, and only if the thread was held up since the reading; the next
-reading takes it back, from the code that runs by then. The sum of all that is charged, and of the overhead beside it,
-is the kernel's.
+do and slows down what follows; reading the wall's clock is none. While a thread runs both go at one speed, so the
+wall's clock, without the waits of the loop, is added to the last reading. The CPU clock is read again where the thread
+may have stood still for more than `CLOCK_READ_S`: at the end of a stretch of that length, and at the beginning of one
+so long after the last, or after `WAITS_MAX` waits, whose own use of the processor is not seen. What stands still for
+less is charged, and taken back at the next reading, which is at the end of a stretch at least every `CLOCK_DUE_S`. The
+sum of all that is charged, and of the overhead beside it, is the kernel's.
 
 Times are seconds in floating point, which the interpreter adds and stores at half the price of integers of this size.
 Those of clocks are exact to a nanosecond for the first hundred days that a machine is up.
@@ -36,7 +37,10 @@ from edge_runtime.metering.meter import Meter
 T = TypeVar("T")
 
 CLOCK_READ_S: Final = 200e-6
-"""How old a reading of the CPU clock may be, without the time in which the loop waited."""
+"""Between two looks at the wall's clock, before the CPU clock is read."""
+CLOCK_DUE_S: Final = 1e-3
+"""How old a reading of the CPU clock may be at the end of a stretch, without the time in which the loop waited."""
+WAITS_MAX: Final = 4
 DEADLINE: Final = 0
 """Place on the page: what the CPU clock of the loop's thread shows when the running event reaches its limit; 0 while
 none runs."""
@@ -74,16 +78,20 @@ class _Loop:
         "attributed_s",
         "charged",
         "cpu_less_wall_s",
+        "due_s",
         "page",
-        "read_again_s",
+        "seen_s",
         "since_s",
         "stuck",
+        "waits",
         "waits_since_s",
     )
 
     def __init__(self) -> None:
         self.charged: Meter | None = None
         """The meter whose code runs right now."""
+        self.waits = 0
+        """Since the CPU clock was read."""
         self.waits_since_s = 0.0
         """On the wall's clock."""
         self.since_s = 0.0
@@ -91,23 +99,33 @@ class _Loop:
         self.attributed_s = 0.0
         self.cpu_less_wall_s = 0.0
         """When the CPU clock was read last."""
-        self.read_again_s = 0.0
-        """On the wall's clock."""
+        self.seen_s = self.due_s = 0.0
+        """On the wall's clock: when it was looked at last, and when the CPU clock is to be read."""
         self.stuck: Meter | None = None
         """The event whose label STUCK_LABEL shows."""
         self.page: memoryview[float] = memoryview(bytearray(PAGE_BYTES)).cast("d")
 
-    def now(self) -> float:
-        """On the thread's CPU clock, as far as it is known."""
+    def begins(self) -> float:
+        """When a stretch begins, on the thread's CPU clock."""
         wall_s = monotonic()
-        return wall_s + self.cpu_less_wall_s if wall_s < self.read_again_s else self.read_clock(wall_s)
+        close = wall_s - self.seen_s < CLOCK_READ_S
+        self.seen_s = wall_s
+        return wall_s + self.cpu_less_wall_s if close else self.read_clock(wall_s)
+
+    def ends(self) -> float:
+        """When one ends."""
+        wall_s = monotonic()
+        close = wall_s - self.seen_s < CLOCK_READ_S and wall_s < self.due_s
+        self.seen_s = wall_s
+        return wall_s + self.cpu_less_wall_s if close else self.read_clock(wall_s)
 
     def read_clock(self, wall_s: float) -> float:
         if forked.is_stray:
             forked.end_stray()
         now_s = thread_time()
         self.cpu_less_wall_s = now_s - wall_s
-        self.read_again_s = wall_s + CLOCK_READ_S
+        self.due_s = wall_s + CLOCK_DUE_S
+        self.waits = 0
         return now_s
 
     def charge(self, meter: Meter, used_s: float) -> None:
@@ -219,7 +237,9 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
     while True:
         # `_begin` and `_end` are written out: their calls would be a third of all that measuring costs.
         wall_s = monotonic()
-        now_s = wall_s + loop.cpu_less_wall_s if wall_s < loop.read_again_s else loop.read_clock(wall_s)
+        close = wall_s - loop.seen_s < CLOCK_READ_S
+        loop.seen_s = wall_s
+        now_s = wall_s + loop.cpu_less_wall_s if close else loop.read_clock(wall_s)
         outer = loop.charged
         if outer is not None:
             loop.charge(outer, now_s - loop.since_s)
@@ -246,7 +266,9 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
         finally:
             step = argument = None  # an error's traceback holds this frame
             wall_s = monotonic()
-            now_s = wall_s + loop.cpu_less_wall_s if wall_s < loop.read_again_s else loop.read_clock(wall_s)
+            close = wall_s - loop.seen_s < CLOCK_READ_S and wall_s < loop.due_s
+            loop.seen_s = wall_s
+            now_s = wall_s + loop.cpu_less_wall_s if close else loop.read_clock(wall_s)
             used_s = now_s - loop.since_s
             if used_s < 0.0:
                 loop.charge(meter, used_s)
@@ -286,7 +308,7 @@ def measure_inline(meter: Meter, fn: Callable[..., T], *args: object) -> T:
 
 def _begin(meter: Meter) -> Meter | None:
     """Charge the loop's thread to `meter` from now on; returns whom it was charged to, for `_end`."""
-    now_s = _loop.now()
+    now_s = _loop.begins()
     outer = _loop.charged
     if outer is not None:
         _loop.charge(outer, now_s - _loop.since_s)
@@ -296,7 +318,7 @@ def _begin(meter: Meter) -> Meter | None:
 
 def _end(outer: Meter | None) -> None:
     """Charge `outer` again from now on."""
-    now_s = _loop.now()
+    now_s = _loop.ends()
     if _loop.charged is not None:
         _loop.charge(_loop.charged, now_s - _loop.since_s)
     if outer is None:
@@ -312,14 +334,20 @@ def begin_wait() -> None:
 
 
 def end_wait() -> None:
-    waited_s = monotonic() - _loop.waits_since_s
+    wall_s = monotonic()
+    waited_s = wall_s - _loop.waits_since_s
     _loop.cpu_less_wall_s -= waited_s
-    _loop.read_again_s += waited_s
+    _loop.due_s += waited_s
+    _loop.waits += 1
+    if _loop.waits > WAITS_MAX:
+        forget_clock()
+    elif _loop.waits_since_s - _loop.seen_s < CLOCK_READ_S:
+        _loop.seen_s = wall_s
 
 
 def forget_clock() -> None:
-    """The event loop's thread is another one from now on."""
-    _loop.read_again_s = 0.0
+    """The next look reads the CPU clock."""
+    _loop.seen_s = 0.0
 
 
 def _be_a_copy() -> None:
