@@ -21,18 +21,19 @@ class Paired:
     second: float
 
 
-def in_turn(rounds: int, first: Callable[[], float], second: Callable[[], float]) -> Paired:
-    """Measure both in each round, the one that was last going first in the next; ratios are `first` over `second`."""
+def in_turn(rounds: int, first: Callable[[], float], second: Callable[[], float]) -> tuple[list[float], list[float]]:
+    """Measure both in each round, the one that was last going first in the next."""
     firsts: list[float] = []
     seconds: list[float] = []
     for number in range(rounds):
         turns = [(first, firsts), (second, seconds)]
         for measure, into in turns if number % 2 else reversed(turns):
             into.append(measure())
-    return paired(firsts, seconds)
+    return firsts, seconds
 
 
 def paired(firsts: list[float], seconds: list[float]) -> Paired:
+    """Ratios are of the first to the second of each round."""
     ratios = sorted(a / b for a, b in zip(firsts, seconds, strict=True))
     count = len(ratios)
     # Of n values, how many are below the median is binomial: the ranks that hold it with 95 %.
