@@ -1,10 +1,10 @@
 """`python -m bench [QUESTION ...]`: measure this machine's figures and print them with what they must reach.
 
-Without a question all are asked, the comparison with peers included: about a quarter of an hour on two idle cores. What was
-found is kept below bench/results after each question, with machine and commit: as JSON, as tables and, with peers, as a
-plot. A question that fails, or takes over half an hour, is reported at the end, and the others are asked all the same;
-Ctrl-C ends the run and keeps what there is. Exit status: 0, 1 when a bound was missed or a question not answered, 130
-when interrupted.
+Without a question all are asked, the comparison with peers included: about a quarter of an hour on two idle cores. What
+was found is kept below bench/results after each question, with machine and commit: as JSON, as tables and, with peers,
+as a plot. A question that fails, or takes over half an hour, is reported at the end, and the others are asked all the
+same; Ctrl-C ends the run and keeps what there is. Exit status: 0, 1 when a bound was missed or a question not answered,
+130 when interrupted.
 
 CPU time is the kernel's, of every process of the server together; the load generator is not counted. Ratios compare
 runs of the same minute, so that other work on the machine falls on both.
