@@ -161,7 +161,9 @@ class ChargeLost(msgspec.Struct, tag="charge_lost", frozen=True):
     wall_ms: float
     outcome: str
     counted: bool = False
-    """The event was counted before, with what it had used by then, as one that ends well."""
+    """The event was counted before, with what it had used by then."""
+    failed: bool = False
+    """And that as one that does not end well."""
 
 
 class ActorDeath(msgspec.Struct, frozen=True):

@@ -186,6 +186,7 @@ class IsolateEvents:
         )
         event.charged_as = outcome
         meter.charged_s = cpu_s or _COUNTED_S
+        meter.failed = outcome is not _OK
         meter.charged_until_s = now_s
         show_part_charged(meter)
         if meter.quantities:
@@ -221,8 +222,16 @@ class IsolateEvents:
 
     def charge_lost(self, used: ChargeLost) -> None:
         """Charge and log an event of another process, which could not do it."""
-        self._ledger.charge(used.kind, used.name, used.cpu_ns, used.wall_ms, used.outcome, product=used.product)
-        if used.counted:
+        self._ledger.charge(
+            used.kind,
+            used.name,
+            used.cpu_ns,
+            used.wall_ms,
+            used.outcome,
+            product=used.product,
+            events=0 if used.failed else 1,
+        )
+        if used.counted and not used.failed:
             self._ledger.charge_event((used.product, used.kind, used.name, _OK), -1, 0.0, 0.0)
         if used.outcome != Outcome.OK:
             self._log_line(used.kind, used.name, "", used.outcome, used.cpu_ns // 1000, used.wall_ms, "")

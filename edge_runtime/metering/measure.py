@@ -51,7 +51,7 @@ STUCK_LABEL: Final = 2
 STUCK: Final = 3
 """Place on the page: how much that one had used when it was stopped."""
 CHARGED: Final = 4
-"""Place on the page: how much of what the running event has used was charged, if its label there has CHARGED_IN_PART
+"""Place on the page: `Meter.shown_s` of the running event, if its label there has CHARGED_IN_PART
 added to it."""
 STUCK_CHARGED: Final = 5
 """Place on the page: the same of the one that is stuck."""
@@ -143,7 +143,7 @@ class _Loop:
         page[DEADLINE] = now_s + meter.limit_s - meter.cpu_s
         if meter.charged_s:
             page[LABEL] = meter.label + CHARGED_IN_PART
-            page[CHARGED] = meter.charged_s
+            page[CHARGED] = meter.shown_s
 
 
 _loop: Final = _Loop()
@@ -177,8 +177,10 @@ def running() -> tuple[Meter, float] | None:
 def show_part_charged(meter: Meter) -> None:
     """Call when a part of what a meter counts was charged, which may be that of the running code."""
     if _loop.charged is meter:
-        _loop.page[CHARGED] = meter.charged_s
+        _loop.page[CHARGED] = meter.shown_s
         _loop.page[LABEL] = meter.label + CHARGED_IN_PART
+    if _loop.stuck is meter:
+        _loop.page[STUCK_CHARGED] = meter.shown_s
 
 
 class MeteredCoroutine(Coroutine[Any, Any, T]):
@@ -250,7 +252,7 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
         page[DEADLINE] = now_s + meter.limit_s - meter.cpu_s
         if meter.charged_s:
             page[LABEL] = meter.label + CHARGED_IN_PART
-            page[CHARGED] = meter.charged_s
+            page[CHARGED] = meter.shown_s
         try:
             if step is None:
                 result = fn(*args)
@@ -374,7 +376,7 @@ def unmetered(fn: Callable[[], None]) -> None:
 def show_stuck_charged() -> None:
     """Bring STUCK_CHARGED up to date, after something was charged."""
     if _loop.stuck is not None:
-        _loop.page[STUCK_CHARGED] = _loop.stuck.charged_s
+        _loop.page[STUCK_CHARGED] = _loop.stuck.shown_s
 
 
 def stop_of(meter: Meter, used_s: float) -> CpuLimitExceeded:
@@ -383,6 +385,6 @@ def stop_of(meter: Meter, used_s: float) -> CpuLimitExceeded:
         _loop.stuck = meter
         _loop.page[STUCK_LABEL] = meter.label + 1
         _loop.page[STUCK] = used_s
-        _loop.page[STUCK_CHARGED] = meter.charged_s
+        _loop.page[STUCK_CHARGED] = meter.shown_s
     meter.stop_s = used_s + _STOP_AGAIN_S
     return CpuLimitExceeded()

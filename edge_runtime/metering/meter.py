@@ -19,6 +19,7 @@ class Meter:
         "charged_s",
         "charged_until_s",
         "cpu_s",
+        "failed",
         "label",
         "limit_s",
         "quantities",
@@ -32,6 +33,8 @@ class Meter:
         self.cpu_s = 0.0
         self.charged_s = 0.0
         """How much of it was charged to the ledger."""
+        self.failed = False
+        """What was charged was that of an event that has failed."""
         self.limit_s = limit_s
         self.stop_s = limit_s
         """Where the next soft stop is due: the limit at first, and a little more after each."""
@@ -45,6 +48,11 @@ class Meter:
         """All of them, since they are limited."""
         self.quantities: defaultdict[str, int] = defaultdict(int)
         """By the names of `metering.quantities`; what was charged is taken out."""
+
+    @property
+    def shown_s(self) -> float:
+        """`charged_s` for those who read the page: negative if the event has failed."""
+        return -self.charged_s if self.failed else self.charged_s
 
     @property
     def cpu_us(self) -> int:

@@ -131,6 +131,8 @@ class Running:
     """The kernel's id of the thread that runs it, unless that is the event loop's."""
     charged_s: float = 0.0
     """How much of what it used was charged; if that is anything, the event was counted too."""
+    failed: bool = False
+    """It was counted as one that has failed."""
 
     @property
     def connection(self) -> int:
@@ -268,4 +270,4 @@ def _sensible(page: bytes, length: int) -> list[float]:
 def _running(
     who: int, over_s: float, limit_s: float, charged_s: float, *, stuck: bool = False, thread: int = 0
 ) -> Running:
-    return Running(who >> _LABEL_SHIFT, over_s, limit_s, who & _WHOSE, stuck, thread, charged_s)
+    return Running(who >> _LABEL_SHIFT, over_s, limit_s, who & _WHOSE, stuck, thread, abs(charged_s), charged_s < 0)

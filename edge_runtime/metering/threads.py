@@ -109,7 +109,7 @@ class _Call:
             _page[row + LABEL] = meter.label
             _page[row + BASE] = self.since_s - meter.cpu_s
             _page[row + LIMIT] = meter.limit_s
-            _page[row + CHARGED] = meter.charged_s
+            _page[row + CHARGED] = meter.shown_s
 
     def end(self) -> None:
         if self._owns_row:

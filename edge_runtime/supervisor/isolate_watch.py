@@ -183,4 +183,4 @@ class IsolateWatch:
             outcome = Outcome.EXCEEDED_WALL_TIME if killed else Outcome.INTERNAL_ERROR
         used_ns = max(0, int(running.uncharged_s * 1e9) + since_ns)
         counted = running.charged_s > 0 and not self._in_burst
-        return ChargeLost(product, kind, name, used_ns, 0.0, outcome, counted=counted)
+        return ChargeLost(product, kind, name, used_ns, 0.0, outcome, counted, counted and running.failed)

@@ -93,6 +93,14 @@ def test_what_is_charged_while_its_code_runs_is_seen_at_once(panel: Panel, reade
     assert running.uncharged_s == pytest.approx(0.0, abs=0.1)
 
 
+def test_an_event_that_was_counted_as_failed_is_told_apart(panel: Panel, reader: PanelReader) -> None:
+    meter = Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch"))
+    meter.cpu_s, meter.charged_s, meter.failed = 3.0, 2.0, True
+    for running in (*measure_inline(meter, look, reader), *measure_call(meter, look, reader)):
+        assert (running.charged_s, running.failed) == (2.0, True)
+        assert running.uncharged_s == pytest.approx(1.0, abs=0.1)
+
+
 def test_an_event_that_swallows_its_stops_stays_seen(panel: Panel, reader: PanelReader) -> None:
     meter = Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch"))
     meter.cpu_s, meter.charged_s = 11.0, 4.0
