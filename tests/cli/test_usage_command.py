@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
 import pytest
 import trio
 from click.testing import CliRunner
+from fixed_clock import FixedClock
 
 from edge_runtime.cli.main import edge
 from edge_runtime.metering.ledger import Ledger
 from edge_runtime.metering.tally import Owner, PrivateSegments
 from edge_runtime.store.lmdb_store import open_store
-
-
-class FixedClock:
-    def __init__(self, at: str) -> None:
-        self._ms = int(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp() * 1000)
-
-    def now_ms(self) -> int:
-        return self._ms
 
 
 @pytest.fixture
