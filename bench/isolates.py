@@ -15,7 +15,8 @@ from edge_runtime.control import AskedBySomeIsolate, LogLine, Members, Pong
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.sources import read_version
-from edge_runtime.supervisor.spawner import Spawner, TemplateHandle
+from edge_runtime.supervisor.spawner import Spawner
+from edge_runtime.supervisor.template_handle import TemplateHandle
 from edge_runtime.supervisor.zygote import ZygoteHandle
 
 

@@ -13,8 +13,9 @@ from edge_runtime.event import Outcome
 from edge_runtime.limits import LOAD_ATTEMPTS_MAX
 from edge_runtime.supervisor.backoff import CrashBackoff
 from edge_runtime.supervisor.report import Report
-from edge_runtime.supervisor.spawner import Spawner, TemplateHandle
+from edge_runtime.supervisor.spawner import Spawner
 from edge_runtime.supervisor.start_record import tried_again
+from edge_runtime.supervisor.template_handle import TemplateHandle
 
 
 class CurrentTemplate:

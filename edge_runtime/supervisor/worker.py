@@ -22,8 +22,9 @@ from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.isolate_group import IsolateGroup
 from edge_runtime.supervisor.members import MemberIsolates
 from edge_runtime.supervisor.report import Report
-from edge_runtime.supervisor.spawner import Spawner, TemplateHandle
+from edge_runtime.supervisor.spawner import Spawner
 from edge_runtime.supervisor.start_record import StartRecord
+from edge_runtime.supervisor.template_handle import TemplateHandle
 from edge_runtime.supervisor.worker_records import WorkerStatus, WorkerUnavailable, WorkerVersion
 
 

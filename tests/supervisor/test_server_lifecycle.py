@@ -10,7 +10,7 @@ from edge_process import PATIENCE_S, replace_text
 from fake_isolates import HELLO, RecordingReport, alive, exists, parent_of, write_worker
 
 from edge_runtime.errors import ConfigError, DataDirectoryInUse, UsageError
-from edge_runtime.supervisor import backoff, spawner
+from edge_runtime.supervisor import backoff, template_handle
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.server import ServerOptions, run_server
 
@@ -192,7 +192,7 @@ async def test_script_that_does_not_load_is_a_plain_503_in_production(serve, tmp
 
 
 async def test_import_that_hangs_is_ended(serve, tmp_path, monkeypatch):
-    monkeypatch.setattr(spawner, "STARTUP_MS", 100)
+    monkeypatch.setattr(template_handle, "STARTUP_MS", 100)
     async with serve(write_worker(tmp_path / "w", "import time; time.sleep(60)")) as server:
         status, text = await server.get("/")
         assert status == 500

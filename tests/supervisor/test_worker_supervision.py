@@ -17,7 +17,7 @@ from edge_runtime.errors import ScriptError
 from edge_runtime.limits import LOAD_ATTEMPTS_MAX
 from edge_runtime.store.api import Batch
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.supervisor import backoff, spawner
+from edge_runtime.supervisor import backoff, template_handle
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.sources import read_version
 from edge_runtime.supervisor.spawner import Spawner
@@ -353,7 +353,7 @@ async def test_workers_with_due_timers_are_woken_and_others_are_not(autojump_clo
 
 
 async def test_import_that_takes_long_is_told_with_the_line_where_it_is(supervise, monkeypatch, tmp_path):
-    monkeypatch.setattr(spawner, "STARTUP_TOLD_S", math.inf)
+    monkeypatch.setattr(template_handle, "STARTUP_TOLD_S", math.inf)
     begun, go = tmp_path / "begun", tmp_path / "go"
     waiting = f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\n"
     waiting += f"while not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.01)\n"
@@ -361,7 +361,7 @@ async def test_import_that_takes_long_is_told_with_the_line_where_it_is(supervis
         nursery.start_soon(worker.isolate)
         while not begun.exists():
             await trio.sleep(0.01)
-        monkeypatch.setattr(spawner, "STARTUP_TOLD_S", 0.0)
+        monkeypatch.setattr(template_handle, "STARTUP_TOLD_S", 0.0)
         while not (told := [notice for notice in worker.report.notices if "importing the script has" in notice]):
             await trio.sleep(0.01)
         go.touch()
