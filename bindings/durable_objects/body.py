@@ -4,64 +4,42 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, cast
 
 import trio
 
+from bindings.durable_objects.alarm_run import AlarmRun, drop_alarm
+from bindings.durable_objects.critical_section import run_section
 from bindings.durable_objects.facets import NO_ALARMS, FacetFactory, Facets, FacetStart
 from bindings.durable_objects.gated import call_gated, gate_inside
 from bindings.durable_objects.held_stream import hold_body
 from bindings.durable_objects.messages import FetchCall, ListenerCall, RpcCall, SocketEvent
+from bindings.durable_objects.object_class import ObjectClass
+from bindings.durable_objects.replies import checked_response, plain_result, seen_by_caller
 from bindings.durable_objects.sockets import NamespaceSockets, ObjectRecipients, ObjectSockets
 from bindings.durable_objects.state import DurableObjectState
-from edge_runtime.actors.alarms import next_attempt
 from edge_runtime.actors.api import ActorContext
-from edge_runtime.actors.gates import CriticalSection, InputGate
+from edge_runtime.actors.gates import InputGate
 from edge_runtime.actors.ids import DurableObjectId, IdFactory, unique_key
 from edge_runtime.actors.storage import ActorStorage
 from edge_runtime.compat.suspending import call_suspending
 from edge_runtime.errors import ActorBroken
-from edge_runtime.event import EventContext, EventKind, Outcome, current_event, outcome_of, require_event
-from edge_runtime.limits import ALARM_WALL_MS, BLOCK_CONCURRENCY_MS
+from edge_runtime.event import EventContext, EventKind, Outcome, outcome_of, require_event
+from edge_runtime.limits import ALARM_WALL_MS
 from edge_runtime.metering.quantities import WEBSOCKET_BYTES_IN
 from edge_runtime.promise import Promise
-from edge_runtime.store.api import Batch
 from edge_runtime.tracebacks import script_traceback
-from edge_runtime.workers.conversion import SAME, SMALL, from_wire, to_wire_result
+from edge_runtime.workers.conversion import SAME, SMALL, from_wire
 from edge_runtime.workers.entrypoints import DurableObjectAbort
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods, sync_methods
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
-from edge_runtime.workers.js_views import JsResponse
-from edge_runtime.workers.response import FetchResponse, Response
 from edge_runtime.workers.rpc import received, remote_error
-from edge_runtime.workers.websocket_recipient import SocketFlags
-from edge_runtime.workers.workflows import NonRetryableError
 
 _log = logging.getLogger("edge.durable_objects")
 
 _EXCEEDED_CPU: Final = "Durable Object exceeded its CPU time limit and was reset."
-BLOCKED_TOO_LONG: Final = (
-    "A call to blockConcurrencyWhile() in a Durable Object waited for too long. The call was canceled and the Durable "
-    "Object was reset."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectClass:
-    """A script's class, and how its objects are to be run."""
-
-    cls: type[Any]
-    env: Any
-    sqlite: bool
-    delete_all_deletes_alarm: bool
-    socket_flags: SocketFlags
-
-    @property
-    def name(self) -> str:
-        return self.cls.__name__
 
 
 class ObjectBody:
@@ -72,7 +50,7 @@ class ObjectBody:
     """
 
     __slots__ = (
-        "_alarm_retries", "_class", "_context", "_facet", "_facet_factory", "_facets", "_gate", "_instance",
+        "_alarm", "_class", "_context", "_facet", "_facet_factory", "_facets", "_gate", "_instance",
         "_lingering", "_methods", "_name", "_recipients", "_running", "_scopes", "_sockets", "_stopped", "_storage",
         "_sync_methods",
     )  # fmt: skip
@@ -103,8 +81,8 @@ class ObjectBody:
         self._sync_methods: frozenset[str] = sync_methods(cast(Hashable, of.cls))
         self._running = 0
         self._lingering: list[EventContext] = []
-        self._alarm_retries: int | None = None
-        """Retry number of the alarm that runs; None while none does."""
+        self._alarm: AlarmRun | None = None
+        """The one that runs."""
         self._storage = ActorStorage(
             context,
             self.critical_section,
@@ -207,49 +185,17 @@ class ObjectBody:
             return
         handler = getattr(self._instance, "alarm", None)
         if not callable(handler):
-            _log.warning("an alarm of %s was dropped: the class has no alarm() handler", self._class.name)
-            self._set_alarm(None, 0)
+            _log.warning("an alarm of %s was dropped: the class has no alarm() handler", self._name)
+            drop_alarm(context)
             return
-        retries = self._alarm_retries = context.retries
-        info = JsDict(retryCount=retries, isRetry=retries > 0, scheduledTime=context.scheduled_ms)
-        self._storage.begin_alarm()
+        self._alarm = alarm = AlarmRun(context, self._storage, self._name)
         try:
-            succeeded = await self._run_alarm(handler, info)
+            await alarm.run(lambda limit: self._run_alarm(handler, alarm.info, limit))
         finally:
-            self._alarm_retries = None
-            replaced = self._storage.end_alarm()
-        if not replaced:
-            self._alarm_ended(retries, failed=not succeeded)
+            self._alarm = None
 
-    async def _run_alarm(self, handler: Callable[..., Any], info: JsDict) -> bool:
-        with trio.move_on_after(ALARM_WALL_MS / 1000) as limit:
-            try:
-                await self._run(EventKind.ALARM, "alarm", handler, *relaxed_call_args(handler, (info,)), limit=limit)
-            except trio.Cancelled:
-                raise
-            except Exception:
-                # Logged with its event; what follows is the retry.
-                return False
-            return True
-        return False
-
-    def _alarm_ended(self, retries: int, *, failed: bool) -> None:
-        """Clear the alarm, or set its next attempt, together with what the handler wrote last."""
-        context = self._context
-        due_ms = None
-        if failed:
-            fraction = int.from_bytes(context.random.bytes(2), "big") / 65536
-            due_ms = next_attempt(retries, context.clock.now_ms(), fraction)
-            if due_ms is None:
-                _log.error(
-                    "the alarm of %s %s was dropped after %d retries", self._class.name, context.address.id, retries
-                )
-        self._set_alarm(due_ms, 0 if due_ms is None else retries + 1)
-
-    def _set_alarm(self, due_ms: int | None, retries: int) -> None:
-        turn = self._context.turn()
-        turn.confirmed = True
-        self._context.set_timer(turn.batch, due_ms, retries=retries)
+    async def _run_alarm(self, handler: Callable[..., Any], info: JsDict, limit: trio.CancelScope) -> None:
+        await self._run(EventKind.ALARM, "alarm", handler, *relaxed_call_args(handler, (info,)), limit=limit)
 
     async def _run(
         self, kind: EventKind, name: str, fn: Callable[..., Any], *args: object, limit: trio.CancelScope | None = None
@@ -276,9 +222,9 @@ class ObjectBody:
             result = await event.run(call_gated, self._gate, fn, *args)
             if kind is EventKind.RPC:
                 if type(result) not in SMALL and name != "constructor":
-                    result = _plain_result(event, result)
+                    result = plain_result(event, result)
             elif kind is EventKind.FETCH:
-                result = self._response(result)
+                result = checked_response(self._name, result)
                 held = hold_body(result, self._context, self._scopes, end)
                 events.acknowledge(event)
             outcome = Outcome.OK
@@ -297,73 +243,27 @@ class ObjectBody:
             if outcome is Outcome.EXCEEDED_CPU:
                 self.reset(_EXCEEDED_CPU, retry_alarm=True)
                 raise ActorBroken(_EXCEEDED_CPU, retryable=False) from error
-            raise _seen_by_caller(error) from error
+            raise seen_by_caller(error) from error
         finally:
             if not held:
                 end()
-
-    def _response(self, result: object) -> FetchResponse:
-        if isinstance(result, JsResponse):
-            return Response(result)
-        if not isinstance(result, FetchResponse):
-            raise TypeError(
-                f"{self._class.name}.fetch() returned {type(result).__name__}; allowed: a workers.Response "
-                "(was a return missing?)"
-            )
-        return result
 
     def critical_section(self, callback: Callable[[], Any]) -> Promise[Any]:
         """Run `callback` with other events held back; see DurableObjectState.blockConcurrencyWhile."""
         event = require_event("blockConcurrencyWhile()")
         entered = (gate_inside.get() or self._gate).enter()
-        section = event.spawn(self._run_section, event, entered, callback)
+        section = event.spawn(run_section, self._context, event, entered, callback, self._scopes)
         # The section belongs to the event even if nobody awaits it.
         event.wait_until(section)
         return section
-
-    async def _run_section(
-        self, event: EventContext, entered: Promise[CriticalSection], callback: Callable[[], Any]
-    ) -> Any:
-        section = await entered
-        try:
-            with trio.move_on_after(BLOCK_CONCURRENCY_MS / 1000) as limit:
-                self._scopes.append(limit)
-                try:
-                    gate_inside.set(section)
-                    return await event.run(call_gated, section, callback)
-                finally:
-                    self._scopes.remove(limit)
-            too_long = ActorBroken(BLOCKED_TOO_LONG, retryable=False, overloaded=True)
-            self._context.abort(too_long)
-            raise too_long
-        except trio.Cancelled:
-            raise
-        except DurableObjectAbort as abort:
-            raise ActorBroken(str(abort), retryable=False) from None
-        except BaseException as error:
-            if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None:
-                raise
-            seen = _seen_by_caller(error)
-            seen.__cause__ = error
-            self._context.abort(seen)
-            raise
-        finally:
-            section.leave()
 
     def reset(self, message: str, *, retry_alarm: bool) -> None:
         """`ctx.abort`: drop what is not committed and break the activation."""
         context = self._context
         context.discard_turn()
-        if self._alarm_retries is not None and not self._storage.end_alarm():
-            self._alarm_aborted(self._alarm_retries, retry_alarm)
+        if self._alarm is not None:
+            self._alarm.abort(retry=retry_alarm)
         context.abort(ActorBroken(message, retryable=False))
-
-    def _alarm_aborted(self, retries: int, retry: bool) -> None:
-        if retry:
-            self._alarm_ended(retries, failed=True)
-        else:
-            self._set_alarm(None, 0)
-        self._context.commit(Batch())
 
     def _closed(self, _: Promise[None]) -> None:
         self._gate.break_with(ActorBroken("the object was reset"))
@@ -403,44 +303,9 @@ def _receive(size: int, handler: Callable[..., Any], *args: object) -> Any:
     return handler(*args)
 
 
-class ObjectFactory:
-    """`actors.api.BodyFactory` of one class."""
-
-    def __init__(self, of: ObjectClass, idle_ms: int, sockets: NamespaceSockets) -> None:
-        self._class = of
-        self._sockets = sockets
-        self.idle_ms = idle_ms
-        self._facets = FacetFactory(sockets.host, idle_ms, self._make_facet)
-
-    def __call__(self, context: ActorContext) -> ObjectBody:
-        return ObjectBody(context, self._class, self._sockets, self._facets)
-
-    def _make_facet(self, context: ActorContext, start: FacetStart) -> ObjectBody:
-        return ObjectBody(context, start.of, self._sockets, self._facets, start)
-
-
 def _call_plain(method: Callable[..., Any], args: list[Any]) -> Any:
     return method(*map(from_wire, args))
 
 
 def _call_suspending(method: Callable[..., Any], args: list[Any]) -> Any:
     return call_suspending(method, *map(from_wire, args))
-
-
-def _plain_result(event: EventContext, result: object) -> Any:
-    """The result in plain form; what is in it by reference is lent by `event`."""
-    token = current_event.set(event)
-    try:
-        return to_wire_result(result)
-    finally:
-        current_event.reset(token)
-
-
-def _seen_by_caller(error: BaseException) -> Exception:
-    """The error as callers get it: TypeError, ValueError and NonRetryableError keep their class, of any other only the
-    message arrives (another object's reset included: this object was not reset). `remote` says where it came from."""
-    if isinstance(error, (TypeError, ValueError, NonRetryableError, JsException)):
-        return remote_error(error)
-    seen = Exception(str(error) or type(error).__name__)
-    seen.__dict__["remote"] = True
-    return seen

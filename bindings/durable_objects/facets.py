@@ -1,7 +1,7 @@
 """`ctx.facets`: objects within an object. Each has a class, a storage and gates of its own, and lives where its parent
 lives and no longer than it; callers reach it through the parent only. Source: workerd api/actor-state.c++.
 
-A facet is an actor: its namespace is its root object's with a suffix, its id that of its parent with its name after it.
+A facet is an actor; `facet_addresses` says which.
 """
 
 from __future__ import annotations
@@ -10,38 +10,39 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from typing import Any, Final
 
 import trio
 
+from bindings.durable_objects.facet_addresses import (
+    copy_stored,
+    delete_stored,
+    delete_stored_within,
+    facet_address,
+    is_within,
+)
 from bindings.durable_objects.gated import call_gated, gate_inside
 from bindings.durable_objects.messages import FetchCall, RpcCall
 from bindings.durable_objects.namespace import DurableObjectNamespace
+from bindings.durable_objects.object_class import ObjectClass
 from bindings.durable_objects.stub import RESERVED, reserved
 from edge_runtime.actors.api import ActorAddress, ActorBody, ActorContext, ActorHost, ActorKind
 from edge_runtime.actors.gates import InputGate
 from edge_runtime.actors.ids import DurableObjectId
-from edge_runtime.actors.placement import FACETS
 from edge_runtime.errors import ActorBroken
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event
 from edge_runtime.limits import FACET_DEPTH_MAX, FACET_NAME_MAX
 from edge_runtime.promise import Promise
-from edge_runtime.store import keys
-from edge_runtime.store.api import Batch, Table
+from edge_runtime.store.api import Batch
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.entrypoints import DurableObject
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.rpc import RpcStub, Target, pass_on
 
-if TYPE_CHECKING:
-    from bindings.durable_objects.body import ObjectClass
-
 NO_ALARMS: Final = "Facets currently cannot set alarms."
 DELETED: Final = "Facet was deleted."
 _NOT_SERIALIZABLE: Final = "Stubs pointing to Durable Object facets are not serializable."
 CLONED_OVER: Final = "Facet was cloned-over."
-_END_OF_ID: Final = b"\x00"  # of `store.keys`: the end of a string
 _ENDED: Final = "The object that this facet belongs to is no longer in memory."
 
 
@@ -158,7 +159,7 @@ class Facets:
         """Abort a facet, and delete its storage and that of the facets within it."""
         self._check(name)
         self._break(name, DELETED)
-        self._delete(self._write(), name)
+        delete_stored(self._write(), self._address(name))
 
     def clone(self, src: str, dst: str) -> None:
         """Make the storage of `dst`, and of the facets within it, a copy of that of `src`, as it is now. What `dst` was
@@ -173,19 +174,17 @@ class Facets:
         if src == dst:
             return
         for address, context in self._factory.running.items():
-            if self._is_within(address, self._address(src)):
+            if is_within(address, self._address(src)):
                 context.flush()
         batch = self._write()
-        self._delete(batch, dst)
-        here, there = self._stem(src), self._stem(dst)
-        for end in _END_OF_ID, b"/":  # its own storage, that of those within it
-            batch.copy_prefix(Table.OBJECTS, here + end, there + end)
+        delete_stored(batch, self._address(dst))
+        copy_stored(batch, self._address(src), self._address(dst))
 
     def delete_all(self) -> None:
         """Delete what all facets have stored."""
         for name in tuple(self._facets):
             self._break(name, DELETED)
-        self._write().delete_range(Table.OBJECTS, *self._within(self._context.address.id))
+        delete_stored_within(self._write(), self._context.address)
 
     def began(self, name: str, context: ActorContext) -> None:
         self._running[name] = context
@@ -217,27 +216,7 @@ class Facets:
             raise TypeError(f"Facet name is too long (max {FACET_NAME_MAX} characters).")
 
     def _address(self, name: str) -> ActorAddress:
-        own = self._context.address
-        namespace = own.namespace if own.namespace.endswith(FACETS) else own.namespace + FACETS
-        return ActorAddress(own.worker, own.kind, namespace, f"{own.id}/{quote(name, safe='')}")
-
-    def _within(self, id: str) -> tuple[bytes, bytes]:
-        """The keys of all facets below an id: "0" comes after "/"."""
-        address = self._address("")
-        return tuple(keys.encode(address.worker, address.namespace, id + end) for end in "/0")  # type: ignore[return-value]
-
-    def _delete(self, batch: Batch, name: str) -> None:
-        address = self._address(name)
-        batch.delete_range(Table.OBJECTS, *keys.prefix_range(address.worker, address.namespace, address.id))
-        batch.delete_range(Table.OBJECTS, *self._within(address.id))
-
-    def _stem(self, name: str) -> bytes:
-        """What the keys of a facet, and of those within it, begin with."""
-        address = self._address(name)
-        return keys.encode(address.worker, address.namespace, address.id).removesuffix(_END_OF_ID)
-
-    def _is_within(self, address: ActorAddress, facet: ActorAddress) -> bool:
-        return address == facet or (address[:3] == facet[:3] and address.id.startswith(f"{facet.id}/"))
+        return facet_address(self._context.address, name)
 
     def _write(self) -> Batch:
         turn = self._context.turn()

@@ -10,12 +10,13 @@ from typing import Final
 
 import msgspec
 
-from bindings.durable_objects.body import ObjectClass, ObjectFactory
 from bindings.durable_objects.declared import DURABLE_OBJECT, Declared, declared
 from bindings.durable_objects.deletion import delete_namespace
+from bindings.durable_objects.factory import ObjectFactory
 from bindings.durable_objects.history import History, by_declaration, by_migrations, listed, record, recorded
 from bindings.durable_objects.migrations import Migrated, Migration, migrate
 from bindings.durable_objects.namespace import DurableObjectNamespace
+from bindings.durable_objects.object_class import ObjectClass
 from bindings.durable_objects.sockets import NamespaceSockets
 from bindings.kind import BindingRuntime
 from edge_runtime.actors.api import ActorKind

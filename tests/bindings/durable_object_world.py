@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import trio
 from seam_fakes import CountingRandomness, TrioClock, inline_offload
 
-from bindings.durable_objects.body import ObjectClass, ObjectFactory
+from bindings.durable_objects.factory import ObjectFactory
 from bindings.durable_objects.namespace import DurableObjectNamespace
+from bindings.durable_objects.object_class import ObjectClass
 from bindings.durable_objects.sockets import NamespaceSockets
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost

@@ -3,7 +3,7 @@ import trio
 from durable_object_world import world
 from trio.testing import wait_all_tasks_blocked
 
-from bindings.durable_objects.body import BLOCKED_TOO_LONG
+from bindings.durable_objects.critical_section import BLOCKED_TOO_LONG
 from edge_runtime.errors import ActorBroken
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
 from edge_runtime.store.memory_store import MemoryStore

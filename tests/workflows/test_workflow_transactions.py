@@ -11,8 +11,9 @@ from killed_store import KilledStore, outlived
 from seam_fakes import CountingRandomness
 from workflow_world import WORKER, WORKFLOW, World, open_world
 
-from bindings.durable_objects.body import ObjectClass, ObjectFactory
+from bindings.durable_objects.factory import ObjectFactory
 from bindings.durable_objects.namespace import DurableObjectNamespace
+from bindings.durable_objects.object_class import ObjectClass
 from bindings.durable_objects.sockets import NamespaceSockets
 from bindings.kv.namespace import KvNamespace
 from bindings.workflows.namespace import WorkflowNamespace
