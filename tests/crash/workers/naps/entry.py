@@ -1,13 +1,15 @@
 """Workflows that sleep and objects that set alarms; both note what they do in a file outside of the store, too.
 
-POST /naps/ID?ms=N starts a workflow of two steps with N ms of sleep between. POST /bells/NAME?ms=N&work=M sets an
-alarm in N ms whose handler takes M ms. GET /bells/NAME lists when it fired. GET /pid gives the isolate's process.
+POST /naps/ID?ms=N starts a workflow of two steps with N ms of sleep between. POST /bells/NAME?ms=N sets an alarm in N
+ms, whose handler with &held=1 does not end until there is a file "let go" beside the witness. GET /bells/NAME lists
+when it fired. GET /pid gives the isolate's process.
 """
 
 import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import trio
@@ -39,15 +41,17 @@ class Nap(WorkflowEntrypoint):
 
 
 class Bell(DurableObject):
-    async def ring_in(self, ms, work_ms):
+    async def ring_in(self, ms, held):
         due = datetime.now(UTC) + timedelta(milliseconds=ms)
-        await self.ctx.storage.put("work_ms", work_ms)
+        await self.ctx.storage.put("held", held)
         await self.ctx.storage.setAlarm(due)
         return due.timestamp() * 1000
 
     async def alarm(self):
         note(self.env, bell=str(self.ctx.id), event="begins")
-        await trio.sleep(await self.ctx.storage.get("work_ms") / 1000)
+        if await self.ctx.storage.get("held"):
+            while not Path(self.env.WITNESS).with_name("let go").exists():
+                await trio.sleep(0.01)
         fired = await self.ctx.storage.get("fired") or []
         await self.ctx.storage.put("fired", [*fired, datetime.now(UTC).timestamp() * 1000])
 
@@ -67,5 +71,5 @@ class Default(WorkerEntrypoint):
             return Response(None, status=202)
         bell = self.env.BELLS.getByName(name)
         if request.method == "POST":
-            return Response.json(await bell.ring_in(options["ms"], options.get("work", 0)), status=202)
+            return Response.json(await bell.ring_in(options["ms"], options.get("held", 0)), status=202)
         return Response.json(await bell.fired())
