@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from edge_process import EDGE, EdgeProcess, eventually
+from edge_process import EDGE, EdgeProcess, eventually, replace_text
 
 SCRIPT = """
 from urllib.parse import parse_qs, urlparse
@@ -58,7 +58,7 @@ class Default(WorkerEntrypoint):
 
 def write(folder, version, setting="pinned"):
     folder.mkdir(exist_ok=True)
-    (folder / "entry.py").write_text(SCRIPT.replace('"v1"', f'"{version}"'))
+    replace_text(folder / "entry.py", SCRIPT.replace('"v1"', f'"{version}"'))
     config = {
         "name": "shop",
         "main": "entry.py",
@@ -67,7 +67,7 @@ def write(folder, version, setting="pinned"):
         "migrations": [{"tag": "v1", "new_sqlite_classes": ["Counter"]}],
         "workflows": [{"binding": "FLOW", "name": "flow", "class_name": "Flow", "version": setting}],
     }
-    (folder / "wrangler.json").write_text(json.dumps(config))
+    replace_text(folder / "wrangler.json", json.dumps(config))
     return folder
 
 
@@ -80,10 +80,11 @@ def edge_command(*arguments):
 class Shop:
     def __init__(self, edge):
         self._edge = edge
-        self._client = edge.client()
 
     def get(self, path):
-        answer = self._client.get(path)
+        # On a connection of its own: one that is kept may be closed by a deploy just as it is used.
+        with self._edge.client() as client:
+            answer = client.get(path)
         assert answer.status_code == 200, answer.text
         return answer
 
@@ -96,9 +97,6 @@ class Shop:
             return eventually(look, 60)
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.get(f'/status/{id}').text}\n{self._edge.output}") from None
-
-    def close(self):
-        self._client.close()
 
 
 def kept(data):
@@ -127,7 +125,6 @@ def test_pinned_instances_stay_with_their_version_across_deploys_and_starts(tmp_
         shop.has("c", "waiting")
         shop.get("/go/a")
         assert shop.has("a", "complete")["output"] == ["v1", "v1", "v1"]
-        shop.close()
     for number in range(6):
         # As many later versions would have it.
         (data / "deployments/shop" / f"later-{number}").mkdir()
@@ -153,7 +150,6 @@ def test_pinned_instances_stay_with_their_version_across_deploys_and_starts(tmp_
         deploy("v3", "newest")
         assert first not in kept(data)
         assert shop.get("/status/c").json()["status"] == "complete"
-        shop.close()
 
 
 @pytest.mark.slow
@@ -173,7 +169,6 @@ def test_pinned_instance_stays_with_its_version_across_a_reload_and_is_told_of_w
         assert shop.has("a", "complete")["output"] == ["v1", "v1", "v1"]
         assert shop.has("b", "complete")["output"] == ["v2", "v2", "v2"]
         assert not re.search("failed|Traceback", edge.output), edge.output
-        shop.close()
     for version in (first, second):
         shutil.rmtree(data / "deployments/shop" / version)
     with EdgeProcess("dev", write(folder, "v3"), "--port", 0, "--data", data) as edge:
