@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import threading
 
 import pytest
+from edge_process import eventually
 
 from edge_runtime.errors import DataDirectoryInUse, StoreError
 from edge_runtime.socket_paths import isolates_lock
@@ -80,16 +82,15 @@ def test_directory_that_cannot_be_made_is_named(tmp_path):
 def test_blocked_output_drops_lines_and_says_how_many(monkeypatch):
     monkeypatch.setattr(output, "OUTPUT_LINES_MAX", 10)
     read_end, write_end = os.pipe()
-    with open(read_end, "rb") as reader, open(write_end, "w") as stream:
-        with LineWriter(stream) as writer:
-            for _ in range(200):
-                writer.write("x" * 10_000)
-            assert 0 < writer.dropped < 200
-            kept = 200 - writer.dropped
-            for _ in range(kept):
-                assert reader.readline() == b"x" * 10_000 + b"\n"
-            dropped = writer.dropped
-        assert reader.readline() == f"({dropped} lines were dropped: the output was not read)\n".encode()
+    with open(read_end, "rb") as reader, open(write_end, "w") as stream, LineWriter(stream) as writer:
+        writer.write("x" * 100_000)  # more than a pipe holds
+        eventually(lambda: not select.select([], [write_end], [], 0)[1])
+        for number in range(200):
+            writer.write(str(number))
+        assert writer.dropped == 190
+        assert reader.readline() == b"x" * 100_000 + b"\n"
+        assert reader.readline() == b"(190 lines were dropped: the output was not read)\n"
+        assert [reader.readline() for _ in range(10)] == [f"{number}\n".encode() for number in range(10)]
 
 
 def test_closed_output_is_no_error():

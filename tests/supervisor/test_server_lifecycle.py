@@ -301,6 +301,7 @@ async def test_connections_that_wait_before_a_dying_isolate_are_served_by_the_ne
             for _ in range(100):
                 nursery.start_soon(ask)
         assert answers == [(200, "ok")] * 100
+        await server.report.wait_for(lambda report: report.deaths)
         assert len(server.report.deaths) == 1
 
 
