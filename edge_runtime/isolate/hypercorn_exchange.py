@@ -10,7 +10,8 @@ import trio
 from edge_runtime.connection_marks import BEGUN, UNKNOWN
 from edge_runtime.isolate.connection import App, BodyTimeout, BodyTooLarge, Checked, RawHeaders
 from edge_runtime.isolate.http1_response import OF_THE_CONNECTION, WITHOUT_BODY, length_without_body
-from edge_runtime.isolate.websocket_connection import WebSocketConnection, switching_protocols
+from edge_runtime.isolate.websocket_connection import WebSocketConnection
+from edge_runtime.isolate.websocket_upgrade import switching_protocols
 from edge_runtime.limits import (
     REQUEST_BODY_MAX,
     REQUEST_BODY_WINDOW_MIN,

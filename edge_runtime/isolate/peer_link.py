@@ -47,6 +47,7 @@ from edge_runtime.isolate.peer_frames import (
 )
 from edge_runtime.isolate.peer_sockets import PeerSockets
 from edge_runtime.isolate.peer_streams import PeerStreams
+from edge_runtime.isolate.peer_stubs import BorrowedStub, LentStubs
 from edge_runtime.isolate.peer_values import (
     pack,
     pack_error,
@@ -102,18 +103,18 @@ class PeerLink:
         self._greeted = greeted
         self._channel = channel
         self._receiver = receiver
-        self._streams = PeerStreams(self._post, nursery)
-        self._sockets = PeerSockets(self._post, flags)
+        self._streams = PeerStreams(self.post, nursery)
+        self._sockets = PeerSockets(self.post, flags)
+        self._stubs = LentStubs()
         self._numbers = count(1)
         self._calls: dict[int, Promise[Any]] = {}
-        self._lent: dict[int, Target] = {}
         self._answering: set[int] = set()
         self._unsent = trio.Event()
         self.lost = False
         """No call can be made any more."""
 
     def greet(self) -> None:
-        self._post(Hello())
+        self.post(Hello())
 
     async def run(self) -> None:
         """Serve the link until the other side is gone or sends what is no message."""
@@ -152,11 +153,9 @@ class PeerLink:
         calls, self._calls = self._calls, {}
         for promise in calls.values():
             promise.reject(ConnectionLost())
-        lent, self._lent = self._lent, {}
-        for target in lent.values():
-            target.release()
+        self._stubs.lost()
 
-    def _post(self, frame: Message) -> None:
+    def post(self, frame: Message) -> None:
         """Send a frame; nothing happens if the other side is gone, which whoever waits for it will hear."""
         if self.lost:
             return
@@ -181,17 +180,17 @@ class PeerLink:
         """
         head = (view, address.worker, address.kind, address.namespace, address.id, name)
         if isinstance(message, RpcCall):
-            return self._ask(
+            return self.ask(
                 lambda n: CallMethod(n, *head, method=message.method, args=pack(message.args, self), identity=identity)
             )
         if isinstance(message, FetchCall):
-            return self._ask(lambda n: CallFetch(n, *head, request=pack_request(message.request, self)))
+            return self.ask(lambda n: CallFetch(n, *head, request=pack_request(message.request, self)))
         if isinstance(message, int):
-            return self._ask(lambda n: CallCron(n, *head, scheduled_ms=message))
+            return self.ask(lambda n: CallCron(n, *head, scheduled_ms=message))
         # It belongs to something that this isolate holds and the actor lost when it moved.
         return Promise.rejected(ConnectionLost())
 
-    def _ask(self, make: Callable[[int], Message]) -> Promise[Any]:
+    def ask(self, make: Callable[[int], Message]) -> Promise[Any]:
         if self.lost:
             return Promise.rejected(ConnectionLost())
         if self._channel.unsent_size > PEER_QUEUE_MAX:
@@ -203,19 +202,16 @@ class PeerLink:
             return Promise.rejected(error)
         promise: Promise[Any] = Promise()
         self._calls[number] = promise
-        self._post(frame)
+        self.post(frame)
         return promise
 
     # What `peer_values` needs
 
     def lend(self, target: Target) -> int:
-        number = next(self._numbers)
-        target.hold()
-        self._lent[number] = target
-        return number
+        return self._stubs.lend(target)
 
     def borrow(self, number: int) -> Target:
-        return _Borrowed(self, number)
+        return BorrowedStub(self, number)
 
     def send_stream(self, stream: ReadableStream) -> int:
         return self._streams.send(stream)
@@ -250,12 +246,11 @@ class PeerLink:
             case Hello():
                 self._greeted()
             case CallStub(call=number, stub=stub, method=method, args=args):
-                self._answer(number, self._target(stub).invoke(method, _arguments(unpack(args, self))))
+                self._answer(number, self._stubs.find(stub).invoke(method, _arguments(unpack(args, self))))
             case FetchStub(call=number, stub=stub, request=request):
-                self._answer(number, self._target(stub).fetch(unpack_request(request, self)))
+                self._answer(number, self._stubs.find(stub).fetch(unpack_request(request, self)))
             case StubReleased(stub=stub):
-                self._target(stub).release()
-                del self._lent[stub]
+                self._stubs.given_back(stub)
             case _:
                 raise WireError(f"a {type(frame).__name__} is no message between isolates")
 
@@ -273,12 +268,6 @@ class PeerLink:
             promise.reject(ConnectionLost())
             raise
         promise.resolve(value)
-
-    def _target(self, number: int) -> Target:
-        target = self._lent.get(number)
-        if target is None:
-            raise WireError(f"nothing was lent as {number}")
-        return target
 
     def _take_call(self, frame: Addressed) -> None:
         if frame.actor is ActorKind.OBJECT and not is_object_id(frame.id):
@@ -312,61 +301,24 @@ class PeerLink:
             value = reply.result()
             try:
                 if isinstance(value, FetchResponse):
-                    self._post(Responded(number, pack_response(value, self)))
+                    self.post(Responded(number, pack_response(value, self)))
                 else:
-                    self._post(Returned(number, pack(value, self)))
+                    self.post(Returned(number, pack(value, self)))
                 return
             except Exception as failure:
                 error = failure
                 if not isinstance(failure, EdgeError):
                     failure.__dict__["remote"] = True
         if isinstance(error, MovedAway):
-            self._post(Moved(number, error.view))
+            self.post(Moved(number, error.view))
         else:
-            self._post(pack_error(number, error))
+            self.post(pack_error(number, error))
 
 
 def _arguments(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise WireError("the arguments of a call are not a list")
     return value
-
-
-class _Borrowed:
-    """`Target` of something that the other isolate lent to this one; given back when nobody holds it any more, or has
-    it without ever having held it."""
-
-    def __init__(self, link: PeerLink, number: int) -> None:
-        self._link = link
-        self._number = number
-        self._holders = 0
-        self._returned = False
-        self._token = trio.lowlevel.current_trio_token()
-
-    def invoke(self, method: str | None, args: list[Any]) -> Promise[Any]:
-        link = self._link
-        return link._ask(lambda call: CallStub(call, self._number, method, pack(args, link)))
-
-    def fetch(self, request: Any) -> Promise[Any]:
-        link = self._link
-        return link._ask(lambda call: FetchStub(call, self._number, pack_request(request, link)))
-
-    def hold(self) -> None:
-        self._holders += 1
-
-    def release(self) -> None:
-        self._holders -= 1
-        if not self._holders and not self._returned:
-            self._returned = True
-            self._link._post(StubReleased(self._number))
-
-    def __del__(self) -> None:
-        if not self._returned and not self._link.lost:
-            # The collector may run in any thread.
-            try:
-                self._token.run_sync_soon(self._link._post, StubReleased(self._number))
-            except trio.RunFinishedError:
-                return
 
 
 def open_channel(descriptor: int) -> Channel:
