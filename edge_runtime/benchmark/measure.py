@@ -1,25 +1,22 @@
-"""Measuring: rounds of load on one or two subjects in turns, and what each used of CPU, time, store and memory."""
+"""Measuring: rounds of load on one or two subjects in turns. What is made of them: `results`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-from edge_runtime.benchmark.figures import Comparison, Spread, compare, spread
 from edge_runtime.benchmark.load import Load, Sender
 from edge_runtime.benchmark.processes import Memory, cpu_ns, kernel_share, memory
-from edge_runtime.benchmark.server import BenchServer, Event, bench_server
+from edge_runtime.benchmark.results import Result, Round, result_of
+from edge_runtime.benchmark.server import BenchServer, bench_server
 from edge_runtime.benchmark.subjects import Subject
 from edge_runtime.errors import UsageError
-from edge_runtime.metering.bill import make_bill, money_text
-from edge_runtime.metering.grouping import sum_rows
 from edge_runtime.metering.ledger import UsageRow, read_usage
-from edge_runtime.metering.tariff import load_tariff, shipped
 from edge_runtime.store.lmdb_store import LmdbStore, open_store
 
 _LEDGER_S: Final = 30.0
@@ -36,79 +33,6 @@ class Plan:
     count: int
     rounds: int
     warm_up: int
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    events: Sequence[Event]
-    latencies_ms: Sequence[float]
-    elapsed_s: float
-    isolate_us: float
-    supervisor_us: float
-    kernel_share: float
-    commits: int
-
-    def operations(self, kind: str) -> int:
-        return sum(event.kind == kind for event in self.events)
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerFigures:
-    kind: str
-    handler: str
-    per_operation: float
-    cpu_us: Spread
-    wall_ms: Spread
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one subject used; per operation unless it says otherwise.
-
-    `user_us` are the meter's figures (what is billed), of all events that an operation caused; `isolate_us` is the
-    kernel's CPU time of the isolates, user code and runtime together; `supervisor_us` that of the server process.
-    """
-
-    label: str
-    operations: int
-    cpu_us: Spread
-    """Of the script's own code, in events of the operation's own kind."""
-    latency_ms: Spread
-    """As the client saw it: of a request, or of an instance from its creation to its end."""
-    per_second: float
-    user_us: float
-    isolate_us: float
-    supervisor_us: float
-    kernel_share: float
-    """The part of the isolates' CPU time that was spent in the kernel, 0 to 1."""
-    commits: float
-    peak_mb: float
-    """The most memory that one isolate had resident at once."""
-    private_mb: float
-    quantities: dict[str, float]
-    million_at_list_price: dict[str, str]
-    """What a million operations cost by each shipped tariff, in its currency, allotments and fees left out."""
-    handlers: tuple[HandlerFigures, ...]
-    round_user_us: tuple[float, ...]
-    round_isolate_us: tuple[float, ...]
-    failed: int = field(default=0)
-    """Events of all rounds whose outcome was not "ok"."""
-
-    @property
-    def kernel_us(self) -> float:
-        """Of the isolates' CPU time what was spent in the kernel, to the 10 ms of a round that the kernel tells."""
-        return self.isolate_us * self.kernel_share
-
-    @property
-    def runtime_us(self) -> float:
-        """Of the isolates' CPU time what is neither the script's nor the kernel's: HTTP, codec, store, event loop."""
-        return max(0.0, self.isolate_us - self.user_us - self.kernel_us)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparisons:
-    user_us: Comparison
-    isolate_us: Comparison
 
 
 class OpenRound:
@@ -217,33 +141,13 @@ class Measured:
         )
 
     def result(self) -> Result:
-        kind, rounds, rows = self._plan.load.kind, self._rounds, self._usage
-        events = [event for measured in rounds for event in measured.events]
-        operations = sum(measured.operations(kind) for measured in rounds)
-        return Result(
-            label=self._subject.label,
-            operations=operations,
-            cpu_us=spread([event.cpu_us for event in events if event.kind == kind]),
-            latency_ms=spread([took for measured in rounds for took in measured.latencies_ms]),
-            per_second=operations / sum(measured.elapsed_s for measured in rounds),
-            user_us=sum(event.cpu_us for event in events) / operations,
-            isolate_us=sum(measured.isolate_us for measured in rounds) / operations,
-            supervisor_us=sum(measured.supervisor_us for measured in rounds) / operations,
-            kernel_share=sum(measured.kernel_share for measured in rounds) / len(rounds),
-            commits=sum(measured.commits for measured in rounds) / operations,
-            peak_mb=max(found.peak_mb for found in self._memories),
-            private_mb=max(found.private_mb for found in self._memories),
-            quantities={name: amount / self._operations for name, amount in _quantities(rows).items()},
-            million_at_list_price={
-                name: money_text(make_bill(load_tariff(name), rows).list_cost * 1_000_000 / self._operations)
-                for name in shipped()
-            },
-            handlers=_handlers(events, operations),
-            round_user_us=tuple(
-                sum(event.cpu_us for event in measured.events) / measured.operations(kind) for measured in rounds
-            ),
-            round_isolate_us=tuple(measured.isolate_us / measured.operations(kind) for measured in rounds),
-            failed=sum(event.outcome != "ok" for event in events),
+        return result_of(
+            self._subject.label,
+            self._plan.load.kind,
+            self._rounds,
+            usage=self._usage,
+            memories=self._memories,
+            sent=self._operations,
         )
 
     async def _ledger(self) -> list[UsageRow]:
@@ -260,29 +164,9 @@ class Measured:
         return rows
 
 
-def _quantities(rows: list[UsageRow]) -> Mapping[str, int]:
-    return sum_rows(rows).quantities if rows else {}
-
-
 def _ticks(pids: Sequence[int]) -> tuple[int, int]:
     shares = [kernel_share(pid) for pid in pids]
     return sum(user for user, _ in shares), sum(kernel for _, kernel in shares)
-
-
-def _handlers(events: Sequence[Event], operations: int) -> tuple[HandlerFigures, ...]:
-    grouped: dict[tuple[str, str], list[Event]] = {}
-    for event in events:
-        grouped.setdefault((event.kind, event.handler), []).append(event)
-    return tuple(
-        HandlerFigures(
-            kind,
-            handler,
-            len(found) / operations,
-            spread([event.cpu_us for event in found]),
-            spread([event.wall_ms for event in found]),
-        )
-        for (kind, handler), found in sorted(grouped.items())
-    )
 
 
 @asynccontextmanager
@@ -329,10 +213,3 @@ async def _take_round(found: Sequence[Measured], plan: Plan) -> None:
                 await each.send(min(left, turn))
             left -= min(left, turn)
             rounds.reverse()  # whoever comes first finds other caches
-
-
-def compare_results(base: Result, candidate: Result) -> Comparisons:
-    return Comparisons(
-        user_us=compare(base.round_user_us, candidate.round_user_us),
-        isolate_us=compare(base.round_isolate_us, candidate.round_isolate_us),
-    )
