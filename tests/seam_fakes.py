@@ -1,34 +1,11 @@
-"""What is passed into the runtime, as tests need it: a clock that follows trio's, repeatable randomness, no threads."""
+"""What is passed into the runtime, as tests need it: a clock that is set, repeatable randomness, no threads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
-import trio
-
 T = TypeVar("T")
-
-EPOCH_MS = 1_700_000_000_000
-
-
-class TrioClock:
-    """Wall time that passes as trio's does, so that MockClock moves it; `shift_ms` is what passed while no process
-    ran."""
-
-    def __init__(self, shift_ms: int = 0) -> None:
-        self.shift_ms = shift_ms
-
-    def now_ms(self) -> int:
-        return EPOCH_MS + self.shift_ms + int(trio.current_time() * 1000)
-
-    def monotonic_s(self) -> float:
-        return trio.current_time()
-
-    async def sleep_until_ms(self, due_ms: int) -> None:
-        await trio.lowlevel.checkpoint()
-        while (left_ms := due_ms - self.now_ms()) > 0:
-            await trio.sleep(left_ms / 1000)
 
 
 class SetClock:

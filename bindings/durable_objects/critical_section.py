@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 
 from bindings.durable_objects.gated import call_gated, gate_inside
-from bindings.durable_objects.replies import seen_by_caller
+from bindings.durable_objects.seen_errors import seen_by_caller
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.gates import CriticalSection
 from edge_runtime.errors import ActorBroken

@@ -19,14 +19,13 @@ from edge_runtime.limits import INVOCATION_DEPTH_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.context import ExecutionContext
-from edge_runtime.workers.conversion import from_wire, to_wire, to_wire_result
+from edge_runtime.workers.conversion import from_wire, to_wire
 from edge_runtime.workers.entrypoints import WorkerEntrypoint
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
-from edge_runtime.workers.js_views import JsResponse
 from edge_runtime.workers.request import Request
-from edge_runtime.workers.response import FetchResponse, Response
+from edge_runtime.workers.results import checked_response, plain_result
 from edge_runtime.workers.rpc import RpcStub, remote_error
 
 TOO_DEEP: Final = (
@@ -130,11 +129,11 @@ class _Entrypoint:
         try:
             result = await event.run(call, event)
             if kind is EventKind.FETCH:
-                response = _response(result, self._cls)
+                response = checked_response(self._cls.__name__, result)
                 held = hold_body(response, cast(Any, _UNGATED), [], end)
                 self._events.acknowledge(event)
                 result = response
-            plain = _plain(event, result)
+            plain = plain_result(event, result)
             outcome = Outcome.OK
             promise.resolve(plain)
         except trio.Cancelled:
@@ -167,26 +166,6 @@ class _Ungated:
 
 
 _UNGATED: Final = _Ungated()
-
-
-def _response(result: object, cls: type[WorkerEntrypoint]) -> FetchResponse:
-    if isinstance(result, JsResponse):
-        return Response(result)
-    if not isinstance(result, FetchResponse):
-        raise TypeError(
-            f"{cls.__name__}.fetch() returned {type(result).__name__}; allowed: a workers.Response (was a return "
-            "missing?)"
-        )
-    return result
-
-
-def _plain(event: EventContext, result: object) -> Any:
-    """The result in plain form; what is in it by reference is lent by `event`."""
-    token = current_event.set(event)
-    try:
-        return to_wire_result(result)
-    finally:
-        current_event.reset(token)
 
 
 def loopback_services(

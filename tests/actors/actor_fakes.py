@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
-from seam_fakes import CountingRandomness, TrioClock, inline_offload
+from seam_fakes import CountingRandomness, inline_offload
 
 from edge_runtime.actors.api import ActorAddress, ActorBody, ActorContext, ActorKind
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.control import ActorDeath
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.store.api import Batch, Store, Table
+from edge_runtime.testing.surroundings import JumpingClock
 
 T = TypeVar("T")
 
@@ -121,14 +122,14 @@ async def running_host(
     make: Callable[[ActorContext], ActorBody],
     *,
     idle_ms: int = 10_000,
-    clock: TrioClock | None = None,
+    clock: JumpingClock | None = None,
     deaths: Sequence[ActorDeath] = (),
 ) -> AsyncIterator[LocalActorHost]:
     """A host with one namespace, "Fake", for objects and workflows; cancelled at the end. `deaths`: what it is told of
     earlier processes."""
     async with trio.open_nursery() as nursery:
         events = RecordedEvents(nursery)
-        host = LocalActorHost(store, clock or TrioClock(), CountingRandomness(), inline_offload, events, WORKER)
+        host = LocalActorHost(store, clock or JumpingClock(), CountingRandomness(), inline_offload, events, WORKER)
         for kind in (ActorKind.OBJECT, ActorKind.WORKFLOW):
             host.register(WORKER, kind, "Fake", FakeFactory(make, idle_ms))
         host.learn_deaths(deaths)

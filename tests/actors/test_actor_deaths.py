@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from actor_fakes import FakeBody, address, running_host
-from seam_fakes import EPOCH_MS, TrioClock
 
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.timers import read_record, schedule
@@ -15,6 +14,7 @@ from edge_runtime.limits import ALARM_RETRIES_MAX, ALARM_RETRY_FIRST_MS
 from edge_runtime.metering.panel import actor_number
 from edge_runtime.store.api import Batch
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock
 
 OBJECT = address("a")
 
@@ -42,20 +42,20 @@ def record_of(store):
 async def test_object_is_refused_until_it_may_be_started_again_and_others_are_not(autojump_clock):
     log = []
     async with running_host(MemoryStore(), lambda context: FakeBody(context, log)) as host:
-        host.learn_deaths([death(delay_ms=4000, at_ms=TrioClock().now_ms())])
+        host.learn_deaths([death(delay_ms=4000, at_ms=JumpingClock().now_ms())])
         with pytest.raises(ActorBroken, match=r"Fake\.increment\(\) ran: it exited with code 7\.") as refused:
             await host.deliver(OBJECT, "early")
         assert str(refused.value).endswith("the object is not started again for another 4.0 s.")
         assert refused.value.retryable
         assert await host.deliver(address("b"), "other") == "other"
         assert await host.deliver(address("a", kind=ActorKind.WORKFLOW), "instance") == "instance"
-        await TrioClock().sleep_until_ms(death(delay_ms=4000, at_ms=TrioClock().now_ms()).until_ms)
+        await JumpingClock().sleep_until_ms(death(delay_ms=4000, at_ms=JumpingClock().now_ms()).until_ms)
         assert await host.deliver(OBJECT, "late") == "late"
 
 
 async def test_object_is_not_refused_for_what_may_have_had_another_cause(autojump_clock):
     async with running_host(MemoryStore(), lambda context: FakeBody(context, [])) as host:
-        host.learn_deaths([death(delay_ms=4000, at_ms=TrioClock().now_ms(), certain=False)])
+        host.learn_deaths([death(delay_ms=4000, at_ms=JumpingClock().now_ms(), certain=False)])
         assert await host.deliver(OBJECT, "soon") == "soon"
 
 
@@ -74,7 +74,7 @@ async def test_object_is_not_refused_for_what_may_have_had_another_cause(autojum
 )
 async def test_alarm_that_ended_its_process_is_tried_again_later(found, fires_after_ms, autojump_clock):
     store, log = store_with_alarm(EPOCH_MS - 1000), []
-    clock = TrioClock()
+    clock = JumpingClock()
     before_ms = clock.now_ms()
     async with running_host(store, lambda context: FakeBody(context, log), deaths=[found]):
         await clock.sleep_until_ms(EPOCH_MS + 60_000)
@@ -84,7 +84,7 @@ async def test_alarm_that_ended_its_process_is_tried_again_later(found, fires_af
 
 
 async def test_alarm_that_ends_its_process_every_time_is_dropped_after_its_retries(autojump_clock):
-    store, log, clock = store_with_alarm(EPOCH_MS - 1000), [], TrioClock()
+    store, log, clock = store_with_alarm(EPOCH_MS - 1000), [], JumpingClock()
     for retries in range(ALARM_RETRIES_MAX):
         found = death(kind=EventKind.ALARM, name="Fake.alarm", at_ms=clock.now_ms())
         async with running_host(store, lambda context: FakeBody(context, log), deaths=[found], clock=clock):

@@ -3,7 +3,6 @@ import trio
 from actor_fakes import WORKER, FakeBody, address, running_host
 from hypothesis import given
 from hypothesis import strategies as st
-from seam_fakes import EPOCH_MS, TrioClock
 from trio.testing import wait_all_tasks_blocked
 
 from edge_runtime.actors.api import ActorAddress, ActorKind
@@ -21,6 +20,7 @@ from edge_runtime.errors import Conflict
 from edge_runtime.limits import ALARMS_AT_ONCE_MAX
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock
 
 
 def commit(store, batch):
@@ -132,7 +132,7 @@ async def test_a_timer_that_passed_while_nothing_ran_fires_at_once(autojump_cloc
 
 
 async def test_a_wall_clock_set_back_makes_no_timer_early(autojump_clock):
-    store, log, clock = MemoryStore(), [], TrioClock()
+    store, log, clock = MemoryStore(), [], JumpingClock()
     async with running_host(store, lambda context: FakeBody(context, log), clock=clock) as host:
         batch = Batch()
         with store.snapshot() as snapshot:

@@ -5,13 +5,14 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 from actor_fakes import WORKER, PlainFlavour, RecordedEvents
-from seam_fakes import EPOCH_MS, CountingRandomness, TrioClock, inline_offload
+from seam_fakes import CountingRandomness, inline_offload
 
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
 from edge_runtime.limits import CRON_STARTS_MAX
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock
 
 HOURLY = "0 * * * *"
 HOUR_MS = 3_600_000
@@ -30,7 +31,7 @@ class Cron:
 async def triggered(handler, crons=(HOURLY,), store=None):
     """A host whose cron triggers call `handler`."""
     async with trio.open_nursery() as nursery:
-        store, clock, events = store or MemoryStore(), TrioClock(), RecordedEvents(nursery)
+        store, clock, events = store or MemoryStore(), JumpingClock(), RecordedEvents(nursery)
         host = LocalActorHost(store, clock, CountingRandomness(), inline_offload, events, WORKER)
         register_crons(host, WORKER, crons, handler, "Default.scheduled")
         await keep_schedule(store, clock, WORKER, crons, host.owns)

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from durable_object_world import RecordedEvents, ZeroRandomness
-from seam_fakes import TrioClock, inline_offload
+from seam_fakes import inline_offload
 
 from bindings.durable_objects import KIND
 from bindings.durable_objects.kind import ClassesSpec
@@ -14,6 +14,7 @@ from edge_runtime.config.decode import collecting_warnings
 from edge_runtime.config.model import Where, WorkerConfig, WorkerLimits
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import JumpingClock
 from edge_runtime.workers import DurableObject, WorkerEntrypoint
 
 WHERE = Where("wrangler.jsonc")
@@ -57,7 +58,7 @@ def parse(*args, **options):
 
 
 def runtime(nursery, *, development=True, exports=(Cart, Default)):
-    store, clock, random = MemoryStore(), TrioClock(), ZeroRandomness()
+    store, clock, random = MemoryStore(), JumpingClock(), ZeroRandomness()
     events = RecordedEvents(nursery, TrioFlavour())
     config = WorkerConfig(
         "shop", None, Path("wrangler.jsonc"), Path(), None, "2026-05-01", frozenset(), "trio", {}, {}, (), (), (),

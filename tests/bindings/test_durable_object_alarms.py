@@ -4,12 +4,12 @@ from itertools import pairwise
 import pytest
 import trio
 from durable_object_world import world
-from seam_fakes import EPOCH_MS
 
 from edge_runtime.errors import ActorBroken
 from edge_runtime.event import Outcome
 from edge_runtime.store.api import Table
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import EPOCH_MS
 from edge_runtime.workers import DurableObject
 
 ran = []

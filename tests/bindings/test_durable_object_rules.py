@@ -3,10 +3,10 @@
 import pytest
 import trio
 from durable_object_world import world
-from seam_fakes import EPOCH_MS
 
 from edge_runtime.errors import ActorBroken
 from edge_runtime.store.memory_store import FailingStore, MemoryStore
+from edge_runtime.testing.surroundings import EPOCH_MS
 from edge_runtime.workers import DurableObject
 from edge_runtime.workers.js_object import JsException
 

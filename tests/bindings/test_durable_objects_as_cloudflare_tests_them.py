@@ -6,9 +6,9 @@ from urllib.parse import urlparse
 import pytest
 import trio
 from durable_object_world import world
-from seam_fakes import EPOCH_MS
 
 from edge_runtime.errors import ActorBroken
+from edge_runtime.testing.surroundings import EPOCH_MS
 from edge_runtime.workers import DurableObject, Request, Response
 from edge_runtime.workers.entrypoints import DurableObjectContext
 from edge_runtime.workers.response import FetchResponse

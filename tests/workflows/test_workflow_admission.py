@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import trio
-from seam_fakes import EPOCH_MS
 from workflow_world import (
     WORKER,
     WORKFLOW,
     CountingRandomness,
+    JumpingClock,
     RecordedEvents,
-    TrioClock,
     World,
     inline_offload,
 )
@@ -28,6 +27,7 @@ from edge_runtime.config.model import Binding, Where
 from edge_runtime.errors import ConfigError
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import EPOCH_MS
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.instances import Status
@@ -41,7 +41,7 @@ class KindWorld(World):
         nursery: trio.Nursery,
         entrypoint: Any,
         store: MemoryStore,
-        clock: TrioClock,
+        clock: JumpingClock,
         random: Any,
         spec: WorkflowSpec,
     ) -> None:
@@ -86,7 +86,7 @@ async def process(
     spec = WorkflowSpec(WORKER, WORKFLOW, "Flow", 100, running_max, crons)
     async with trio.open_nursery() as nursery:
         kept = MemoryStore() if store is None else store
-        world = KindWorld(nursery, entrypoint, kept, TrioClock(shift_ms), random or CountingRandomness(), spec)
+        world = KindWorld(nursery, entrypoint, kept, JumpingClock(shift_ms), random or CountingRandomness(), spec)
         await nursery.start(world.host.run)
         nursery.start_soon(KIND.serve, [world.binding], world.runtime)
         yield world

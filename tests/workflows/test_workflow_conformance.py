@@ -21,10 +21,11 @@ from typing import Any
 
 import pytest
 import trio
-from seam_fakes import CountingRandomness, TrioClock
+from seam_fakes import CountingRandomness
 from workflow_world import WORKER, WORKFLOW, World, open_world
 
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import JumpingClock
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.workflows import NonRetryableError
 from edge_runtime.workflows import blocks
@@ -425,7 +426,7 @@ async def test_step_whose_process_is_killed(
         await begun.wait()
         await trio.sleep(1)
         store, seq = world.store.crash(), len(entries_of(world))
-    async with open_world(flow, store, random=random, clock=TrioClock(60_000)) as world:
+    async with open_world(flow, store, random=random, clock=JumpingClock(60_000)) as world:
         assert (await world.settled())["status"] == status
         assert rendered(entries_of(world), {seq}) == numbered(history)
     assert ran["work"] == runs

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import trio
-from seam_fakes import TrioClock
 from workflow_world import World, flow, open_world
 
 from edge_runtime.store.api import Table
+from edge_runtime.testing.surroundings import JumpingClock
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.errors import WorkflowError
 
@@ -407,7 +407,7 @@ async def test_finished_instances_are_deleted_when_their_retention_is_over(autoj
         with pytest.raises(WorkflowError, match=r"instance\.not_found"):
             await status(world, "good")
         assert await status(world, "bad") == "errored"
-    async with open_world(flow(run), world.store.crash(), clock=TrioClock(HOUR_MS)) as world:
+    async with open_world(flow(run), world.store.crash(), clock=JumpingClock(HOUR_MS)) as world:
         await trio.sleep(1)
         with world.store.snapshot() as snapshot:
             assert list(instances.workflows(snapshot)) == []

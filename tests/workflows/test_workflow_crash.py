@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 from killed_store import KilledStore, outlived
-from seam_fakes import CountingRandomness, TrioClock
+from seam_fakes import CountingRandomness
 from workflow_world import WORKER, WORKFLOW, World, open_world
 
 from bindings.workflows import KIND
@@ -19,6 +19,7 @@ from edge_runtime.config.model import Binding
 from edge_runtime.errors import StoreFailed
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import JumpingClock
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import blocks, instances, journal
 from edge_runtime.workflows.errors import WorkflowError
@@ -144,7 +145,7 @@ async def test_sleep_that_became_due_while_down_ends_at_once(autojump_clock: obj
         await world.create()
         await world.settled("one", "waiting")
     week_ms = 7 * 24 * 3600 * 1000
-    async with open_world(Flow, world.store.crash(), clock=TrioClock(week_ms)) as world:
+    async with open_world(Flow, world.store.crash(), clock=JumpingClock(week_ms)) as world:
         start = trio.current_time()
         assert (await world.settled()).output == "awake"
         assert trio.current_time() - start < 1
@@ -259,7 +260,7 @@ async def test_damaged_journal_ends_the_instance_with_the_reason(autojump_clock:
         else:
             batch.put(Table.JOURNAL, blocks.key(WORKER, WORKFLOW, "one", 99), b"x" * 40)
         await world.store.commit(batch)
-    async with open_world(Flow, world.store.crash(), clock=TrioClock(86_400_000)) as world:
+    async with open_world(Flow, world.store.crash(), clock=JumpingClock(86_400_000)) as world:
         status = await world.settled()
     assert status.status == "errored"
     assert status.error.name == "JournalBroken"

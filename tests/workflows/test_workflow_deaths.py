@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import trio
-from seam_fakes import EPOCH_MS, TrioClock
 from workflow_world import WORKER, WORKFLOW, open_world
 
 from edge_runtime.control import ActorDeath
@@ -12,6 +11,7 @@ from edge_runtime.event import EventKind, Outcome
 from edge_runtime.limits import INSTANCE_DEATHS_DOUBTED_MAX, INSTANCE_DEATHS_MAX, WORKFLOW_RESUME_MS
 from edge_runtime.metering.panel import actor_number
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
 
@@ -36,7 +36,7 @@ class Lives:
     def __init__(self, entrypoint=Dies):
         self.entrypoint = entrypoint
         self.store = MemoryStore()
-        self.clock = TrioClock()
+        self.clock = JumpingClock()
         entrypoint.mended, entrypoint.reached = False, trio.Event()
 
     def death(self, *, certain=True, alone=True, delay_ms=0, kind=EventKind.WORKFLOW, id="one"):

@@ -10,12 +10,12 @@ from uuid import UUID
 import pytest
 import trio
 import trio.testing
-from seam_fakes import TrioClock
 from workflow_world import WORKER, WORKFLOW, open_world
 
 from bindings.workflows import KIND
 from bindings.workflows.kind import WorkflowSpec
 from edge_runtime.config.model import Binding
+from edge_runtime.testing.surroundings import JumpingClock
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.errors import retry_after_ms
@@ -85,14 +85,14 @@ async def test_drifted_instance_is_stopped_in_plain_sight_and_goes_on_with_code_
     async with open_world(Before) as world:
         await world.create()
         await world.settled("one", "waiting")
-    async with open_world(Drifted, world.store.crash(), clock=TrioClock(3_600_000), version="v2") as world:
+    async with open_world(Drifted, world.store.crash(), clock=JumpingClock(3_600_000), version="v2") as world:
         status = await world.settled("one", "paused")
         assert status.error.name == "NondeterminismError"
         assert "step rest-1 (entry 4): its argument was 3600000 ms and is 7200000 ms now" in status.error.message
         await resume_at_boot(world, "v2")
         await trio.sleep(100)
         assert (await world.status()).status == "paused"
-    async with open_world(Mended, world.store.crash(), clock=TrioClock(3_700_000), version="v3") as world:
+    async with open_world(Mended, world.store.crash(), clock=JumpingClock(3_700_000), version="v3") as world:
         await resume_at_boot(world, "v3")
         status = await world.settled()
     assert status == {"status": "complete", "output": 2, "error": None}
@@ -106,7 +106,7 @@ async def test_lenient_workflow_follows_drift_and_shows_it(autojump_clock: objec
     async with open_world(Before) as world:
         await world.create()
         await world.settled("one", "waiting")
-    async with open_world(Drifted, world.store.crash(), clock=TrioClock(3_600_000), strict=False) as world:
+    async with open_world(Drifted, world.store.crash(), clock=JumpingClock(3_600_000), strict=False) as world:
         assert (await world.settled()).output == 1
         assert world.describe().steps[1].drift == [
             "its argument was 3600000 ms and is 7200000 ms now; what is recorded stays in force"

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
-from seam_fakes import CountingRandomness, TrioClock
+from seam_fakes import CountingRandomness
 
 from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
@@ -17,6 +17,7 @@ from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.seams import Flavour, Offload
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import JumpingClock
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import control, instances
 from edge_runtime.workflows.definition import WorkflowDefinition
@@ -88,7 +89,7 @@ class World:
         entrypoint: type[WorkflowEntrypoint],
         store: MemoryStore,
         flavour: Flavour,
-        clock: TrioClock,
+        clock: JumpingClock,
         random: CountingRandomness,
         *,
         implicit: bool,
@@ -175,7 +176,7 @@ async def open_world(
     store: MemoryStore | None = None,
     *,
     flavour: Flavour | None = None,
-    clock: TrioClock | None = None,
+    clock: JumpingClock | None = None,
     random: CountingRandomness | None = None,
     implicit: bool = True,
     idle_ms: int = 300_000,
@@ -193,7 +194,7 @@ async def open_world(
             entrypoint,
             MemoryStore() if store is None else store,
             flavour or TrioFlavour(),
-            clock or TrioClock(),
+            clock or JumpingClock(),
             random or CountingRandomness(),
             implicit=implicit,
             idle_ms=idle_ms,
