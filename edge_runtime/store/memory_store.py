@@ -13,24 +13,12 @@ from contextlib import AbstractContextManager, asynccontextmanager
 
 import trio
 
-from edge_runtime.errors import Conflict, EdgeError, StoreError, StoreFailed
+from edge_runtime.errors import EdgeError, StoreError, StoreFailed
 from edge_runtime.limits import COMMIT_BATCHES_MAX
 from edge_runtime.promise import Promise
-from edge_runtime.store.api import (
-    AddCounters,
-    Batch,
-    CopyPrefix,
-    Delete,
-    DeleteRange,
-    Expect,
-    Put,
-    Snapshot,
-    Store,
-    Table,
-)
-from edge_runtime.store.operations import add_counters, check_copy, check_entry, check_key, end_of_prefix
-
-Changes = dict[Table, dict[bytes, bytes | None]]
+from edge_runtime.store.api import Batch, Snapshot, Store, Table
+from edge_runtime.store.changes import Changes, apply
+from edge_runtime.store.operations import check_key
 
 
 class _Entries:
@@ -250,40 +238,8 @@ class FailingStore:
 
 def _apply(image: Image, batch: Batch) -> Image:
     changes: Changes = {}
-
-    def read(table: Table, key: bytes) -> bytes | None:
-        changed = changes.get(table, {})
-        return changed[key] if key in changed else image[table].values.get(key)
-
-    def write(table: Table, key: bytes, value: bytes | None) -> None:
-        changes.setdefault(table, {})[key] = value
-
-    for operation in batch.operations:
-        match operation:
-            case Put(table, key, value):
-                check_entry(key, value)
-                write(table, key, bytes(value))
-            case Delete(table, key):
-                check_key(key)
-                write(table, key, None)
-            case DeleteRange(table, start, end):
-                first, last = image[table].between(start, end)
-                own = [key for key in changes.get(table, {}) if start <= key < end]
-                for key in (*image[table].order[first:last], *own):
-                    write(table, key, None)
-            case CopyPrefix(table, prefix, to):
-                check_copy(prefix, to)
-                first, last = image[table].between(prefix, end_of_prefix(prefix))
-                own = [key for key in changes.get(table, {}) if key.startswith(prefix)]
-                for key in {*image[table].order[first:last], *own}:
-                    if (found := read(table, key)) is not None:
-                        check_key(to + key[len(prefix) :])
-                        write(table, to + key[len(prefix) :], found)
-            case Expect(table, key, value):
-                check_key(key)
-                if read(table, key) != value:
-                    raise Conflict(f"{table} key {key!r} does not hold what the batch expects; nothing was written")
-            case AddCounters(table, key, counters):
-                check_key(key)
-                write(table, key, add_counters(read(table, key), counters))
-    return {table: entries.changed(changes[table]) if table in changes else entries for table, entries in image.items()}
+    with MemorySnapshot(image) as snapshot:
+        apply(batch, snapshot, changes)
+    return {
+        table: entries.changed(found) if (found := changes.get(table)) else entries for table, entries in image.items()
+    }

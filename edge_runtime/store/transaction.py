@@ -7,28 +7,15 @@ a transaction everything goes to the store. So bindings need to know nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from edge_runtime.errors import Conflict, StoreError
+from edge_runtime.errors import StoreError
 from edge_runtime.event import current_event
 from edge_runtime.promise import Promise
 from edge_runtime.store import keys
-from edge_runtime.store.api import (
-    AddCounters,
-    Batch,
-    CopyPrefix,
-    Delete,
-    DeleteRange,
-    Expect,
-    Put,
-    Snapshot,
-    Store,
-    Table,
-)
-from edge_runtime.store.operations import add_counters, check_copy, check_entry, check_key, end_of_prefix
-
-Changes = dict[Table, dict[bytes, bytes | None]]
+from edge_runtime.store.api import Batch, Snapshot, Store, Table
+from edge_runtime.store.changes import Changes, OverlaySnapshot, apply
 
 
 class Transaction:
@@ -59,69 +46,9 @@ class Transaction:
             raise StoreError("the transaction that this write belonged to has ended")
         with store.snapshot() as snapshot:
             changes = {table: dict(found) for table, found in self.changes.items()}
-            view = OverlaySnapshot(snapshot, changes)
-            for operation in batch.operations:
-                found = changes.setdefault(operation.table, {})
-                match operation:
-                    case Put(_, key, value):
-                        check_entry(key, value)
-                        found[key] = value
-                    case Delete(_, key):
-                        check_key(key)
-                        found[key] = None
-                    case DeleteRange(table, start, end):
-                        found.update(dict.fromkeys(list(view.keys(table, start, end))))
-                    case CopyPrefix(table, prefix, to):
-                        check_copy(prefix, to)
-                        for key, value in list(view.scan(table, prefix, end_of_prefix(prefix))):
-                            check_key(to + key[len(prefix) :])
-                            found[to + key[len(prefix) :]] = value
-                    case AddCounters(table, key, counters):
-                        found[key] = add_counters(view.get(table, key), counters)
-                    case Expect(table, key, expected):
-                        if view.get(table, key) != expected:
-                            raise Conflict(f"{table} key {key!r} does not hold what the batch expects")
+            apply(batch, snapshot, changes)
         self.changes = changes
         self.batch.extend(batch)
-
-
-class OverlaySnapshot:
-    """A snapshot as it will be once changes are made; see `api.Snapshot`."""
-
-    __slots__ = ("_base", "_changes")
-
-    def __init__(self, base: Snapshot, changes: Changes) -> None:
-        self._base = base
-        self._changes = changes
-
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        changed = self._changes.get(table)
-        if changed is not None and key in changed:
-            return changed[key]
-        return self._base.get(table, key)
-
-    def scan(
-        self, table: Table, start: bytes = b"", end: bytes | None = None, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        for key in self.keys(table, start, end, reverse=reverse):
-            value = self.get(table, key)
-            assert value is not None, "the keys are those of present values"
-            yield key, value
-
-    def keys(
-        self, table: Table, start: bytes = b"", end: bytes | None = None, *, reverse: bool = False
-    ) -> Iterator[bytes]:
-        changed = self._changes.get(table, {})
-        added = [key for key, value in changed.items() if value is not None and key >= start]
-        added = sorted((key for key in added if end is None or key < end), reverse=reverse)
-        at = 0
-        for key in self._base.keys(table, start, end, reverse=reverse):
-            while at < len(added) and ((added[at] > key) if reverse else (added[at] < key)):
-                yield added[at]
-                at += 1
-            if key not in changed:
-                yield key
-        yield from added[at:]
 
 
 class _OverlayContext:
