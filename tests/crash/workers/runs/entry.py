@@ -1,11 +1,13 @@
 """Runs of ten steps that a file outside of the store is witness of, and payments that must take effect once.
 
-POST /runs?first=N&count=N creates instances run-N. POST /payments?first=N&count=N creates payment-N, each of three
-transactional steps. GET /ledger tells what the payments have done.
+POST /runs?first=N&count=N creates instances run-N, whose last step does not end until there is a file "let go" beside
+the witness. POST /payments?first=N&count=N creates payment-N, each of three transactional steps. GET /ledger tells what
+the payments have done.
 """
 
 import json
 import os
+from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import trio
@@ -34,6 +36,8 @@ class TenSteps(WorkflowEntrypoint):
             async def work(number=number):
                 note(self.env, {"id": event["instanceId"], "step": f"step {number}-1"})
                 await trio.sleep(event["payload"]["work_ms"] / 1000)
+                while number == STEPS - 1 and not Path(self.env.WITNESS).with_name("let go").exists():
+                    await trio.sleep(0.01)
                 return number * 7
 
             total += await step.do(f"step {number}", RETRY, work)
