@@ -203,12 +203,16 @@ async def test_a_transaction_commits_in_one_batch(autojump_clock):
 
 class AsyncioObject(DurableObject):
     def __init__(self, ctx, env):
+        import asyncio
+
         super().__init__(ctx, env)
         self.log = []
+        self.blocked = asyncio.Event()
 
     async def wait_and_add(self, text):
         import asyncio
 
+        await self.blocked.wait()
         await asyncio.sleep(0.01)
         self.log.append(text)
 
@@ -216,6 +220,7 @@ class AsyncioObject(DurableObject):
         import asyncio
 
         async def section():
+            self.blocked.set()
             await asyncio.sleep(0.05)
             self.log.append("section")
 

@@ -166,6 +166,7 @@ async def test_app_is_shut_down_after_an_error(worker: Worker) -> None:
 
 async def test_task_group_opened_at_startup_serves_the_request(worker: Worker) -> None:
     done: list[str] = []
+    answered = False
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -177,7 +178,8 @@ async def test_task_group_opened_at_startup_serves_the_request(worker: Worker) -
             return
 
         async def background() -> None:
-            await worker.sleep(0.005)
+            while not answered:
+                await worker.sleep(0.001)
             done.append("background")
 
         scope["state"]["spawn"](background)
@@ -188,6 +190,7 @@ async def test_task_group_opened_at_startup_serves_the_request(worker: Worker) -
     response = await worker.respond(event, asgi, app, incoming())
     assert (await sent(response)).body == b"ok"
     assert done == []
+    answered = True
     await event.finish()
     assert done == ["background"]
 

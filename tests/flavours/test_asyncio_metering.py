@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 from asyncio_events import an_event, burn
+from edge_process import PATIENCE_S
 
 from edge_runtime.event import EventContext, EventKind, current_event
 from edge_runtime.isolate.asyncio_flavour import AsyncioFlavour, open_asyncio_flavour
@@ -54,16 +55,18 @@ async def test_flavour_works_in_a_task_begun_outside_of_its_scope() -> None:
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[AsyncioFlavour](0)
         got: list[str] = []
+        over = trio.Event()
 
         async def outside() -> None:
             flavour = await receive.receive()
             got.append(await flavour.run(asyncio.sleep(0, "ran")))
+            over.set()
 
         nursery.start_soon(outside)
         async with open_asyncio_flavour() as flavour:
             await send.send(flavour)
-            await trio.testing.wait_all_tasks_blocked()
-            await trio.sleep(0.01)
+            with trio.fail_after(PATIENCE_S):
+                await over.wait()
     assert got == ["ran"]
 
 

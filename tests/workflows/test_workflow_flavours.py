@@ -280,19 +280,26 @@ async def test_race_has_the_same_winner_at_replay() -> None:
     winners = []
 
     async def flow(event: Any, step: Any) -> Any:
-        async def body(seconds: float) -> float:
-            await asyncio.sleep(seconds)
-            return seconds
+        won = asyncio.Event()
 
-        slow = asyncio.create_task(step.do("slow", lambda: body(0.05)))
-        fast = asyncio.create_task(step.do("fast", lambda: body(0.001)))
+        async def late() -> str:
+            await won.wait()
+            return "slow"
+
+        async def soon() -> str:
+            await asyncio.sleep(0)
+            return "fast"
+
+        slow = asyncio.create_task(step.do("slow", late))
+        fast = asyncio.create_task(step.do("fast", soon))
         done, _ = await asyncio.wait([slow, fast], return_when=asyncio.FIRST_COMPLETED)
         winners.append(sorted(task.result() for task in done))
+        won.set()
         await asyncio.gather(slow, fast)
         return winners[-1]
 
-    assert await run_flow("asyncio", flow) == [0.001]
-    assert winners == [[0.001], [0.001]]
+    assert await run_flow("asyncio", flow) == ["fast"]
+    assert winners == [["fast"], ["fast"]]
 
 
 @both

@@ -33,8 +33,8 @@ class Busy:
         self._wait = wait
 
     def __call__(self) -> str:
-        self.begun.set()
         try:
+            self.begun.set()
             self._wait(self)
             self.ended = "let go"
             return "too late"
