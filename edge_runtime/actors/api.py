@@ -139,7 +139,7 @@ class ActorBody(Protocol):
         """Process one delivered message and return the reply.
 
         Called in delivery order, each in a task of its own: a message starts when the one before it has given up
-        control, and not while the body holds `input_closed`.
+        control, and not before the body's `input_open` has returned.
         """
 
     async def timer(self) -> None:

@@ -133,7 +133,7 @@ class Responded(msgspec.Struct, tag="responded", frozen=True, array_like=True):
 class Failed(msgspec.Struct, tag="failed", frozen=True, array_like=True):
     call: int
     error: str
-    """The class: a name of `peer_values.ERRORS`."""
+    """The class, by a name that `peer_values` knows."""
     message: str
     name: str = ""
     """Of a JavaScript error."""

@@ -8,11 +8,11 @@ it, and destroy data, so the child's copy refuses.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 from weakref import WeakSet
 
 import lmdb
@@ -21,19 +21,18 @@ import trio
 from edge_runtime.errors import StoreError, StoreFailed
 from edge_runtime.limits import MAP_SIZE
 from edge_runtime.promise import Promise
-from edge_runtime.store import chunks, long_keys
+from edge_runtime.store import long_keys
 from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.store.committer import Committer
 from edge_runtime.store.lmdb_environment import (
     Environment,
-    as_grown,
     open_environment,
     raise_read_error,
     translated,
     verify,
 )
+from edge_runtime.store.lmdb_reader import LmdbReader, LmdbSnapshot
 from edge_runtime.store.lmdb_writer import LmdbWriter
-from edge_runtime.store.operations import check_key
 
 _SPLIT: Final = long_keys.SPLIT
 
@@ -55,78 +54,6 @@ class StoreStatistics:
     """By all processes, since the store was made."""
 
 
-class LmdbSnapshot:
-    """A read transaction, begun by `with`; see `api.Snapshot`. Without an environment, of an empty store."""
-
-    __slots__ = ("_chunks", "_nodes", "_store", "_tables", "_txn")
-
-    def __init__(self, store: LmdbStore) -> None:
-        self._store = store
-        self._txn: Any = None
-        self._tables: dict[Table, Any] | None = None
-
-    def __enter__(self) -> LmdbSnapshot:
-        environment = self._store._readable()
-        self._tables = {}
-        if environment is not None:
-            self._txn = self._store._begin_read()
-            self._tables = environment.tables
-            self._nodes = environment.nodes
-            self._chunks = environment.tables[Table.CHUNKS]
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._txn is not None:
-            self._txn.abort()
-            self._txn = None
-            self._store._end_read()
-        self._tables = None
-
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        check_key(key)
-        tables, txn = self._opened(), self._txn
-        if not tables:
-            return None
-        try:
-            place = long_keys.find(txn, tables[table], self._nodes, key)
-            entry = None if place is None else txn.get(place.key, None, place.database)
-            return None if entry is None else chunks.read(txn, self._chunks, entry)
-        except lmdb.Error as error:
-            raise_read_error(f"cannot read {table}", error)
-
-    def scan(
-        self, table: Table, start: bytes = b"", end: bytes | None = None, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        if tables := self._opened():
-            txn, pieces = self._txn, self._chunks
-            try:
-                for key, entry in self._walk(tables[table], start, end, reverse, values=True):
-                    yield key, entry[1:] if entry and not entry[0] else chunks.read(txn, pieces, entry)
-            except lmdb.Error as error:
-                raise_read_error(f"cannot read {table}", error)
-
-    def keys(
-        self, table: Table, start: bytes = b"", end: bytes | None = None, *, reverse: bool = False
-    ) -> Iterator[bytes]:
-        if tables := self._opened():
-            try:
-                for key, _ in self._walk(tables[table], start, end, reverse, values=False):
-                    yield key
-            except lmdb.Error as error:
-                raise_read_error(f"cannot read {table}", error)
-
-    def _walk(
-        self, database: Any, start: bytes, end: bytes | None, reverse: bool, *, values: bool
-    ) -> Iterator[tuple[bytes, bytes]]:
-        return long_keys.walk(self._txn, database, self._nodes, start, end, reverse=reverse, values=values)
-
-    def _opened(self) -> dict[Table, Any]:
-        """The tables; none if nothing exists yet."""
-        if self._tables is None:
-            raise StoreError("a snapshot was read outside of its with block")
-        return self._tables
-
-
 class LmdbStore:
     """An open data directory; see `api.Store`. Made by `open_store`.
 
@@ -136,31 +63,23 @@ class LmdbStore:
     def __init__(self, path: Path, environment: Environment | None, *, readonly: bool, map_size: int) -> None:
         self.path = path
         self.readonly = readonly
-        self._map_size = map_size
-        self._environment: Environment | None = None
+        self._reader = LmdbReader(path, environment, map_size=map_size)
         self._committer: Committer | None = None
         self._failed: Promise[None] = Promise()
-        self._reading = 0
-        self._when_unread: list[Callable[[], None]] = []
-        self._begin: Callable[[Any], Any] = self._begin_nothing
-        self._tables: dict[Table, Any] = {}
-        self._closing = False
-        self._closed: str | None = None
-        if environment is not None:
-            self._attach(environment)
 
     @property
     def failed(self) -> Promise[None]:
         return self._failed
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
-        return LmdbSnapshot(self)
+        return LmdbSnapshot(self._reader)
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         # The way of nearly all reads: a short key, a small value, no other process growing the map.
-        if 0 < len(key) <= _SPLIT and self._tables:
+        reader = self._reader
+        if 0 < len(key) <= _SPLIT and reader.tables:
             try:
-                txn = self._begin(self._tables[table])
+                txn = reader.begin(reader.tables[table])
                 entry: bytes | None = txn.get(key)
                 txn.abort()
             except lmdb.MapResizedError:
@@ -189,7 +108,7 @@ class LmdbStore:
 
     def statistics(self) -> StoreStatistics:
         """A few system calls and a walk over the table of readers."""
-        environment = self._readable()
+        environment = self._reader.opened()
         if environment is None:
             return StoreStatistics(0, 0, 0, 0, 0, 0)
         with translated("cannot read the store"):
@@ -210,102 +129,46 @@ class LmdbStore:
 
         Takes as long as reading the file's tree. Raises StoreCorrupt naming table and key.
         """
-        environment = self._readable()
+        environment = self._reader.opened()
         if environment is None:
             return 0
-        txn = self._begin_read()
+        txn = self._reader.begin_read()
         try:
             return verify(environment, txn, every_key=True)
         finally:
             txn.abort()
-            self._end_read()
+            self._reader.end_read()
 
     async def close(self) -> None:
         """Commit everything queued, then close; called by `open_store`. The wait cannot be cancelled."""
         if self._committer is not None:
             self._committer.refuse()
-            # Snapshots that somebody forgot must not hold up a commit that waits for the map to grow.
-            self._closing = True
-            self._run_waiting()
+            self._reader.hold_up_nobody()
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._committer.join)
-        environment = self._environment
+        environment = self._reader.environment
         if environment is not None:
             self._detach("the store is closed")
             environment.lmdb.close()
         _open_stores.discard(self)
 
     def _start(self, token: trio.lowlevel.TrioToken) -> None:
-        assert self._environment is not None
-        writer = LmdbWriter(self._environment, token, self._run_unread)
+        environment = self._reader.environment
+        assert environment is not None
+        writer = LmdbWriter(environment, token, self._reader.when_unread)
         self._committer = Committer(writer, token, self._failed_commit)
         self._committer.start()
 
-    def _attach(self, environment: Environment) -> None:
-        self._environment = environment
-        self._tables = environment.tables
-        self._begin = environment.lmdb.begin
-
-    def _detach(self, reason: str) -> None:
-        self._closed = reason
+    def _detach(self, reason: str) -> Environment | None:
+        """Refuse every use from now on; returns what was open."""
         self._committer = None
-        self._environment = None
-        self._tables = {}
-        self._begin = self._begin_nothing
+        return self._reader.detach(reason)
 
     def _failed_commit(self, error: StoreFailed) -> None:
         self._failed.reject(error)
 
-    def _readable(self) -> Environment | None:
-        """The environment; None if it does not exist yet."""
-        if self._closed is not None:
-            raise StoreError(f"{self.path}: {self._closed}")
-        if self._environment is None:
-            environment = open_environment(self.path, readonly=True, map_size=self._map_size)
-            if environment is not None:
-                self._attach(environment)
-        return self._environment
-
-    def _begin_read(self) -> Any:
-        """A read transaction, counted; `_end_read` must follow."""
-        try:
-            txn = self._begin(None)
-        except lmdb.MapResizedError:
-            txn = self._begin_after_growth()
-        except lmdb.Error as error:
-            raise_read_error(f"cannot read {self.path}", error)
-        self._reading += 1
-        return txn
-
-    def _begin_after_growth(self) -> Any:
-        """Adopt the map as another process made it. Not possible below a reader, as the map may move."""
-        if self._reading:
-            raise StoreError(f"{self.path} was grown by another process while a snapshot is open; close that first")
-        assert self._environment is not None
-        with translated(f"cannot read {self.path}"):
-            return as_grown(self._environment.lmdb, lambda: self._begin(None))
-
-    def _end_read(self) -> None:
-        self._reading -= 1
-        if not self._reading and self._when_unread:
-            self._run_waiting()
-
-    def _run_unread(self, fn: Callable[[], None]) -> None:
-        if self._reading and not self._closing:
-            self._when_unread.append(fn)
-        else:
-            fn()
-
-    def _run_waiting(self) -> None:
-        waiting, self._when_unread = self._when_unread, []
-        for fn in waiting:
-            fn()
-
-    def _begin_nothing(self, database: Any) -> NoReturn:
-        raise StoreError(f"{self.path}: {self._closed}")
-
     def _refuse_commit(self) -> NoReturn:
-        raise StoreError(f"{self.path}: {self._closed or 'the store was opened to be read only'}")
+        raise StoreError(f"{self.path}: {self._reader.closed or 'the store was opened to be read only'}")
 
 
 @asynccontextmanager
@@ -343,9 +206,8 @@ _inherited: list[Environment | None] = []
 
 def _disown_inherited() -> None:
     """In the child of a fork: refuse use, and never let the environments be closed, which is LMDB's too."""
-    for store in _open_stores:
-        _inherited.append(store._environment)
-        store._detach("the store was opened before a fork, by the parent process; open it again in the child")
+    reason = "the store was opened before a fork, by the parent process; open it again in the child"
+    _inherited.extend(store._detach(reason) for store in _open_stores)
     _open_stores.clear()
 
 

@@ -1,7 +1,7 @@
 """Requests for the differential test of the two HTTP implementations: valid, odd and hostile ones, by family.
 
-`CASES` maps a name to the bytes of a connection. Where the implementations are meant to differ, `DIFFERENCES` says
-which one is right and why; a family's reason covers every case whose name begins with it.
+`CASES` maps a name to the bytes of a connection. Where the implementations are meant to differ, `STRICTER` and `RIGHT`
+say why; a family's reason covers every case whose name begins with it.
 """
 
 HOST = b"Host: localhost\r\n"

@@ -48,7 +48,7 @@ async def test_nothing_is_left_of_deleted_long_keys_and_large_values(tmp_path: P
         for name in names[:25]:
             store.commit(Batch().delete(KV, name))
         await store.commit(Batch().delete_range(KV, b"", b"\xff"))
-        environment = store._environment
+        environment = store._reader.environment
         assert environment is not None
         with environment.lmdb.begin() as txn:
             for database in (environment.nodes, environment.tables[KV], environment.tables[Table.CHUNKS]):
@@ -272,7 +272,7 @@ async def make_damage(path: Path, *, entry: bytes) -> None:
         for number in range(9):
             batch.put(KV, b"%d" % number, b"healthy")
         await store.commit(batch)
-        environment = store._environment
+        environment = store._reader.environment
         assert environment is not None
         with environment.lmdb.begin(write=True) as txn:
             txn.put(b"5", entry, db=environment.tables[KV])
