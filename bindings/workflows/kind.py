@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from bindings.kind import BindingRuntime
+from bindings.workflows.access import WorkflowAccess
 from bindings.workflows.namespace import WorkflowNamespace
 from bindings.workflows.starts import Starts
 from edge_runtime.actors.api import ActorKind
@@ -23,7 +24,8 @@ from edge_runtime.promise import Promise
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.definition import WorkflowDefinition
-from edge_runtime.workflows.instance import Poke, WorkflowFactory
+from edge_runtime.workflows.factory import WorkflowFactory
+from edge_runtime.workflows.instance import Poke
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.schedules import keep_schedules, register_schedules
 from edge_runtime.workflows.slots import Slots
@@ -133,7 +135,7 @@ class WorkflowsKind:
             self._register(spec, runtime, pins=pins)
         if spec.worker != worker.name or worker.pinned is not None:
             check = partial(runtime.neighbours.namespace, spec.worker, ActorKind.WORKFLOW, spec.workflow)
-        return WorkflowNamespace(
+        access = WorkflowAccess(
             spec.worker,
             spec.workflow,
             store=runtime.store,
@@ -141,9 +143,8 @@ class WorkflowsKind:
             random=runtime.random,
             actors=runtime.actors,
             version=runtime.version if check is None else "",
-            pins=pins,
-            check=check,
         )
+        return WorkflowNamespace(access, pins=pins, check=check)
 
     def _register(self, spec: WorkflowSpec, runtime: BindingRuntime, *, pins: bool) -> None:
         entrypoint = runtime.exports.get(spec.class_name)

@@ -11,12 +11,10 @@ from typing import Any, Final
 from bindings.workflows.access import WorkflowAccess, or_rejected
 from bindings.workflows.handle import WorkflowInstanceHandle, given_options
 from bindings.workflows.starts import NewInstancePlace
-from edge_runtime.actors.api import ActorHost
 from edge_runtime.config.pinned import pinned_name
 from edge_runtime.limits import CREATE_BATCH_MAX, DELETE_BATCH_MAX
 from edge_runtime.promise import Promise
-from edge_runtime.seams import Clock, Randomness
-from edge_runtime.store.api import Batch, Snapshot, Store
+from edge_runtime.store.api import Batch, Snapshot
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workflows import control, payloads
 from edge_runtime.workflows.control import NewInstance
@@ -33,26 +31,14 @@ class WorkflowNamespace:
     """One workflow. Calls resolve once what they wrote is durable: an acknowledged instance survives any crash."""
 
     def __init__(
-        self,
-        worker: str,
-        workflow: str,
-        *,
-        store: Store,
-        clock: Clock,
-        random: Randomness,
-        actors: ActorHost,
-        version: str = "",
-        pins: bool = False,
-        check: Callable[[], object] | None = None,
+        self, access: WorkflowAccess, *, pins: bool = False, check: Callable[[], object] | None = None
     ) -> None:
-        """`pins`: instances stay with `version`. `check` raises UsageError if the workflow, of another worker, is not
-        there."""
+        """`pins`: instances stay with the version of `access`. `check` raises UsageError if the workflow, of another
+        worker, is not there."""
+        self._access = access
         self._check = check
         self._pins = pins
-        self._told = pinned_name(worker, version) if pins else worker
-        self._access = WorkflowAccess(
-            worker, workflow, store=store, clock=clock, random=random, actors=actors, version=version
-        )
+        self._told = pinned_name(access.worker, access.version) if pins else access.worker
 
     def create(self, options: Mapping[str, Any] | None = None, /, **named: Any) -> Promise[WorkflowInstanceHandle]:
         """Create an instance and return its handle; it starts as soon as it is durable.

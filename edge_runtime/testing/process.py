@@ -33,7 +33,7 @@ from edge_runtime.testing.surroundings import (
     offload_inline,
 )
 from edge_runtime.workers.environment import env, fill_env
-from edge_runtime.workflows.instance import WorkflowFactory
+from edge_runtime.workflows.factory import WorkflowFactory
 from edge_runtime.workflows.interception import Interceptor
 
 NEVER: Final = -1

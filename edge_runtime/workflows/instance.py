@@ -10,14 +10,13 @@ restart, which rewrites the journal first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import trio
 
 from edge_runtime.actors.api import ActorAddress, ActorContext
 from edge_runtime.control import ActorDeath
 from edge_runtime.event import EventContext, EventKind
-from edge_runtime.limits import INSTANCE_IDLE_MS, QUEUED_LOOK_MS
+from edge_runtime.limits import QUEUED_LOOK_MS
 from edge_runtime.promise import Promise
 from edge_runtime.workflows import deaths, inbox, instances
 from edge_runtime.workflows.at_rest import AtRest
@@ -30,7 +29,6 @@ from edge_runtime.workflows.endings import Ended, outcome_of_end
 from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.inbox import Asked, DeleteAsked, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.interception import Interceptor
 from edge_runtime.workflows.journal import Created
 from edge_runtime.workflows.script_run import run_script
 from edge_runtime.workflows.shared_tasks import SharedTasks
@@ -39,35 +37,6 @@ from edge_runtime.workflows.stored_journal import StoredJournal
 
 DeathOf = Callable[[ActorAddress], ActorDeath | None]
 """As `actors.api.ActorHost.death_of`."""
-
-
-def _no_death(_: ActorAddress) -> None:
-    pass
-
-
-class WorkflowFactory:
-    """`actors.api.BodyFactory` of one workflow. `idle_ms`: how long an instance that waits stays in memory; `slots`:
-    who may run, where that is limited."""
-
-    def __init__(
-        self,
-        definition: WorkflowDefinition,
-        idle_ms: int = INSTANCE_IDLE_MS,
-        slots: Slots | None = None,
-        death_of: DeathOf = _no_death,
-    ) -> None:
-        self._definition = definition
-        self.idle_ms = idle_ms
-        self._slots = slots
-        self._death_of = death_of
-        self._tasks = SharedTasks()
-
-    def intercepted(self, interceptor: Interceptor, idle_ms: int) -> WorkflowFactory:
-        """The same workflow with an interceptor, and another time in memory."""
-        return WorkflowFactory(replace(self._definition, interceptor=interceptor), idle_ms, self._slots, self._death_of)
-
-    def __call__(self, context: ActorContext) -> WorkflowInstance:
-        return WorkflowInstance(context, self._definition, self.idle_ms, self._slots, self._tasks, self._death_of)
 
 
 class Poke:

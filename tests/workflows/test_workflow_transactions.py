@@ -16,6 +16,7 @@ from bindings.durable_objects.namespace import DurableObjectNamespace
 from bindings.durable_objects.object_class import ObjectClass
 from bindings.durable_objects.sockets import NamespaceSockets
 from bindings.kv.namespace import KvNamespace
+from bindings.workflows.access import WorkflowAccess
 from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.store import keys
@@ -61,9 +62,10 @@ class Account(DurableObject):
 def connect(world: World, env: Env) -> None:
     store = EventStore(world.store)
     env.kv = KvNamespace("ns", store, world.clock)
-    env.flows = WorkflowNamespace(
+    access = WorkflowAccess(
         WORKER, WORKFLOW, store=store, clock=world.clock, random=CountingRandomness(), actors=world.host
     )
+    env.flows = WorkflowNamespace(access)
     env.accounts = DurableObjectNamespace(world.host, CountingRandomness(), WORKER, "Account")
     flags = SocketFlags(auto_reply=True)
     of = ObjectClass(Account, None, sqlite=True, delete_all_deletes_alarm=True, socket_flags=flags)

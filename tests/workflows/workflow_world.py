@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import trio
 from seam_fakes import CountingRandomness
 
+from bindings.workflows.access import WorkflowAccess
 from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
@@ -22,7 +23,7 @@ from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import control, instances
 from edge_runtime.workflows.definition import WorkflowDefinition
 from edge_runtime.workflows.describe import Description, describe
-from edge_runtime.workflows.instance import WorkflowFactory
+from edge_runtime.workflows.factory import WorkflowFactory
 
 T = TypeVar("T")
 
@@ -114,7 +115,8 @@ class World:
         )
         factory = WorkflowFactory(definition, idle_ms, death_of=self.host.death_of)
         self.host.register(WORKER, ActorKind.WORKFLOW, WORKFLOW, factory)
-        self.namespace = WorkflowNamespace(WORKER, WORKFLOW, store=store, clock=clock, random=random, actors=self.host)
+        access = WorkflowAccess(WORKER, WORKFLOW, store=store, clock=clock, random=random, actors=self.host)
+        self.namespace = WorkflowNamespace(access)
 
     async def handler(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run `fn` as a fetch handler would be."""
