@@ -15,7 +15,8 @@ import trio
 from wsproto.utilities import generate_accept_token
 
 from edge_runtime.isolate.connection import RawHeaders
-from edge_runtime.isolate.websocket_connection import Connected, WebSocketConnection
+from edge_runtime.isolate.socket_writer import Connected
+from edge_runtime.isolate.websocket_connection import WebSocketConnection
 from edge_runtime.limits import REQUEST_HEADERS_MAX
 from edge_runtime.workers.headers import header
 from edge_runtime.workers.outgoing import Reply

@@ -1,44 +1,37 @@
 """A connection after its upgrade: WebSocket frames on the socket, by wsproto without I/O.
 
-The HTTP part of the connection is gone by then; an idle socket costs one task that waits to read. Writes are tried at
-once, and only what the kernel does not take gets a task, as all does that is to be encrypted. permessage-deflate is
-not offered, as on Cloudflare without its flag. Source of the frames: RFC 6455.
+The HTTP part of the connection is gone by then; an idle socket costs one task that waits to read. How frames go out:
+`socket_writer`. permessage-deflate is not offered, as on Cloudflare without its flag. Source of the frames: RFC 6455.
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import io
-import os
 import socket
-from collections import deque
 from functools import partial
 from typing import Final
 
 import trio
 from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
 
+from edge_runtime.isolate.socket_writer import Connected, SocketWriter
 from edge_runtime.limits import (
     WEBSOCKET_CLOSE_S,
     WEBSOCKET_MESSAGE_MAX,
     WEBSOCKET_PROBE_S,
     WEBSOCKET_UNHANDLED_BYTES,
     WEBSOCKET_UNHANDLED_MAX,
-    WEBSOCKET_UNSENT_MAX,
     WEBSOCKET_UNSENT_PAUSE,
-    WRITE_TIMEOUT_S,
 )
 from edge_runtime.workers.websocket_link import Handled, SocketReceiver
-
-Connected = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 _RECEIVE_BYTES: Final = 64 * 1024
 _LINGER_S: Final = 1.0
 _RESTARTING: Final = 1012
 
 
-class WebSocketConnection:
+class WebSocketConnection(SocketWriter):
     """`workers.websocket_link.SocketLink` on a connection, of a client or (`client`) to a server.
 
     Messages go to the receiver in order; reading stops while too many are unhandled, or while the peer does not take
@@ -47,23 +40,18 @@ class WebSocketConnection:
     """
 
     def __init__(self, stream: Connected, *, client: bool = False) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._frames = FrameProtocol(client=client, extensions=[])
         self._receiver: SocketReceiver | None = None
         self._message: bytearray | io.StringIO | None = None
         self._message_bytes = 0
         self._unhandled = 0
         self._unhandled_bytes = 0
-        self._unsent: deque[bytes] = deque()
-        self._unsent_bytes = 0
         self._changed: trio.Event | None = None
         """Set when something was handled or sent, if somebody waits for that."""
         self._close_sent = False
         self._close_received = False
-        self._over = False
         self._hung_up = False
-        self._nursery: trio.Nursery | None = None
-        self._context = contextvars.Context()
         self._reading = trio.CancelScope()
 
     # The link
@@ -108,10 +96,8 @@ class WebSocketConnection:
         try:
             stream = self._stream
             _probe((stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket)
-            self._context = contextvars.copy_context()
-            async with trio.open_nursery() as self._nursery:
-                if self._unsent:
-                    self._nursery.start_soon(self._write_unsent)
+            async with trio.open_nursery() as nursery:
+                self._write_by(nursery)
                 error: str | None = None
                 with self._reading:
                     error = await self._read()
@@ -224,75 +210,9 @@ class WebSocketConnection:
             self._close_sent = True
             self._write(bytes(self._frames.close(code)))
 
-    # Writing
-
-    def _write(self, data: bytes) -> None:
-        if not self._unsent:
-            count = self._write_now(data)
-            if count is None or count == len(data):
-                return
-            data = data[count:]
-            if self._nursery is not None:
-                # The tasks of a connection are not the event's that sends something.
-                self._context.copy().run(self._nursery.start_soon, self._write_unsent)
-        self._unsent.append(data)
-        self._unsent_bytes += len(data)
-        if self._unsent_bytes > WEBSOCKET_UNSENT_MAX:
-            self._hang_up()
-
-    def _write_now(self, data: bytes) -> int | None:
-        """How many bytes the kernel took; None if nobody is there to take them any more."""
-        if self._over:
-            return None
-        if isinstance(self._stream, trio.SSLStream):
-            return 0
-        try:
-            return os.write(self._stream.socket.fileno(), data)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self._hang_up()
-            return None
-
-    async def _write_unsent(self) -> None:
-        """Send what waits; the peer has WRITE_TIMEOUT_S for each time that the kernel has no room."""
-        while self._unsent and not self._over:
-            with trio.move_on_after(WRITE_TIMEOUT_S) as limit:
-                if isinstance(self._stream, trio.SSLStream):
-                    await self._encrypt(self._stream)
-                else:
-                    await trio.lowlevel.wait_writable(self._stream.socket)
-                    self._write_some()
-            if limit.cancelled_caught:
-                self._hang_up()
-                return
-            self._tell()
-
-    def _write_some(self) -> None:
-        while self._unsent:
-            data = self._unsent[0]
-            count = self._write_now(data)
-            if count is None:
-                return
-            self._unsent_bytes -= count
-            if count < len(data):
-                self._unsent[0] = data[count:]
-                return
-            self._unsent.popleft()
-
-    async def _encrypt(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
-        try:
-            await stream.send_all(self._unsent[0])
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._hang_up()
-            return
-        if self._unsent:  # not hung up meanwhile
-            self._unsent_bytes -= len(self._unsent.popleft())
-
     def _hang_up(self) -> None:
         self._over = self._hung_up = True
-        self._unsent.clear()
-        self._unsent_bytes = 0
+        self._drop_unsent()
         self._reading.cancel()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
@@ -308,8 +228,6 @@ class WebSocketConnection:
             await self._stream.send_eof()
             while await self._stream.receive_some(_RECEIVE_BYTES):
                 pass
-
-    # Waiting for a change
 
     async def _change(self) -> None:
         if self._changed is None:

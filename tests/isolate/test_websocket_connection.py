@@ -11,7 +11,7 @@ from edge_process import PATIENCE_S
 from websocket_client import Refused, WebSocketClient
 from wsproto.extensions import PerMessageDeflate
 
-from edge_runtime.isolate import websocket_connection
+from edge_runtime.isolate import socket_writer, websocket_connection
 from edge_runtime.isolate.connection import Connections
 from edge_runtime.isolate.hypercorn_connection import HypercornConnections
 
@@ -267,7 +267,7 @@ async def test_reading_stops_while_messages_are_unhandled():
 
 
 async def test_client_that_does_not_read_is_cut_off_after_the_write_deadline(monkeypatch):
-    monkeypatch.setattr(websocket_connection, "WRITE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(socket_writer, "WRITE_TIMEOUT_S", 0.1)
     serving = Serving(Recorder)
     async with serving.open() as connect:
         await connect()
@@ -280,7 +280,7 @@ async def test_client_that_does_not_read_is_cut_off_after_the_write_deadline(mon
 
 
 async def test_client_for_which_too_much_waits_is_cut_off(monkeypatch):
-    monkeypatch.setattr(websocket_connection, "WEBSOCKET_UNSENT_MAX", 10_000_000)
+    monkeypatch.setattr(socket_writer, "WEBSOCKET_UNSENT_MAX", 10_000_000)
     serving = Serving(Recorder)
     async with serving.open() as connect:
         await connect()
