@@ -118,11 +118,8 @@ class EdgeProcess:
 
     def kill(self) -> None:
         """SIGKILL for the whole family at once, as when the machine loses power."""
-        for pid in self.family() if self.process.poll() is None else ():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # its parent's death took it along
+        if self.process.poll() is None:
+            kill_at_once(self.family())
         self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         assert self.process.stdout is not None
@@ -133,6 +130,16 @@ class EdgeProcess:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+def kill_at_once(pids: list[int]) -> None:
+    """SIGKILL, and none of them sees another's end: they are stopped first."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass  # it had ended, or its parent's death took it along
 
 
 def descendants(pid: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -47,6 +48,9 @@ from edge_runtime.wire import Channel
 
 _log = logging.getLogger("edge.isolate")
 
+EXIT_ORPHANED = 5
+"""The supervisor is gone."""
+
 
 @dataclass(slots=True, eq=False)
 class Following:
@@ -70,17 +74,21 @@ class Following:
     _drain_until_s: float = inf
 
     async def run(self) -> None:
-        """Do what the supervisor says until it says Retire or is gone; then drain."""
+        """Do what the supervisor says until it says Retire; then drain."""
         grace_s = await self._follow()
         self.background.start_soon(self._follow_on)
         await self._drain(grace_s)
 
     async def _follow(self) -> float:
-        """Do what the supervisor says until it says Retire (returns the grace in seconds) or is gone (0)."""
+        """Do what the supervisor says until it says Retire; returns the grace in seconds.
+
+        Without a supervisor the process ends at once, as the death signal would have it in a moment: whoever waits for
+        an answer sees the connection end, and is told nothing of actors that were given up for no other reason.
+        """
         while True:
             received = await self.channel.receive()
             if received is None:
-                return 0.0
+                os._exit(EXIT_ORPHANED)
             message, descriptors = received
             match message:
                 case Connection():
@@ -125,9 +133,8 @@ class Following:
 
     async def _follow_on(self) -> None:
         """While it drains: calls to other isolates go on, and the actors are released when the members agree on it."""
-        while await self._follow():
-            pass
-        self._released.set()
+        while True:
+            await self._follow()
 
     def _members_changed(self, message: Members) -> None:
         view = View(message.number, message.agreed, message.proposed, message.releasing)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
-from edge_process import APPS, EdgeProcess
+from edge_process import APPS, EdgeProcess, kill_at_once
 
 WORKERS = Path(__file__).parent / "workers"
 
@@ -40,11 +39,7 @@ class CrashServer:
 
     def kill(self, family: list[int] | None = None) -> None:
         """SIGKILL for all of it. A `family` that was looked up before makes the shot more exact."""
-        for pid in reversed(family or ()):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it was hit already
+        kill_at_once(family or [])
         self.edge.kill()
         self.kills += 1
 

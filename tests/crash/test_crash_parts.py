@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
@@ -59,3 +60,14 @@ def test_killed_server_leaves_no_orphans_and_its_data_to_the_next(naps, tmp_path
     eventually(lambda: read_instances(naps.data)["a"].status == "complete")
     steps = [line["step"] for line in read_lines(tmp_path / "witness.jsonl")]
     assert sorted(set(steps)) == ["after", "before"]
+
+
+@pytest.mark.slow
+def test_client_of_a_killed_server_sees_its_connection_end_and_no_error_of_its_object(server):
+    edge = server(WORKERS / "waits").start()
+    with ThreadPoolExecutor(1) as pool, edge.client() as client:
+        asked = pool.submit(client.get, "/")
+        edge.wait_for("called")
+        os.kill(edge.process.pid, signal.SIGKILL)
+        with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
+            asked.result()
