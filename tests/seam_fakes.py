@@ -1,11 +1,6 @@
-"""What is passed into the runtime, as tests need it: a clock that is set, repeatable randomness, no threads."""
+"""What is passed into the runtime, as tests need it: a clock that is set, repeatable randomness."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 class SetClock:
@@ -40,7 +35,3 @@ class CountingRandomness:
 
     def ordered_id(self) -> str:
         return self.uuid()
-
-
-async def inline_offload(fn: Callable[..., T], /, *args: object) -> T:
-    return fn(*args)

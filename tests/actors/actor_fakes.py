@@ -7,46 +7,32 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
-from seam_fakes import CountingRandomness, inline_offload
+from seam_fakes import CountingRandomness
 
 from edge_runtime.actors.api import ActorAddress, ActorBody, ActorContext, ActorKind
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.control import ActorDeath
-from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.event import EventContext, Outcome
+from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.store.api import Batch, Store, Table
-from edge_runtime.testing.surroundings import JumpingClock
+from edge_runtime.testing.surroundings import JumpingClock, RecordedEvents, offload_inline
 
 T = TypeVar("T")
 
 WORKER = "shop"
 
 
-class PlainFlavour:
-    name = "trio"
-
-    async def run(self, coro: Awaitable[T]) -> T:
-        return await coro
-
-
-class RecordedEvents:
-    """Events that keep what became of them: (kind, name, outcome) in the order of their ends."""
+class EventsWithErrors(RecordedEvents):
+    """Keeps the tracebacks of events too."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self.ended: list[tuple[EventKind, str, Outcome]] = []
+        super().__init__(nursery, TrioFlavour())
         self.errors: list[str] = []
 
-    def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
-        return EventContext(kind, name, self._nursery, PlainFlavour(), actor)
-
-    def acknowledge(self, event: EventContext, outcome: Outcome = Outcome.OK) -> None:
-        pass
-
     def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
-        self.ended.append((event.kind, event.name, outcome))
         if error:
             self.errors.append(error)
-        self._nursery.start_soon(event.finish)
+        super().end(event, outcome, detail, error)
 
 
 class FakeBody:
@@ -128,8 +114,8 @@ async def running_host(
     """A host with one namespace, "Fake", for objects and workflows; cancelled at the end. `deaths`: what it is told of
     earlier processes."""
     async with trio.open_nursery() as nursery:
-        events = RecordedEvents(nursery)
-        host = LocalActorHost(store, clock or JumpingClock(), CountingRandomness(), inline_offload, events, WORKER)
+        events = EventsWithErrors(nursery)
+        host = LocalActorHost(store, clock or JumpingClock(), CountingRandomness(), offload_inline, events, WORKER)
         for kind in (ActorKind.OBJECT, ActorKind.WORKFLOW):
             host.register(WORKER, kind, "Fake", FakeFactory(make, idle_ms))
         host.learn_deaths(deaths)

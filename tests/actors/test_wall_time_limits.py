@@ -4,17 +4,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from actor_fakes import WORKER, PlainFlavour, RecordedEvents
-from seam_fakes import CountingRandomness, inline_offload
+from actor_fakes import WORKER, EventsWithErrors
+from seam_fakes import CountingRandomness
 
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
+from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import CRON_STARTS_MAX
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock
+from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock, offload_inline
 
 HOURLY = "0 * * * *"
+SHOWN = f'"{HOURLY}"'
 HOUR_MS = 3_600_000
 FIRST_MS = EPOCH_MS // HOUR_MS * HOUR_MS + HOUR_MS
 QUARTER_S = 15 * 60
@@ -31,8 +33,8 @@ class Cron:
 async def triggered(handler, crons=(HOURLY,), store=None):
     """A host whose cron triggers call `handler`."""
     async with trio.open_nursery() as nursery:
-        store, clock, events = store or MemoryStore(), JumpingClock(), RecordedEvents(nursery)
-        host = LocalActorHost(store, clock, CountingRandomness(), inline_offload, events, WORKER)
+        store, clock, events = store or MemoryStore(), JumpingClock(), EventsWithErrors(nursery)
+        host = LocalActorHost(store, clock, CountingRandomness(), offload_inline, events, WORKER)
         register_crons(host, WORKER, crons, handler, "Default.scheduled")
         await keep_schedule(store, clock, WORKER, crons, host.owns)
         await nursery.start(host.run)
@@ -59,7 +61,7 @@ async def test_cron_handler_is_cancelled_after_a_quarter_of_an_hour_and_fires_ag
         await trio.sleep(seconds_until(FIRST_MS) + QUARTER_S + 1)
         assert (began, len(ended)) == ([FIRST_MS], 1)
         assert ended[0] == pytest.approx(seconds_until(FIRST_MS) + trio.current_time() + QUARTER_S, abs=0.5)
-        assert cron.events.ended == [(EventKind.SCHEDULED, "Default.scheduled", Outcome.EXCEEDED_WALL_TIME)]
+        assert cron.events.ended == [(EventKind.SCHEDULED, "Default.scheduled", Outcome.EXCEEDED_WALL_TIME, SHOWN)]
         assert cron.events.errors == ["the scheduled handler ran longer than 900000 ms and was cancelled\n"]
         await trio.sleep(seconds_until(FIRST_MS + HOUR_MS) + 1)
         assert began == [FIRST_MS, FIRST_MS + HOUR_MS]
@@ -72,7 +74,7 @@ async def test_cron_handler_that_ends_in_time_is_left_alone_however_the_clock_is
 
     async with triggered(handler) as cron:
         await trio.sleep(seconds_until(FIRST_MS) + QUARTER_S)
-        assert cron.events.ended[0] == (EventKind.SCHEDULED, "Default.scheduled", Outcome.OK)
+        assert cron.events.ended[0] == (EventKind.SCHEDULED, "Default.scheduled", Outcome.OK, SHOWN)
 
 
 async def test_cron_handler_whose_process_ends_each_time_is_begun_four_times_and_then_at_its_next_time(autojump_clock):
@@ -114,7 +116,7 @@ async def test_cron_handler_run_by_hand_is_limited_alike(autojump_clock):
     async with triggered(handler) as cron:
         cron.host.deliver(cron_address(WORKER, HOURLY), 5)
         await trio.sleep(QUARTER_S + 1)
-        assert cron.events.ended == [(EventKind.SCHEDULED, "Default.scheduled", Outcome.EXCEEDED_WALL_TIME)]
+        assert cron.events.ended == [(EventKind.SCHEDULED, "Default.scheduled", Outcome.EXCEEDED_WALL_TIME, SHOWN)]
 
 
 async def test_what_waits_after_an_answer_is_cancelled_after_half_a_minute_and_no_sooner(autojump_clock):
@@ -127,7 +129,7 @@ async def test_what_waits_after_an_answer_is_cancelled_after_half_a_minute_and_n
             left_at[name] = trio.current_time()
 
     async with trio.open_nursery() as nursery:
-        event = EventContext(EventKind.FETCH, "Default.fetch", nursery, PlainFlavour())
+        event = EventContext(EventKind.FETCH, "Default.fetch", nursery, TrioFlavour())
         event.wait_until(wait("long", 3600))
         event.wait_until(wait("short", 29))
         await trio.sleep(10)  # before it has answered

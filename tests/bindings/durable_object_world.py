@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
-from seam_fakes import CountingRandomness, inline_offload
+from seam_fakes import CountingRandomness
 
 from bindings.durable_objects.factory import ObjectFactory
 from bindings.durable_objects.namespace import DurableObjectNamespace
@@ -21,7 +21,7 @@ from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.seams import Flavour
 from edge_runtime.store.api import Store
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.testing.surroundings import JumpingClock
+from edge_runtime.testing.surroundings import JumpingClock, offload_inline
 from edge_runtime.workers.websocket_recipient import SocketFlags
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ async def world(
         events = RecordedEvents(nursery, flavour or TrioFlavour())
         used = MemoryStore() if store is None else store
         random = ZeroRandomness()
-        host = LocalActorHost(used, JumpingClock(), random, inline_offload, events, WORKER)
+        host = LocalActorHost(used, JumpingClock(), random, offload_inline, events, WORKER)
         made = World(used, events, host)
         for cls in classes:
             of = ObjectClass(cls, made.ns, sqlite, True, SocketFlags(auto_reply=auto_reply))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import trio
 
 from edge_runtime.event import EventContext, EventKind, current_event
+from edge_runtime.isolate.trio_flavour import TrioFlavour
 
 
 class StillClock:
@@ -49,18 +49,11 @@ class FixedRandomness:
         return "00000000-0000-7000-8000-000000000000"
 
 
-class DirectFlavour:
-    name = "trio"
-
-    async def run(self, coro: Awaitable[Any]) -> Any:
-        return await coro
-
-
 @asynccontextmanager
 async def running_event() -> AsyncIterator[EventContext]:
     """Be inside a handler: `current_event` is set, and spawned work lives until the block ends."""
     async with trio.open_nursery() as nursery:
-        event = EventContext(EventKind.FETCH, "Default.fetch", nursery, DirectFlavour())
+        event = EventContext(EventKind.FETCH, "Default.fetch", nursery, TrioFlavour())
         token = current_event.set(event)
         try:
             yield event

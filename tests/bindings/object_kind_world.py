@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from durable_object_world import RecordedEvents, ZeroRandomness
-from seam_fakes import inline_offload
 
 from bindings.durable_objects import KIND
 from bindings.durable_objects.kind import ClassesSpec
@@ -14,7 +13,7 @@ from edge_runtime.config.decode import collecting_warnings
 from edge_runtime.config.model import Where, WorkerConfig, WorkerLimits
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.testing.surroundings import JumpingClock
+from edge_runtime.testing.surroundings import JumpingClock, offload_inline
 from edge_runtime.workers import DurableObject, WorkerEntrypoint
 
 WHERE = Where("wrangler.jsonc")
@@ -64,8 +63,8 @@ def runtime(nursery, *, development=True, exports=(Cart, Default)):
         "shop", None, Path("wrangler.jsonc"), Path(), None, "2026-05-01", frozenset(), "trio", {}, {}, (), (), (),
         WorkerLimits(1000, 50, 1000),
     )  # fmt: skip
-    host = LocalActorHost(store, clock, random, inline_offload, events, "shop")
+    host = LocalActorHost(store, clock, random, offload_inline, events, "shop")
     return BindingRuntime(
-        config, "v1", store, clock, random, inline_offload, TrioFlavour(), events, host,
+        config, "v1", store, clock, random, offload_inline, TrioFlavour(), events, host,
         {cls.__name__: cls for cls in exports}, SimpleNamespace(), development, Neighbours({}),
     )  # fmt: skip

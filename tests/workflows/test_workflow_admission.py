@@ -15,9 +15,7 @@ from workflow_world import (
     WORKFLOW,
     CountingRandomness,
     JumpingClock,
-    RecordedEvents,
     World,
-    inline_offload,
 )
 
 from bindings.workflows import KIND
@@ -27,7 +25,7 @@ from edge_runtime.config.model import Binding, Where
 from edge_runtime.errors import ConfigError
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.testing.surroundings import EPOCH_MS
+from edge_runtime.testing.surroundings import EPOCH_MS, RecordedEvents, offload_inline
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import instances
 from edge_runtime.workflows.instances import Status
@@ -47,7 +45,7 @@ class KindWorld(World):
     ) -> None:
         self.store, self.clock = store, clock
         self.events = RecordedEvents(nursery, TrioFlavour())
-        self.host = LocalActorHost(store, clock, random, inline_offload, self.events, WORKER)
+        self.host = LocalActorHost(store, clock, random, offload_inline, self.events, WORKER)
         self.binding = Binding("workflows", "FLOW", spec)
         self.runtime: Any = SimpleNamespace(
             worker=SimpleNamespace(

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import trio
-from workflow_world import WORKER, WORKFLOW, flow, inline_offload, open_world
+from workflow_world import WORKER, WORKFLOW, flow, open_world
 
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Snapshot, Table
 from edge_runtime.store.memory_store import MemoryStore
+from edge_runtime.testing.surroundings import offload_inline
 from edge_runtime.workflows import blocks
 from edge_runtime.workflows.journal import StepKey, StepStarted, StepSucceeded
 from edge_runtime.workflows.operation import Operation
@@ -123,7 +124,7 @@ async def test_finished_steps_leave_no_objects_behind_live_and_at_replay(autojum
 
     store = CountingStore()
     trio.lowlevel.add_instrument(passes)
-    async with open_world(flow(run), store, idle_ms=1000, offload=inline_offload) as world:
+    async with open_world(flow(run), store, idle_ms=1000, offload=offload_inline) as world:
         await world.create()
         await world.settled("one", "waiting")
         assert store.rows[Table.JOURNAL] < 10

@@ -14,11 +14,11 @@ from bindings.workflows.namespace import WorkflowNamespace
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.control import ActorDeath
-from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.event import EventKind
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.seams import Flavour, Offload
 from edge_runtime.store.memory_store import MemoryStore
-from edge_runtime.testing.surroundings import JumpingClock
+from edge_runtime.testing.surroundings import JumpingClock, RecordedEvents, offload_inline
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workflows import control, instances
 from edge_runtime.workflows.definition import WorkflowDefinition
@@ -29,31 +29,6 @@ T = TypeVar("T")
 
 WORKER = "shop"
 WORKFLOW = "order-flow"
-
-
-async def inline_offload(fn: Callable[..., T], /, *args: object) -> T:
-    """Blocking calls of tests return at once, and a real thread would look idle to a clock that jumps."""
-    await trio.lowlevel.checkpoint()
-    return fn(*args)
-
-
-class RecordedEvents:
-    """Events whose ends are kept: (kind, name, outcome, detail)."""
-
-    def __init__(self, nursery: trio.Nursery, flavour: Flavour) -> None:
-        self._nursery = nursery
-        self._flavour = flavour
-        self.ended: list[tuple[EventKind, str, Outcome, str]] = []
-
-    def begin(self, kind: EventKind, name: str, *, actor: Any = None) -> EventContext:
-        return EventContext(kind, name, self._nursery, self._flavour, actor)
-
-    def acknowledge(self, event: EventContext, outcome: Outcome = Outcome.OK) -> None:
-        pass
-
-    def end(self, event: EventContext, outcome: Outcome = Outcome.OK, detail: str = "", error: str = "") -> None:
-        self.ended.append((event.kind, event.name, outcome, detail))
-        self._nursery.start_soon(event.finish)
 
 
 def flow(run: Callable[[Any, Any], Awaitable[Any]]) -> type[WorkflowEntrypoint]:
@@ -185,7 +160,7 @@ async def open_world(
     steps_max: int = 10_000,
     strict: bool = True,
     version: str = "v1",
-    offload: Offload = inline_offload,
+    offload: Offload = offload_inline,
     deaths: Sequence[ActorDeath] = (),
 ) -> AsyncIterator[World]:
     """A running process. Leaving the block cancels everything in it, as a kill would; the store stays. `deaths`: what
