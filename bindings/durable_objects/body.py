@@ -16,7 +16,6 @@ from bindings.durable_objects.gated import call_gated, gate_inside
 from bindings.durable_objects.held_stream import hold_body
 from bindings.durable_objects.messages import FetchCall, ListenerCall, RpcCall, SocketEvent
 from bindings.durable_objects.object_class import ObjectClass
-from bindings.durable_objects.seen_errors import seen_by_caller
 from bindings.durable_objects.sockets import NamespaceSockets, ObjectRecipients, ObjectSockets
 from bindings.durable_objects.state import DurableObjectState
 from edge_runtime.actors.api import ActorContext
@@ -35,7 +34,7 @@ from edge_runtime.workers.entrypoints import DurableObjectAbort
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods, sync_methods
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
-from edge_runtime.workers.results import checked_response, plain_result
+from edge_runtime.workers.replies import checked_response, plain_result, seen_by_caller
 from edge_runtime.workers.rpc import received, remote_error
 
 _log = logging.getLogger("edge.durable_objects")

@@ -8,7 +8,6 @@ from typing import Any, Final
 import trio
 
 from bindings.durable_objects.gated import call_gated, gate_inside
-from bindings.durable_objects.seen_errors import seen_by_caller
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.actors.gates import CriticalSection
 from edge_runtime.errors import ActorBroken
@@ -16,6 +15,7 @@ from edge_runtime.event import EventContext
 from edge_runtime.limits import BLOCK_CONCURRENCY_MS
 from edge_runtime.promise import Promise
 from edge_runtime.workers.entrypoints import DurableObjectAbort
+from edge_runtime.workers.replies import seen_by_caller
 
 BLOCKED_TOO_LONG: Final = (
     "A call to blockConcurrencyWhile() in a Durable Object waited for too long. The call was canceled and the Durable "

@@ -24,8 +24,8 @@ from edge_runtime.workers.entrypoints import WorkerEntrypoint
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.replies import checked_response, plain_result
 from edge_runtime.workers.request import Request
-from edge_runtime.workers.results import checked_response, plain_result
 from edge_runtime.workers.rpc import RpcStub, remote_error
 
 TOO_DEEP: Final = (
