@@ -35,6 +35,7 @@ LEAVES = [
     "edge_runtime.metering.child_tasks",
     "edge_runtime.metering.native",
     "edge_runtime.metering.threads",
+    "edge_runtime.metering.thread_rows",
     "edge_runtime.metering.measure",
     "edge_runtime.metering.meter",
     "edge_runtime.metering.panel",

@@ -5,7 +5,8 @@ Threads of the runtime (trio's, the committer) are measured as its overhead, so 
 left over. What a script starts outside of events is its background work.
 
 There is a limit to how many there are at a time: beyond it Python's own error for a system that refuses is raised. It
-is no matter to the runtime if a script has used up threads or memory: commits and their like must go on.
+is no matter to the runtime if a script has used up threads or memory: commits and their like must go on. An event that
+has used up its CPU time starts none: it is stopped where it tries.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar, cast
 
 from edge_runtime.limits import RUNTIME_THREADS_SPARE, SCRIPT_THREADS_MAX
+from edge_runtime.metering.measure import stop_of
 from edge_runtime.metering.meter import BACKGROUND, OVERHEAD, Meter, user_meter
-from edge_runtime.metering.threads import living_count, measure_call, measure_thread
+from edge_runtime.metering.threads import living_count, may_begin, measure_call, run_stoppable, start_thread
 
 T = TypeVar("T")
 
@@ -28,43 +30,66 @@ _start = threading.Thread.start
 _start_new_thread = _thread.start_new_thread
 _submit: Final[Callable[..., Future[Any]]] = ThreadPoolExecutor.submit
 _RUNTIME: Final = ("edge_runtime.", "trio.")
+_POOL: Final = "concurrent.futures.thread"
+"""Its threads go on from one event's calls to another's: the calls are stopped, not the threads."""
 
 
 @functools.wraps(_start)
 def _start_measured(self: threading.Thread) -> None:
+    module = _module(self)
+    if module.startswith(_RUNTIME) or module == _POOL:
+        if module == _POOL:
+            _check_may_start()
+        _start(self)
+        return
+    _check_may_start()
     thread: Any = self
-    target = getattr(thread, "_target", None)
-    runtimes = (getattr(target, "__module__", None) or "").startswith(_RUNTIME)
-    _refuse_beyond(SCRIPT_THREADS_MAX + (RUNTIME_THREADS_SPARE if runtimes else 0))
-    meter = OVERHEAD if runtimes else _script_meter()
     run = thread.run
 
     def run_measured() -> None:
         del thread.run  # it holds the thread
-        _run_charged(meter, run)
+        run_stoppable(run)
 
     thread.run = run_measured
+    _start(thread)
+
+
+def _module(thread: Any) -> str:
+    """Whose a thread is."""
+    return getattr(getattr(thread, "_target", None), "__module__", None) or ""
+
+
+def _bootstrap_measured(bootstrap: Callable[..., object], args: tuple[()]) -> int:
+    """What threading.Thread starts its threads with."""
+    runtimes = _module(getattr(bootstrap, "__self__", None)).startswith(_RUNTIME)
+    _refuse_beyond(SCRIPT_THREADS_MAX + (RUNTIME_THREADS_SPARE if runtimes else 0))
+    meter = OVERHEAD if runtimes else _script_meter()
+    run = functools.partial(_run_charged, meter, functools.partial(bootstrap, *args))
+    return start_thread(_start_with_spare_memory if runtimes else _start_charged, meter, run)
+
+
+def _start_charged(run: Callable[[], object]) -> int:
+    return _start_new_thread(run, ())
+
+
+def _start_with_spare_memory(run: Callable[[], object]) -> int:
     try:
-        _start(thread)
+        return _start_charged(run)
     except RuntimeError:
-        if not runtimes:
-            raise
-        _start_with_spare_memory(thread)
-
-
-def _start_with_spare_memory(thread: threading.Thread) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
-    try:
-        _start(thread)
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+        try:
+            return _start_charged(run)
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _start_new_measured(function: Callable[..., object], args: tuple[Any, ...], kwargs: Any = None, /) -> int:
+    _check_may_start()
     _refuse_beyond(SCRIPT_THREADS_MAX)
-    call = functools.partial(function, *args, **(kwargs or {}))
-    return _start_new_thread(_run_charged, (_script_meter(), call))
+    meter = _script_meter()
+    call = functools.partial(run_stoppable, functools.partial(function, *args, **(kwargs or {})))
+    return start_thread(_start_charged, meter, functools.partial(_run_charged, meter, call))
 
 
 def _refuse_beyond(most: int) -> None:
@@ -75,11 +100,17 @@ def _refuse_beyond(most: int) -> None:
         )
 
 
+def _check_may_start() -> None:
+    meter = _script_meter()
+    if not may_begin(meter):
+        raise stop_of(meter, meter.cpu_s)
+
+
 def _run_charged(meter: Meter, run: Callable[[], object]) -> None:
     """All that a thread does, whose context is empty. What it starts is for the event too."""
     if meter is not OVERHEAD and meter is not BACKGROUND:
         user_meter.set(meter)
-    measure_thread(meter, run)
+    run()
 
 
 def _call_charged(meter: Meter, call: Callable[[], T]) -> T:
@@ -101,13 +132,12 @@ def _submit_measured(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args:
 
 
 def _script_meter() -> Meter:
-    meter = user_meter.get() or BACKGROUND
-    meter.shared = True  # already now: the event may end before the thread begins
-    return meter
+    return user_meter.get() or BACKGROUND
 
 
 def meter_threads() -> None:
     """Call before a script is imported, which may keep the functions under names of its own."""
     threading.Thread.start = _start_measured  # type: ignore[method-assign]
-    _thread.start_new_thread = cast(Any, _start_new_measured)
+    threading._start_new_thread = _bootstrap_measured  # type: ignore[attr-defined]
+    _thread.start_new_thread = _thread.start_new = cast(Any, _start_new_measured)
     ThreadPoolExecutor.submit = _submit_measured  # type: ignore[method-assign, assignment]

@@ -14,8 +14,7 @@ from edge_runtime.compat.metered_processes import charge_processes, children_cha
 from edge_runtime.metering.ledger import Ledger, ProcessCpu
 from edge_runtime.metering.measure import attributed_on_loop_s
 from edge_runtime.metering.meter import NATIVE, OVERHEAD
-from edge_runtime.metering.native import charge_native
-from edge_runtime.metering.threads import attributed_in_threads_s
+from edge_runtime.metering.threads import attributed_in_threads_s, charge_threads
 
 
 class CpuAccount:
@@ -30,7 +29,7 @@ class CpuAccount:
         Returns the pids of processes that the script started, and that were killed for their CPU time.
         """
         killed = charge_processes(self._child_limit_ns)
-        charge_native(and_stop=True)
+        charge_threads(and_stop=True)
         on_loop_ns, in_threads_ns = _ns(attributed_on_loop_s()), _ns(attributed_in_threads_s())
         overhead_ns, native_ns = _ns(OVERHEAD.cpu_s), _ns(NATIVE.cpu_s)
         loop_ns, kernel_ns = thread_time_ns(), process_time_ns()

@@ -17,7 +17,7 @@ from typing import Final
 
 from edge_runtime.limits import CPU_TICK_MS
 from edge_runtime.metering.measure import running, stop_of
-from edge_runtime.metering.native import charge_native
+from edge_runtime.metering.threads import charge_threads
 from edge_runtime.tracebacks import is_runtime_file
 
 _TICK_S: Final = CPU_TICK_MS / 1000
@@ -36,7 +36,7 @@ def guard_cpu() -> None:
 
 
 def _tick(_: int, frame: FrameType | None) -> None:
-    charge_native(and_stop=True)
+    charge_threads(and_stop=True)
     found = running()
     if found is None:
         return

@@ -174,6 +174,11 @@ def running() -> tuple[Meter, float] | None:
     return None if meter is None else (meter, meter.cpu_s + thread_time() - _loop.since_s)
 
 
+def running_event() -> Meter | None:
+    """The meter whose code runs on the event loop's thread, for any thread that asks."""
+    return _loop.charged
+
+
 def show_part_charged(meter: Meter) -> None:
     """Call when a part of what a meter counts was charged, which may be that of the running code."""
     if _loop.charged is meter:

@@ -12,23 +12,34 @@ A native thread can only be stopped with its process. What was used is shown on 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic, process_time, thread_time
+from threading import main_thread
+from time import clock_gettime, monotonic, pthread_getcpuclockid
 from typing import Final
 
 from edge_runtime.metering import measure, threads
 from edge_runtime.metering.meter import BACKGROUND, NATIVE, Meter
 
-BURST: Final = 0
-"""Place on the page: seconds that were used since the last rest, of the limit of one event."""
-LABEL: Final = 1
-"""`Meter.label` of what used them."""
-UNCHARGED: Final = 2
-"""How much of what that has used is not in the ledger."""
-EVENT: Final = 3
-"""`Meter.label` of the event whose code ran meanwhile, 0 if none did."""
-_PLACES: Final = 4
+ALONE: Final = 0
+"""Place on the page: seconds used since the last rest while no event's code ran, of the limit of one event."""
+NATIVE_LABEL: Final = 1
+"""`Meter.label` of what native threads use."""
+NATIVE_UNCHARGED: Final = 2
+"""How much of what they have used is not in the ledger."""
+PYTHON_LABEL: Final = 3
+"""The same of Python's threads that no event has started."""
+PYTHON_UNCHARGED: Final = 4
+PYTHON_USED: Final = 5
+"""What those have used in all: what they use after it comes to ALONE."""
+BY_PYTHON: Final = 6
+"""How much of ALONE they have used."""
+BESIDE: Final = 7
+"""What an event has used, and native threads while its code ran."""
+EVENT: Final = 8
+"""`Meter.label` of that event."""
+_PLACES: Final = 9
 PAGE_BYTES: Final = 8 * _PLACES
 _LEAST_S: Final = 0.001
 """Less is left to the next look: the clocks are not read all at once."""
@@ -50,21 +61,38 @@ def show_burst_on(page: memoryview[float]) -> None:
     _page = page
 
 
-def charge_native(*, and_stop: bool = False) -> None:
-    """Charge calls in threads, as `threads.charge_threads` does, and native threads.
-
-    For the event loop's thread, and its signal handlers.
-    """
-    process_s = process_time()
-    if not threads.charge_threads(and_stop=and_stop):
-        return  # without it nothing can be said of the others
-    known_s = thread_time() + threads.attributed_in_threads_s() + threads.ended_count() * _END_S
-    used_s = process_s - known_s - NATIVE.cpu_s
+def _charge_others(process_s: float) -> None:
+    """What is left of it when the event loop's thread and all calls in threads were charged."""
+    loop = main_thread().ident
+    assert loop is not None, "it has begun"
+    loop_s = clock_gettime(pthread_getcpuclockid(loop))
+    used_s = process_s - loop_s - threads.attributed_in_threads_s() - NATIVE.cpu_s
+    used_s -= _ends.charge(used_s) + threads.unseen_starts_s()
     if used_s < _LEAST_S:
         used_s = 0.0
     NATIVE.cpu_s += used_s
     _burst.add(used_s)
     _burst.show()
+
+
+class _Ends:
+    """What measured threads use after their calls were measured: it is theirs who started them."""
+
+    def __init__(self) -> None:
+        self._before: Counter[Meter] = Counter()
+
+    def charge(self, most_s: float) -> float:
+        """At most that much, if so much can be theirs; returns how much."""
+        ended = threads.take_ends()
+        # Some may have been on their way out at the last look.
+        since, self._before = ended + self._before, ended
+        count = since.total()
+        used_s = min(most_s, count * _END_S)
+        if used_s <= 0.0:
+            return 0.0
+        for meter, times in since.items():
+            threads.charge_in_thread(meter, used_s * times / count)
+        return used_s
 
 
 def show_charged() -> None:
@@ -110,8 +138,7 @@ class _Burst:
             self._since_s, self._used_s = now_s, 0.0
 
     def _add_native(self, native_s: float) -> None:
-        found = measure.running()
-        event = threads.youngest_event() if found is None else found[0]
+        event = measure.running_event() or threads.youngest_event()
         if event is None:
             self._native_s += native_s
         elif event is self._event:
@@ -130,16 +157,17 @@ class _Burst:
         return share + (self._waited_s - waited_before_s) / passed_s < _REST_SHARE
 
     def show(self) -> None:
-        alone_s = self._native_s + self._python_s
-        meter = NATIVE if self._native_s >= self._python_s else BACKGROUND
-        event_label = 0
-        if self._event is not None and self._event.cpu_s + self._beside_s > alone_s:
-            alone_s = self._event.cpu_s + self._beside_s
-            meter, event_label = NATIVE, self._event.label
-        _page[LABEL] = meter.label
-        _page[UNCHARGED] = meter.cpu_s - meter.charged_s
-        _page[EVENT] = event_label
-        _page[BURST] = alone_s
+        page = _page
+        page[ALONE] = self._native_s + self._python_s
+        page[NATIVE_LABEL] = NATIVE.label
+        page[NATIVE_UNCHARGED] = NATIVE.cpu_s - NATIVE.charged_s
+        page[PYTHON_LABEL] = BACKGROUND.label
+        page[PYTHON_UNCHARGED] = BACKGROUND.cpu_s - BACKGROUND.charged_s
+        page[PYTHON_USED] = threads.used_for_no_event_s()
+        page[BY_PYTHON] = self._python_s
+        event = self._event
+        page[BESIDE] = 0.0 if event is None else event.cpu_s + self._beside_s
+        page[EVENT] = 0 if event is None else event.label
 
 
 def _waiting_s() -> Iterator[float]:
@@ -154,6 +182,7 @@ def _waiting_s() -> Iterator[float]:
 
 
 _burst: Final = _Burst()
+_ends: Final = _Ends()
 
 
 def _show_nowhere() -> None:
@@ -161,3 +190,4 @@ def _show_nowhere() -> None:
 
 
 os.register_at_fork(after_in_child=_show_nowhere)
+threads.charge_after_threads(_charge_others)

@@ -15,12 +15,12 @@ import os
 import re
 import signal
 import struct
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from edge_runtime.metering import native, threads
+from edge_runtime.metering import native, thread_rows, threads
 from edge_runtime.metering.measure import (
     CHARGED,
     CHARGED_IN_PART,
@@ -34,6 +34,7 @@ from edge_runtime.metering.measure import (
     STUCK_LABEL,
     show_running_on,
 )
+from edge_runtime.metering.meter import NO_LIMIT_S
 
 _LABEL_SHIFT: Final = 39
 """In the numbers on the page: below it is the number of the connection whose request the event answers (see
@@ -41,10 +42,13 @@ _LABEL_SHIFT: Final = 39
 _WHOSE: Final = (1 << _LABEL_SHIFT) - 1
 _ACTOR: Final = 1 << _LABEL_SHIFT - 1
 """In the number of every actor, and above those of all connections."""
-_PAGE_BYTES: Final = PAGE_BYTES + threads.PAGE_BYTES
-"""Of the loop's thread, then of the others that run events."""
-_BURST_AT: Final = _PAGE_BYTES
-_LABELS_AT: Final = mmap.PAGESIZE
+_BURST_AT: Final = PAGE_BYTES
+"""The page of the loop's thread comes first."""
+_THREADS_AT: Final = _BURST_AT + native.PAGE_BYTES
+_LABELS_AT: Final = -(_THREADS_AT + thread_rows.PAGE_BYTES) // mmap.PAGESIZE * -mmap.PAGESIZE
+_HEAD_BYTES: Final = _THREADS_AT + 8 * thread_rows.HEAD
+"""What is read at each look; of the page of threads as many rows as are in use besides."""
+_READS_MAX: Final = 4
 _BYTES: Final = 256 * 1024
 """Of the first file: labels beyond that have no room, and their events are told by number 0."""
 _LABELS_MAX: Final = CHARGED_IN_PART // (1 << _LABEL_SHIFT) - 1
@@ -94,10 +98,10 @@ class Panel:
 
     def show(self) -> None:
         """Begin to show what runs and, when asked, where."""
-        page = memoryview(self._memory)[:_PAGE_BYTES].cast("d")
-        show_running_on(page[: PAGE_BYTES // 8])
-        threads.show_threads_on(page[PAGE_BYTES // 8 :])
-        native.show_burst_on(memoryview(self._memory)[_BURST_AT : _BURST_AT + native.PAGE_BYTES].cast("d"))
+        page = memoryview(self._memory)[:_LABELS_AT].cast("d")
+        show_running_on(page[: _BURST_AT // 8])
+        native.show_burst_on(page[_BURST_AT // 8 : _THREADS_AT // 8])
+        threads.show_threads_on(page[_THREADS_AT // 8 :])
         faulthandler.register(_STACK_SIGNAL, self.descriptors[1], all_threads=False)
         faulthandler.enable(self.descriptors[1], all_threads=False)
 
@@ -120,19 +124,25 @@ class Running:
     """An event whose code runs, or that has gone on after it was stopped."""
 
     label: int
-    over_s: float
-    """By how much it has passed its limit; negative before that."""
+    used_s: float
     limit_s: float
     whose: int
     """The number of the connection that it answers a request of, or of its actor; 0 if there is neither."""
     stuck: bool = False
     """It was stopped several times and goes on."""
     thread: int = 0
-    """The kernel's id of the thread that runs it, unless that is the event loop's."""
+    """The kernel's id of a thread that runs it, unless that is the event loop's."""
+    threads: int = 1
+    """How many run it."""
     charged_s: float = 0.0
     """How much of what it used was charged; if that is anything, the event was counted too."""
     failed: bool = False
     """It was counted as one that has failed."""
+
+    @property
+    def over_s(self) -> float:
+        """By how much it has passed its limit; negative before that."""
+        return self.used_s - self.limit_s
 
     @property
     def connection(self) -> int:
@@ -146,7 +156,16 @@ class Running:
 
     @property
     def uncharged_s(self) -> float:
-        return self.limit_s + self.over_s - self.charged_s
+        return self.used_s - self.charged_s
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    events: list[Running]
+    """That on the event loop, if one runs there, first; the one that is stuck; those in threads."""
+    burst: Running | None
+    """What runs for no event, and how much of what one event may use it has used since it rested; None if that is
+    nothing."""
 
 
 class PanelReader:
@@ -160,57 +179,38 @@ class PanelReader:
         os.close(self._running)
         self.stack.close()
 
-    def running(self, loop_s: float, thread_s: Callable[[int], float | None], limit_s: float) -> list[Running]:
-        """The event that runs on the event loop, if one does, first; the one that is stuck; those in threads.
+    def look(self, loop_s: float, clocks_s: Callable[[Sequence[int]], Mapping[int, float]], limit_s: float) -> Look:
+        """What runs now, and what has run for no event.
 
         Args:
             loop_s: the CPU clock of the isolate's loop.
-            thread_s: gives that of another of its threads, None if it has none of that id.
+            clocks_s: gives those of others of its threads, as far as it has such.
             limit_s: how much an event may use.
         """
-        values = self._read()
-        found = []
-        stuck = int(values[STUCK_LABEL]) - 1
-        if values[DEADLINE]:
-            in_part, who = divmod(int(values[LABEL]), CHARGED_IN_PART)
-            charged_s = values[CHARGED] if in_part else 0.0
-            over_s = loop_s - values[DEADLINE]
-            if who == stuck and values[STUCK] - limit_s > over_s:  # for what it uses in threads
-                over_s, charged_s = values[STUCK] - limit_s, values[STUCK_CHARGED]
-            found.append(_running(who, over_s, limit_s, charged_s, stuck=who == stuck))
-        if stuck >= 0 and not (found and found[0].stuck):
-            found.append(_running(stuck, values[STUCK] - limit_s, limit_s, values[STUCK_CHARGED], stuck=True))
-        for row in range(PAGE_BYTES // 8, len(values), threads.ROW):
-            thread, label, base_s, own_limit_s, charged_s = values[row : row + threads.ROW]
-            now_s = thread_s(int(thread)) if thread else None
-            if now_s is not None:
-                over_s = now_s - base_s - own_limit_s
-                found.append(_running(int(label), over_s, own_limit_s, charged_s, thread=int(thread)))
-        return found
-
-    def burst(self, limit_s: float) -> Running | None:
-        """What runs for no event, and how much of what one event may use it has used since it rested; None if that is
-        nothing."""
-        values = _sensible(os.pread(self._running, native.PAGE_BYTES, _BURST_AT), native.PAGE_BYTES)
-        used_s = values[native.BURST]
-        if not used_s:
-            return None
-        who = int(values[native.LABEL]) | int(values[native.EVENT]) & _WHOSE
-        return _running(who, used_s - limit_s, limit_s, used_s - values[native.UNCHARGED])
+        page = self._read()
+        in_threads = [
+            _running(each.label, each.used_s, each.limit_s, each.charged_s, thread=each.thread, threads=each.threads)
+            for each in thread_rows.read_events(page[_THREADS_AT // 8 :], clocks_s)
+        ]
+        events = _on_loop(page, loop_s, limit_s) + [each for each in in_threads if each.limit_s < NO_LIMIT_S]
+        for_no_event_s = max(
+            [page[_THREADS_AT // 8 + thread_rows.NO_EVENT_S]]
+            + [each.used_s for each in in_threads if each.limit_s >= NO_LIMIT_S]
+        )
+        return Look(events, _burst(page[_BURST_AT // 8 : _THREADS_AT // 8], for_no_event_s, limit_s))
 
     def left(self, *, crashed: bool) -> list[Running]:
         """Whose code ended a dead isolate, as far as its page says; of all that may have, without times, first that on
         the event loop. `crashed`: it was ended by a signal that native code gets for what it did."""
-        values = self._read()
+        page = self._read()
         found = []
-        if values[DEADLINE]:
-            found.append(_running(int(values[LABEL]) % CHARGED_IN_PART, 0.0, 0.0, 0.0))
+        if page[DEADLINE]:
+            found.append(_running(int(page[LABEL]) % CHARGED_IN_PART, 0.0, 0.0, 0.0))
         found.extend(
-            _running(int(values[row + threads.LABEL]), 0.0, 0.0, 0.0, thread=int(values[row + threads.THREAD]))
-            for row in range(PAGE_BYTES // 8, len(values), threads.ROW)
-            if values[row + threads.THREAD]
+            _running(int(row[thread_rows.LABEL]), 0.0, 0.0, 0.0, thread=int(row[thread_rows.THREAD]))
+            for row in thread_rows.rows_of(page[_THREADS_AT // 8 :])
         )
-        exiting = values[EXITING]
+        exiting = page[EXITING]
         if exiting:
             return [each for each in found if (each.thread or EXITING_LOOP) == exiting]
         in_thread = self._crashed_in_thread() if crashed else None
@@ -225,7 +225,20 @@ class PanelReader:
         return bool(frames[-1][2] == _THREAD_BEGINS)
 
     def _read(self) -> list[float]:
-        return _sensible(os.pread(self._running, _PAGE_BYTES, 0), _PAGE_BYTES)
+        """All pages, as they were at one instant, if they do not change all the time."""
+        pages = b""
+        for _ in range(_READS_MAX):
+            before, pages = pages, self._read_once()
+            if pages == before:
+                break
+        return _sensible(pages)
+
+    def _read_once(self) -> bytes:
+        head = os.pread(self._running, _HEAD_BYTES, 0).ljust(_HEAD_BYTES, b"\0")
+        (shown,) = struct.unpack_from("=d", head, _THREADS_AT + 8 * thread_rows.SHOWN)
+        rows = int(shown) if 0 < shown <= thread_rows.ROWS else 0
+        length = 8 * thread_rows.ROW * rows
+        return head + os.pread(self._running, length, _HEAD_BYTES).ljust(length, b"\0") if rows else head
 
     def label(self, number: int) -> Label:
         lines = os.pread(self._running, _BYTES, _LABELS_AT).split(b"\n")
@@ -262,12 +275,51 @@ class StackReader:
         return os.pread(self._file, _STACK_READ, 0).decode("utf-8", "replace")
 
 
-def _sensible(page: bytes, length: int) -> list[float]:
-    values = struct.unpack(f"={length // 8}d", page.ljust(length, b"\0"))
+def _sensible(pages: bytes) -> list[float]:
+    values = struct.unpack(f"={len(pages) // 8}d", pages)
     return [value if abs(value) < _SENSIBLE else 0.0 for value in values]
 
 
+def _on_loop(page: Sequence[float], loop_s: float, limit_s: float) -> list[Running]:
+    """The event that runs on the event loop, if one does, first; then the one that is stuck."""
+    found = []
+    stuck = int(page[STUCK_LABEL]) - 1
+    if page[DEADLINE]:
+        in_part, who = divmod(int(page[LABEL]), CHARGED_IN_PART)
+        charged_s = page[CHARGED] if in_part else 0.0
+        used_s = limit_s + loop_s - page[DEADLINE]
+        if who == stuck and page[STUCK] > used_s:  # for what it uses in threads
+            used_s, charged_s = page[STUCK], page[STUCK_CHARGED]
+        found.append(_running(who, used_s, limit_s, charged_s, stuck=who == stuck))
+    if stuck >= 0 and not (found and found[0].stuck):
+        found.append(_running(stuck, page[STUCK], limit_s, page[STUCK_CHARGED], stuck=True))
+    return found
+
+
+def _burst(page: Sequence[float], for_no_event_s: float, limit_s: float) -> Running | None:
+    """`for_no_event_s`: what Python's threads have used for no event so far."""
+    since_s = max(0.0, for_no_event_s - page[native.PYTHON_USED])
+    alone_s, by_python_s = page[native.ALONE] + since_s, page[native.BY_PYTHON] + since_s
+    native_s, python_s = page[native.NATIVE_UNCHARGED], page[native.PYTHON_UNCHARGED] + since_s
+    if page[native.BESIDE] > alone_s:
+        who = int(page[native.NATIVE_LABEL]) | int(page[native.EVENT]) & _WHOSE
+        return _running(who, page[native.BESIDE], limit_s, page[native.BESIDE] - native_s)
+    if not alone_s:
+        return None
+    by_python = by_python_s > alone_s / 2
+    who = int(page[native.PYTHON_LABEL if by_python else native.NATIVE_LABEL])
+    return _running(who, alone_s, limit_s, alone_s - (python_s if by_python else native_s))
+
+
 def _running(
-    who: int, over_s: float, limit_s: float, charged_s: float, *, stuck: bool = False, thread: int = 0
+    who: int,
+    used_s: float,
+    limit_s: float,
+    charged_s: float,
+    *,
+    stuck: bool = False,
+    thread: int = 0,
+    threads: int = 1,
 ) -> Running:
-    return Running(who >> _LABEL_SHIFT, over_s, limit_s, who & _WHOSE, stuck, thread, abs(charged_s), charged_s < 0)
+    whose, failed = who & _WHOSE, charged_s < 0
+    return Running(who >> _LABEL_SHIFT, used_s, limit_s, whose, stuck, thread, threads, abs(charged_s), failed)

@@ -1,7 +1,9 @@
 """CPU time of user code in other threads than the event loop's: of calls, as far as they have got.
 
-Each call is shown on a page that others can read while it runs: native code may keep the interpreter, and with it the
-event loop, to itself.
+The event loop charges them and stops those over their limit (`charge_threads`), about every CPU_TICK_MS that the
+process uses. It may be kept from that, as threads that begin and end all the time leave it neither the interpreter nor
+the lock for long. So each of them that ends is charged at once, one that begins for an event over its limit does
+nothing, and who finds that it was not done for too long does it in the loop's place.
 """
 
 from __future__ import annotations
@@ -9,37 +11,52 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
-from time import clock_gettime, pthread_getcpuclockid, thread_time
+from functools import partial
+from heapq import heappop, heappush
+from time import clock_gettime, process_time, pthread_getcpuclockid, thread_time
 from typing import Final, TypeVar
 
 from edge_runtime.errors import CpuLimitExceeded
+from edge_runtime.limits import CPU_TICK_MS
 from edge_runtime.metering.measure import stop_of
 from edge_runtime.metering.meter import BACKGROUND, NO_LIMIT_S, OVERHEAD, Meter
+from edge_runtime.metering.thread_rows import (
+    CHARGED,
+    EVENT,
+    HEAD,
+    LABEL,
+    LIMIT,
+    NO_EVENT_S,
+    PAGE_BYTES,
+    ROW,
+    ROWS,
+    SHOWN,
+    SINCE,
+    THREAD,
+    USED,
+)
 
 T = TypeVar("T")
 
-THREAD: Final = 0
-"""Place in a call's row on the page: the kernel's id of its thread; 0: the row is free."""
-LABEL: Final = 1
-"""As on the page of `metering.measure`."""
-BASE: Final = 2
-"""What the thread's CPU clock would have shown if all that the event has used had been used in the thread."""
-LIMIT: Final = 3
-"""How much the event may use."""
-CHARGED: Final = 4
-"""How much of it is in the ledger."""
-ROW: Final = 5
-_ROWS: Final = 64
-"""Calls beyond that are not shown."""
-PAGE_BYTES: Final = 8 * ROW * _ROWS
+_TICK_S: Final = CPU_TICK_MS / 1000
+_NO_ROW: Final = -1
+_BEGINS_S: Final = 200e-6
+"""What a thread uses at most before who has started it can tell it from others."""
 
 _page = memoryview(bytearray(PAGE_BYTES)).cast("d")
-_free_rows: Final = list(range(0, ROW * _ROWS, ROW))
-_NO_ROW: Final = -1
+_free_rows: Final = list(range(ROWS))
+"""A heap, so that few rows have to be read where few are used."""
 _attributed_s = 0.0
 _for_no_event_s = 0.0
-_ended = 0
+_unlooked_s = 0.0
+"""What was charged at the ends of calls since all were charged."""
+_missed = False
+"""All were to be charged, and somebody had the lock."""
+_ends: Counter[Meter] = Counter()
+"""Threads that have ended, by who pays for that."""
+_charged_after: Final[list[Callable[[float], None]]] = []
 
 
 def show_threads_on(page: memoryview[float]) -> None:
@@ -60,61 +77,116 @@ def used_for_no_event_s() -> float:
 
 def living_count() -> int:
     """How many threads there are that have been measured from their beginning, and calls in others."""
-    return len(_calls)
+    return len(_calls) + len(_starting)
 
 
-def ended_count() -> int:
-    """How many threads have ended that were measured from their beginning."""
-    return _ended
+def unseen_starts_s() -> float:
+    """What threads that have just begun may have used, and will be charged."""
+    return len(_starting) * _BEGINS_S
+
+
+def charge_after_threads(charge: Callable[[float], None]) -> None:
+    """Have `charge(process_s)` called whenever all calls in threads were charged, while none begins or ends, in any
+    thread; `process_s` is what the process's CPU clock showed right before."""
+    _charged_after.append(charge)
+
+
+def take_ends() -> Counter[Meter]:
+    """How many threads have ended for each since this was last asked, that were measured from their beginning. This and
+    the following are for what `charge_after_threads` was given."""
+    global _ends
+    taken, _ends = _ends, Counter()
+    return taken
 
 
 def youngest_event() -> Meter | None:
     """Of those that have calls in threads."""
-    with _calls_lock:
-        events = [call.meter for call in _calls.values() if call.meter.limit_s < NO_LIMIT_S]
+    events = [call.meter for call in _calls.values() if call.meter.limit_s < NO_LIMIT_S]
     return max(events, key=lambda meter: meter.started_s, default=None)
+
+
+def charge_in_thread(meter: Meter, used_s: float) -> None:
+    """Charge what no call was charged."""
+    _charge(meter, used_s)
+
+
+def _charge(meter: Meter, used_s: float) -> None:
+    global _attributed_s, _for_no_event_s
+    meter.cpu_s += used_s
+    _attributed_s += used_s
+    if meter is BACKGROUND:
+        _for_no_event_s += used_s
+        _page[NO_EVENT_S] = _for_no_event_s
 
 
 class _Call:
     """A measured call in a thread. `since_s`: up to where the thread's CPU clock is charged, while it is innermost."""
 
-    __slots__ = ("_owns_row", "meter", "outer", "row", "since_s")
+    __slots__ = ("clock", "ended", "from_beginning", "may_be_stopped", "meter", "outer", "owns_row", "row", "since_s")
 
-    def __init__(self, meter: Meter, outer: _Call | None, since_s: float) -> None:
+    def __init__(self, meter: Meter, *, from_beginning: bool = False) -> None:
         self.meter = meter
+        self.from_beginning = from_beginning
+        """It is all that its thread does."""
+        self.clock = 0
+        """Of its thread, as time.clock_gettime() has it; 0 until it is entered."""
+        self.outer: _Call | None = None
+        self.since_s = 0.0
+        self.row = _NO_ROW
+        self.owns_row = False
+        self.may_be_stopped = False
+        self.ended = False
+
+    def enter(self, ident: int, outer: _Call | None, since_s: float) -> None:
+        """It is the innermost of that thread, which lives, from now on; under the lock."""
+        self.clock = pthread_getcpuclockid(ident) if outer is None else outer.clock
         self.outer = outer
         self.since_s = since_s
-        self.row: int = _NO_ROW if outer is None else outer.row
-        self._owns_row = self.row == _NO_ROW and meter is not OVERHEAD and bool(_free_rows)
-        if self._owns_row:
-            self.row = _free_rows.pop()
+        self.row = _NO_ROW if outer is None else outer.row
+        _calls[ident] = self
+        self.owns_row = self.row == _NO_ROW and self.meter is not OVERHEAD and bool(_free_rows)
+        if self.owns_row:
+            number = heappop(_free_rows)
+            self.row = HEAD + ROW * number
             self.show()
-            _page[self.row + THREAD] = threading.get_native_id()
+            # The clock's id is made of the thread's, inverted: pthread_getcpuclockid(3) of Linux.
+            _page[self.row + THREAD] = ~(self.clock >> 3)
+            if number >= _page[SHOWN]:
+                _page[SHOWN] = number + 1
         else:
             self.show()
 
-    def charge(self, now_s: float) -> None:
-        global _attributed_s, _for_no_event_s
+    def charge(self, now_s: float) -> float:
         used_s = now_s - self.since_s
         self.since_s = now_s
-        self.meter.cpu_s += used_s
-        _attributed_s += used_s
-        if self.meter is BACKGROUND:
-            _for_no_event_s += used_s
+        _charge(self.meter, used_s)
+        return used_s
 
     def show(self) -> None:
         """Bring the page up to date, after it was charged or has become the innermost one again."""
         row, meter = self.row, self.meter
         if row != _NO_ROW:
+            _page[row + EVENT] = id(meter)
             _page[row + LABEL] = meter.label
-            _page[row + BASE] = self.since_s - meter.cpu_s
             _page[row + LIMIT] = meter.limit_s
             _page[row + CHARGED] = meter.shown_s
+            _page[row + SINCE] = self.since_s
+            _page[row + USED] = meter.cpu_s
 
-    def end(self) -> None:
-        if self._owns_row:
+    def leave(self, ident: int) -> None:
+        """It is over; under the lock."""
+        self.ended = True
+        if self.outer is None:
+            _calls.pop(ident, None)
+        else:
+            self.outer.since_s = self.since_s
+            _calls[ident] = self.outer
+        if self.owns_row:
+            self.owns_row = False
             _page[self.row + THREAD] = 0
-            _free_rows.append(self.row)
+            heappush(_free_rows, (self.row - HEAD) // ROW)
+            if not _calls:
+                _page[SHOWN] = 0
         elif self.outer is not None:
             self.outer.show()
 
@@ -122,56 +194,85 @@ class _Call:
 _calls: Final[dict[int, _Call]] = {}
 """The innermost call of each thread that has one, by its ident. Changed and charged under the lock."""
 _calls_lock: Final = threading.Lock()
+_starting: Final[set[_Call]] = set()
+"""Those of threads that are being started."""
 _set_async_exc: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+
+def may_begin(meter: Meter) -> bool:
+    """Whether its event may make calls in threads: one that has used up its time may not."""
+    return meter.cpu_s <= meter.limit_s
 
 
 def measure_call(meter: Meter, fn: Callable[..., T], *args: object) -> T:
     """Call `fn(*args)` in a worker thread and charge the thread's CPU time of it, as far as it has got, whenever
     `charge_threads` is called, and at its end. Over the limit, CpuLimitExceeded is raised inside of it."""
+    if not may_begin(meter):
+        raise stop_of(meter, meter.cpu_s)
     meter.shared = True
     ident = threading.get_ident()
+    call = _Call(meter)
     with _calls_lock:
         outer = _calls.get(ident)
         now_s = thread_time()
         if outer is not None:
             outer.charge(now_s)
-        call = _calls[ident] = _Call(meter, outer, now_s)
+        call.enter(ident, outer, now_s)
+        _look_if_due()
     try:
+        call.may_be_stopped = True
         return fn(*args)
     finally:
         _leave(ident, call)
 
 
-def measure_thread(meter: Meter, fn: Callable[[], object]) -> None:
-    """`measure_call` for all that a thread does: its beginning is charged too, and its end is counted."""
-    global _ended
-    meter.shared = True
-    ident = threading.get_ident()
-    call: _Call | None = None
+def start_thread(start: Callable[[Callable[[], object]], int], meter: Meter, fn: Callable[[], object]) -> int:
+    """Start a thread that does `fn()` by `start`, which gives its ident, and charge all that it uses. It is stopped
+    only where `fn` calls `run_stoppable`."""
+    meter.shared = True  # already now: the event may end before the thread begins
+    call = _Call(meter, from_beginning=True)
+    _starting.add(call)
     try:
-        # In here: a stop may come as soon as the lock is released.
+        ident = start(partial(_measure_thread, call, fn))
         with _calls_lock:
-            call = _calls[ident] = _Call(meter, None, 0.0)
+            if not call.clock and not call.ended:  # so it lives: it ends under the lock
+                call.enter(ident, None, 0.0)
+    finally:
+        _starting.discard(call)
+    return ident
+
+
+def _measure_thread(call: _Call, fn: Callable[[], object]) -> None:
+    ident = threading.get_ident()
+    try:
+        with _calls_lock:
+            _starting.discard(call)
+            if not call.clock:
+                call.enter(ident, None, 0.0)
+            _look_if_due()
         fn()
     finally:
-        if call is not None:
-            _leave(ident, call)
-        _ended += 1
+        _leave(ident, call)
 
 
-def _leave(ident: int, call: _Call) -> None:
+def run_stoppable(fn: Callable[[], object]) -> None:
+    """Call `fn()` in a thread that `start_thread` has started: CpuLimitExceeded may be raised inside of it, and it is
+    left out if its event has used up its time."""
+    call = _calls[threading.get_ident()]
+    if not may_begin(call.meter):
+        return
+    try:
+        call.may_be_stopped = True
+        fn()
+    finally:
+        _stop_no_more(call)
+
+
+def _stop_no_more(call: _Call) -> None:
+    """A stop that was meant for the call and comes late is raised in here, not in the caller."""
     while True:
         try:
-            with _calls_lock:
-                now_s = thread_time()
-                call.charge(now_s)
-                if call.outer is None:
-                    _calls.pop(ident, None)
-                else:
-                    call.outer.since_s = now_s
-                    _calls[ident] = call.outer
-                call.end()
-            # A stop that was meant for the call and comes late is raised by this loop, not in the caller.
+            call.may_be_stopped = False
             for _ in range(2):
                 pass
             return
@@ -179,11 +280,30 @@ def _leave(ident: int, call: _Call) -> None:
             continue
 
 
-def _show_nowhere() -> None:
+def _leave(ident: int, call: _Call) -> None:
+    global _unlooked_s
+    _stop_no_more(call)
+    with _calls_lock:
+        _unlooked_s += call.charge(thread_time())
+        call.leave(ident)
+        if call.from_beginning:
+            _ends[call.meter] += 1
+        _look_if_due()
+
+
+def _be_a_copy() -> None:
+    """In a forked process: of the threads none but the caller is there, and the page is the parent's."""
+    _calls_lock._at_fork_reinit()  # type: ignore[attr-defined]
+    _starting.clear()
+    own = threading.get_ident()
+    for ident in [ident for ident in _calls if ident != own]:
+        del _calls[ident]
+    if call := _calls.get(own):
+        call.clock = pthread_getcpuclockid(own)
     show_threads_on(memoryview(bytearray(PAGE_BYTES)).cast("d"))
 
 
-os.register_at_fork(after_in_child=_show_nowhere)
+os.register_at_fork(after_in_child=_be_a_copy)
 
 
 def show_charged_in_threads() -> None:
@@ -196,30 +316,47 @@ def show_charged_in_threads() -> None:
             _calls_lock.release()
 
 
-def charge_threads(*, and_stop: bool = False) -> bool:
+def charge_threads(*, and_stop: bool = False) -> None:
     """Charge what calls in threads have used so far; with `and_stop` raise CpuLimitExceeded in those over their limit.
 
-    For the event loop's thread, and its signal handlers: does nothing, and returns False, if it was interrupted in
-    here, or a call begins or ends just now.
+    For the event loop's thread, and its signal handlers: does nothing if it was interrupted in here, or a call begins
+    or ends just now, which then does it.
     """
-    if not _calls:
-        return True
+    global _missed
     if not _calls_lock.acquire(blocking=False):
-        return False
+        _missed = _missed or and_stop
+        return
     try:
-        for ident, call in _calls.items():
-            call.charge(clock_gettime(pthread_getcpuclockid(ident)))
-            call.show()
-        if not and_stop:
-            return True
-        # All threads of an event at once: stopped one after the other, they would seem to go on.
-        over = [call.meter for call in _calls.values() if call.meter.cpu_s > call.meter.stop_s]
-        for meter in over:
-            if meter.cpu_s > meter.stop_s:
-                stop_of(meter, meter.cpu_s)
-        for ident, call in _calls.items():
-            if call.meter in over:
-                _set_async_exc(ctypes.c_ulong(ident), ctypes.py_object(CpuLimitExceeded))
-        return True
+        _charge_all(and_stop=and_stop)
     finally:
         _calls_lock.release()
+
+
+def _look_if_due() -> None:
+    """Under the lock."""
+    if _missed or _unlooked_s >= _TICK_S:
+        _charge_all(and_stop=True)
+
+
+def _charge_all(*, and_stop: bool) -> None:
+    """Under the lock."""
+    global _missed, _unlooked_s
+    _missed, _unlooked_s = False, 0.0
+    process_s = process_time()
+    for call in _calls.values():
+        try:
+            call.charge(clock_gettime(call.clock))
+        except OSError:
+            continue  # it is not there any more
+        call.show()
+    for charge in _charged_after:
+        charge(process_s)
+    if not and_stop:
+        return
+    # All threads of an event at once: stopped one after the other, they would seem to go on.
+    over = {call.meter for call in _calls.values() if call.meter.cpu_s > call.meter.stop_s}
+    for meter in over:
+        stop_of(meter, meter.cpu_s)
+    for ident, call in _calls.items():
+        if call.meter in over and call.may_be_stopped:
+            _set_async_exc(ctypes.c_ulong(ident), ctypes.py_object(CpuLimitExceeded))

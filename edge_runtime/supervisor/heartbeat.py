@@ -51,6 +51,8 @@ class Seen:
     """For how long that thread has run, or was ready to and waited for a processor."""
     over_ms: float | None = None
     """By how much the running event has passed its limit, negative before that, None while no event runs."""
+    at_once: int = 1
+    """In how many threads events run."""
     stuck: bool = False
     """An event goes on after it was stopped."""
     burst_over_ms: float | None = None
@@ -92,7 +94,7 @@ class Heartbeat:
             left_s = (CPU_KILL_SLACK_MS - seen.over_ms) / 1000
             if left_s <= 0:
                 return Beat(False, self._too_much_cpu, HEARTBEAT_S, over_cpu=True)
-            next_s = max(_SOONEST_S, min(next_s, left_s))
+            next_s = max(_SOONEST_S, min(next_s, left_s / max(1, min(seen.at_once, _PROCESSORS))))
         if seen.burst_over_ms is not None:
             # Nothing else could stop it: there is no slack.
             if seen.burst_over_ms >= 0:

@@ -11,8 +11,8 @@ from edge_runtime.connection_marks import MarksReader
 from edge_runtime.control import ChargeLost
 from edge_runtime.event import Outcome
 from edge_runtime.limits import CPU_KILL_SLACK_MS
-from edge_runtime.metering.meter import BACKGROUND_NAME, NO_LIMIT_S
-from edge_runtime.metering.panel import PanelReader, Running, Stack
+from edge_runtime.metering.meter import BACKGROUND_NAME
+from edge_runtime.metering.panel import Look, PanelReader, Running, Stack
 from edge_runtime.supervisor.culprits import Suspect
 from edge_runtime.supervisor.heartbeat import Beat, Heartbeat, Seen
 from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnections
@@ -91,8 +91,8 @@ class IsolateWatch:
     def beat(self, elapsed_s: float) -> Beat:
         """What to do now; `elapsed_s` since the last call."""
         found = self._look()
-        on_loop = found[0] if found and not found[0].thread else None
-        events = [each for each in found if each.limit_s < NO_LIMIT_S]
+        events = found.events.copy()
+        on_loop = events[0] if events and not events[0].thread else None
         loop_s, cpu_ms = self._process.loop_s(), self.cpu_ms()
         got_on_s, got_on_cpu_ms = self._got_on
         if loop_s - got_on_s >= _GETS_ON_S:
@@ -100,13 +100,14 @@ class IsolateWatch:
         elif on_loop is not None and not on_loop.stuck and cpu_ms - got_on_cpu_ms >= _OTHERS_MS:
             events.remove(on_loop)  # it waits for the interpreter, which a thread keeps to itself
         running = max(events, key=lambda each: (each.stuck, each.over_s), default=None)
-        burst = None if self._panel is None else self._panel.burst(self._limit_s)
+        burst = found.burst
         seen = Seen(
             cpu_ms=cpu_ms,
             threads=self._process.threads,
             loop_cpu_ms=loop_s * 1000,
             loop_busy_ms=self._process.loop_busy_s() * 1000,
             over_ms=None if running is None else running.over_s * 1000,
+            at_once=sum(each.threads for each in events),
             stuck=running is not None and running.stuck,
             burst_over_ms=None if burst is None else burst.over_s * 1000,
             event_on_loop=on_loop is not None and on_loop in events,
@@ -120,10 +121,10 @@ class IsolateWatch:
             self._held_up = not beat.over_cpu and on_loop not in events
         return beat
 
-    def _look(self) -> list[Running]:
+    def _look(self) -> Look:
         if self._panel is None:
-            return []
-        return self._panel.running(self._process.loop_s(), self._process.thread_s, self._limit_s)
+            return Look([], None)
+        return self._panel.look(self._process.loop_s(), self._process.threads_s, self._limit_s)
 
     def ask_for_stack(self, pidfd: int) -> None:
         """Have `stack` find where the event loop is, a moment later."""
@@ -161,17 +162,17 @@ class IsolateWatch:
             return None
         cpu_ns = self._process.cpu_ns()
         since_ns = 0 if cpu_us_at_end is None else max(0, cpu_us_at_end * 1000 - cpu_ns)
-        running, found = self._ran_away, self._look()
-        if running is not None:
-            since_ns = 0  # it was looked at right before
-        elif self.over_cpu:
-            threads = [each for each in found if each.thread]
-            running = max(threads, key=lambda each: each.uncharged_s, default=None)
-            if running is None:
-                used_ns = cpu_ns - int(self._heartbeat.cpu_before_ms * 1e6) + since_ns
-                return ChargeLost("worker", *BACKGROUND_NAME, max(0, used_ns), 0.0, Outcome.EXCEEDED_CPU)
-        elif found and not found[0].thread:
-            running = found[0]  # whatever the process used since the last look was used there
+        running = self._ran_away
+        if running is None:
+            found = self._look().events
+            if self.over_cpu:
+                threads = [each for each in found if each.thread]
+                running = max(threads, key=lambda each: each.uncharged_s, default=None)
+                if running is None:
+                    used_ns = cpu_ns - int(self._heartbeat.cpu_before_ms * 1e6) + since_ns
+                    return ChargeLost("worker", *BACKGROUND_NAME, max(0, used_ns), 0.0, Outcome.EXCEEDED_CPU)
+            elif found and not found[0].thread:
+                running = found[0]
         if running is None:
             return None
         product, kind, name = self._panel.label(running.label)

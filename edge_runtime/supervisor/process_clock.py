@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -64,14 +65,19 @@ class ProcessClock:
             self._loop = int(ran) / 1e9, int(waited) / 1e9
         return self._loop
 
-    def thread_s(self, thread: int) -> float | None:
-        """CPU time of another thread so far; after its end as last seen, None if it was never seen."""
-        try:
-            with open(f"/proc/{self._pid}/task/{thread}/schedstat", "rb") as file:
-                self._threads_s[thread] = int(file.read().split()[0]) / 1e9
-        except (OSError, IndexError):
-            return self._threads_s.get(thread)
-        return self._threads_s[thread]
+    def threads_s(self, threads: Iterable[int]) -> Mapping[int, float]:
+        """CPU time of other threads so far; of those that have ended as seen when they were last asked for, if they
+        were asked for each time since."""
+        found = {}
+        for thread in threads:
+            try:
+                with open(f"/proc/{self._pid}/task/{thread}/schedstat", "rb", buffering=0) as file:
+                    found[thread] = int(file.read(128).split()[0]) / 1e9
+            except (OSError, IndexError):
+                if thread in self._threads_s:
+                    found[thread] = self._threads_s[thread]
+        self._threads_s = found
+        return found
 
     def memory_mb(self) -> int:
         """Private writable memory, as its limit counts it; 0 once it is dead."""

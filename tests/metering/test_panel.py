@@ -42,7 +42,7 @@ def reader(panel: Panel) -> Iterator[PanelReader]:
 
 def look(reader: PanelReader) -> list[Running]:
     own = time.thread_time()
-    return reader.running(own, lambda _: own, LIMIT_S)
+    return reader.look(own, lambda threads: dict.fromkeys(threads, own), LIMIT_S).events
 
 
 def test_what_runs_is_seen_with_its_label_and_what_it_has_used(panel: Panel, reader: PanelReader) -> None:
