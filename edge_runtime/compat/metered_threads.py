@@ -14,6 +14,7 @@ from __future__ import annotations
 import _thread
 import functools
 import resource
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -88,8 +89,19 @@ def _start_new_measured(function: Callable[..., object], args: tuple[Any, ...], 
     _check_may_start()
     _refuse_beyond(SCRIPT_THREADS_MAX)
     meter = _script_meter()
-    call = functools.partial(run_stoppable, functools.partial(function, *args, **(kwargs or {})))
+    call = functools.partial(_run_told, function, functools.partial(function, *args, **(kwargs or {})))
     return start_thread(_start_charged, meter, functools.partial(_run_charged, meter, call))
+
+
+def _run_told(function: Callable[..., object], call: Callable[[], object]) -> None:
+    """What it raises is told as Python does it, but where it is measured."""
+    try:
+        run_stoppable(call)
+    except SystemExit:
+        pass
+    except BaseException as error:
+        told = (type(error), error, error.__traceback__, "Exception ignored in thread started by", function)
+        sys.unraisablehook(cast(Any, sys).UnraisableHookArgs(told))
 
 
 def _refuse_beyond(most: int) -> None:

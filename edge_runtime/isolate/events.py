@@ -21,6 +21,7 @@ from edge_runtime.metering.ledger import Ledger, Product
 from edge_runtime.metering.measure import show_part_charged
 from edge_runtime.metering.meter import BACKGROUND, BACKGROUND_NAME, NATIVE, NATIVE_NAME, Meter
 from edge_runtime.metering.panel import actor_number
+from edge_runtime.metering.threads import show_charged_in_threads
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
@@ -189,6 +190,8 @@ class IsolateEvents:
         meter.failed = outcome is not _OK
         meter.charged_until_s = now_s
         show_part_charged(meter)
+        if meter.shared:
+            show_charged_in_threads()
         if meter.quantities:
             meter.quantities.clear()
 

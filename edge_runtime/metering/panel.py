@@ -17,7 +17,7 @@ import signal
 import struct
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_runtime.metering import native, thread_rows, threads
@@ -144,6 +144,10 @@ class Running:
         """By how much it has passed its limit; negative before that."""
         return self.used_s - self.limit_s
 
+    def is_same(self, other: Running) -> bool:
+        """As far as their labels tell."""
+        return (self.label, self.whose) == (other.label, other.whose)
+
     @property
     def connection(self) -> int:
         """The number of the one that it answers a request of, 0 if there is none."""
@@ -192,7 +196,15 @@ class PanelReader:
             _running(each.label, each.used_s, each.limit_s, each.charged_s, thread=each.thread, threads=each.threads)
             for each in thread_rows.read_events(page[_THREADS_AT // 8 :], clocks_s)
         ]
-        events = _on_loop(page, loop_s, limit_s) + [each for each in in_threads if each.limit_s < NO_LIMIT_S]
+        events = _on_loop(page, loop_s, limit_s)
+        for each in in_threads:
+            if each.limit_s >= NO_LIMIT_S:
+                continue
+            stuck = next((place for place, other in enumerate(events) if other.stuck and other.is_same(each)), None)
+            if stuck is None:
+                events.append(each)
+            elif each.used_s > events[stuck].used_s:
+                events[stuck] = replace(each, stuck=True, thread=events[stuck].thread)
         for_no_event_s = max(
             [page[_THREADS_AT // 8 + thread_rows.NO_EVENT_S]]
             + [each.used_s for each in in_threads if each.limit_s >= NO_LIMIT_S]

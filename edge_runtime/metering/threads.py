@@ -54,6 +54,8 @@ _unlooked_s = 0.0
 """What was charged at the ends of calls since all were charged."""
 _missed = False
 """All were to be charged, and somebody had the lock."""
+_told = 0
+"""The number of the event for which CpuLimitExceeded was raised last: nobody wants to read it of each thread."""
 _ends: Counter[Meter] = Counter()
 """Threads that have ended, by who pays for that."""
 _charged_after: Final[list[Callable[[float], None]]] = []
@@ -233,7 +235,7 @@ def start_thread(start: Callable[[Callable[[], object]], int], meter: Meter, fn:
     call = _Call(meter, from_beginning=True)
     _starting.add(call)
     try:
-        ident = start(partial(_measure_thread, call, fn))
+        ident = start(partial(_measure_thread, call, [fn]))
         with _calls_lock:
             if not call.clock and not call.ended:  # so it lives: it ends under the lock
                 call.enter(ident, None, 0.0)
@@ -242,8 +244,10 @@ def start_thread(start: Callable[[Callable[[], object]], int], meter: Meter, fn:
     return ident
 
 
-def _measure_thread(call: _Call, fn: Callable[[], object]) -> None:
+def _measure_thread(call: _Call, taken: list[Callable[[], object]]) -> None:
     ident = threading.get_ident()
+    fn: Callable[[], object] | None = taken.pop()
+    assert fn is not None, "it begins once"
     try:
         with _calls_lock:
             _starting.discard(call)
@@ -252,18 +256,24 @@ def _measure_thread(call: _Call, fn: Callable[[], object]) -> None:
             _look_if_due()
         fn()
     finally:
+        fn = None  # what it holds may have something to do at its end
         _leave(ident, call)
 
 
 def run_stoppable(fn: Callable[[], object]) -> None:
     """Call `fn()` in a thread that `start_thread` has started: CpuLimitExceeded may be raised inside of it, and it is
-    left out if its event has used up its time."""
+    left out if its event has used up its time. Of the threads of an event the first is raised for that is stopped."""
+    global _told
     call = _calls[threading.get_ident()]
     if not may_begin(call.meter):
         return
     try:
         call.may_be_stopped = True
         fn()
+    except CpuLimitExceeded:
+        if _told != id(call.meter):
+            _told = id(call.meter)
+            raise
     finally:
         _stop_no_more(call)
 
@@ -308,12 +318,11 @@ os.register_at_fork(after_in_child=_be_a_copy)
 
 def show_charged_in_threads() -> None:
     """Bring the page up to date, after something was added to the ledger; for the event loop's thread."""
-    if _calls and _calls_lock.acquire(blocking=False):
-        try:
-            for call in _calls.values():
-                call.show()
-        finally:
-            _calls_lock.release()
+    # Others may have the lock for long; so a call may end meanwhile, and its row be another's.
+    for call in list(_calls.values()):
+        shown_s = call.meter.shown_s
+        if not call.ended and call.row != _NO_ROW:
+            _page[call.row + CHARGED] = shown_s
 
 
 def charge_threads(*, and_stop: bool = False) -> None:
