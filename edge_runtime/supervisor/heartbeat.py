@@ -16,6 +16,9 @@ from typing import Final
 from edge_runtime.limits import BLOCKED_TOLD_S, CPU_KILL_SLACK_MS, HEARTBEAT_S, PROCESS_THREADS_MAX
 
 _SOONEST_S: Final = 0.02
+_SOONEST_CPU_S: Final = 0.01
+_STOPPED_MS: Final = 100
+"""Beyond its limit: an event that goes on then has swallowed the soft stop, if it has got it."""
 _PROCESSORS: Final = os.cpu_count() or 1
 
 
@@ -28,6 +31,8 @@ class Beat:
     kill: str | None
     """Kill the isolate, for this reason."""
     next_s: float
+    next_cpu_s: float = 0.0
+    """Look already when it has used so much more CPU time: its threads may run on all processors at once."""
     over_cpu: bool = False
     """It is killed for its CPU time."""
     in_burst: bool = False
@@ -51,8 +56,6 @@ class Seen:
     """For how long that thread has run, or was ready to and waited for a processor."""
     over_ms: float | None = None
     """By how much the running event has passed its limit, negative before that, None while no event runs."""
-    at_once: int = 1
-    """In how many threads events run."""
     stuck: bool = False
     """An event goes on after it was stopped."""
     burst_over_ms: float | None = None
@@ -82,6 +85,7 @@ class Heartbeat:
     def beat(self, elapsed_s: float, seen: Seen) -> Beat:
         """`elapsed_s` since the last call."""
         next_s = HEARTBEAT_S
+        next_cpu_s = self._next_cpu_s(seen)
         if seen.threads > PROCESS_THREADS_MAX:
             reason = f"it has {seen.threads} threads, and an isolate may have {PROCESS_THREADS_MAX}"
             return Beat(False, reason, HEARTBEAT_S, over_threads=True)
@@ -94,7 +98,7 @@ class Heartbeat:
             left_s = (CPU_KILL_SLACK_MS - seen.over_ms) / 1000
             if left_s <= 0:
                 return Beat(False, self._too_much_cpu, HEARTBEAT_S, over_cpu=True)
-            next_s = max(_SOONEST_S, min(next_s, left_s / max(1, min(seen.at_once, _PROCESSORS))))
+            next_s = max(_SOONEST_S, min(next_s, left_s))
         if seen.burst_over_ms is not None:
             # Nothing else could stop it: there is no slack.
             if seen.burst_over_ms >= 0:
@@ -107,7 +111,7 @@ class Heartbeat:
             self._answered = self._told = False
             self._unanswered_s = self._waited_s = 0.0
             self.cpu_before_ms, self._loop_before_ms = seen.cpu_ms, seen.loop_cpu_ms
-            return Beat(True, None, next_s)
+            return Beat(True, None, next_s, next_cpu_s)
         # A supervisor that was itself stopped or starved has not been listening: such time counts only in part.
         listened_s = min(elapsed_s, 2 * HEARTBEAT_S)
         self._unanswered_s += listened_s
@@ -127,7 +131,18 @@ class Heartbeat:
         tell = not self._told and self._unanswered_s >= BLOCKED_TOLD_S
         self._told = self._told or tell
         blocked_s = self._unanswered_s if tell else 0.0
-        return Beat(False, None, max(_SOONEST_S, min(next_s, left_s)), blocked_s=blocked_s)
+        return Beat(False, None, max(_SOONEST_S, min(next_s, left_s)), next_cpu_s, blocked_s=blocked_s)
+
+    def _next_cpu_s(self, seen: Seen) -> float:
+        """What may be used until something is over its limit, and it is known whether it was stopped softly, or until
+        it is to be killed."""
+        left_ms = float(max(self._cpu_ms, _STOPPED_MS))
+        if seen.over_ms is not None:
+            slack_ms = _STOPPED_MS if seen.over_ms < _STOPPED_MS else CPU_KILL_SLACK_MS
+            left_ms = min(left_ms, slack_ms - seen.over_ms)
+        if seen.burst_over_ms is not None:
+            left_ms = min(left_ms, -seen.burst_over_ms)
+        return max(_SOONEST_CPU_S, left_ms / 1000)
 
     @property
     def _too_much_cpu(self) -> str:

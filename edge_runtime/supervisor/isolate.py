@@ -41,6 +41,7 @@ from edge_runtime.limits import EXIT_GRACE_S, HEARTBEAT_S
 from edge_runtime.metering.panel import Stack
 from edge_runtime.promise import Promise
 from edge_runtime.supervisor.blocked import answered_stack
+from edge_runtime.supervisor.cpu_alarm import CpuAlarm
 from edge_runtime.supervisor.culprits import Suspect
 from edge_runtime.supervisor.exit_status import crashed, ended_from_outside, how_ended
 from edge_runtime.supervisor.handovers import Handovers
@@ -116,6 +117,7 @@ class IsolateHandle:
         self._handovers = Handovers()
         self._pidfd = pidfd
         self._watched = IsolateWatch(pid, limits)
+        self._cpu_alarm = CpuAlarm(pid)
         self.cpu_us_at_end: int | None = None
         """As the kernel counted, once the template has reported it."""
 
@@ -143,6 +145,7 @@ class IsolateHandle:
             self.lost = self._watched.lost(self.cpu_us_at_end, killed=self.killed_for is not None)
             self.suspects = self._watched.suspects(killed=self.killed_for is not None, crashed=crashed(self.status))
             self._watched.close()
+            self._cpu_alarm.close()
             for event in (self.leaving, self.exited, self.dead):
                 event.set()
             self._handovers.end()
@@ -321,7 +324,7 @@ class IsolateHandle:
             if beat.blocked_s:
                 self._watched.ask_for_stack(self._pidfd)
                 owner.isolate_blocked(self, beat.blocked_s, await answered_stack(self._watched.stack))
-            await trio.sleep(beat.next_s)
+            await self._cpu_alarm.sleep(beat.next_s, beat.next_cpu_s)
 
     async def _watch_startup(self) -> None:
         """Return when it is ready; it may import its script itself, and that must not take for ever."""

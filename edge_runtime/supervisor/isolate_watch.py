@@ -107,7 +107,6 @@ class IsolateWatch:
             loop_cpu_ms=loop_s * 1000,
             loop_busy_ms=self._process.loop_busy_s() * 1000,
             over_ms=None if running is None else running.over_s * 1000,
-            at_once=sum(each.threads for each in events),
             stuck=running is not None and running.stuck,
             burst_over_ms=None if burst is None else burst.over_s * 1000,
             event_on_loop=on_loop is not None and on_loop in events,

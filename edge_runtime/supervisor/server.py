@@ -17,6 +17,7 @@ from edge_runtime.config.model import SectionReader
 from edge_runtime.errors import EdgeError
 from edge_runtime.seams import SystemClock
 from edge_runtime.store.lmdb_store import open_store
+from edge_runtime.supervisor.cpu_alarm import follow_cpu_alarms
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.fleet import Fleet
 from edge_runtime.supervisor.ingress import Ingress
@@ -106,6 +107,7 @@ class _Server:
                 self._fleet = self._make_fleet(nursery)
                 nursery.start_soon(self._follow_zygote)
                 nursery.start_soon(self._follow_signals)
+                nursery.start_soon(follow_cpu_alarms)
                 with self._serving:
                     await self._serve(listeners)
                 await self._fleet.drain()

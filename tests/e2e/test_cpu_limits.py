@@ -24,7 +24,7 @@ def burn():
 """
 
 SCRIPT = BURN + dedent("""
-    import _thread, asyncio, ctypes, hashlib, os, re, signal, subprocess, sys, threading, time
+    import _thread, asyncio, ctypes, hashlib, os, re, signal, subprocess, sys, threading
 
     import trio
     from workers import Response, WorkerEntrypoint
@@ -68,14 +68,6 @@ SCRIPT = BURN + dedent("""
 
     def start_thread():
         threading.Thread(target=burn, daemon=True).start()
-
-
-    def start_threads():
-        while True:
-            try:
-                start_thread()
-            except RuntimeError:
-                time.sleep(0.001)
 
 
     async def burn_in_thread():
@@ -143,8 +135,6 @@ SCRIPT = BURN + dedent("""
                     await THREAD(burn)
                 case "thread_of_thread":
                     threading.Thread(target=start_thread).start()
-                case "threads":
-                    start_threads()
                 case "foreign_c":
                     start_thread_natively(True)
                 case "foreign_python":
@@ -240,7 +230,6 @@ KILLED = {
     "greedy_thread": ("trio",),
     "signals": BOTH,
     "raises": ("trio",),
-    "threads": ("trio",),
     "foreign_c": ("asyncio",),
     "foreign_python": ("trio",),
 }

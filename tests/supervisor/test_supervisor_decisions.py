@@ -162,6 +162,15 @@ def test_what_runs_for_no_event_is_killed_at_its_limit_and_looked_at_again_befor
     assert beat.kill == "threads that run for no event used more than limits.cpu_ms = 1000 ms of CPU"
 
 
+def test_next_look_comes_with_the_cpu_time_by_which_something_is_due():
+    heartbeat = Heartbeat(blocked_ms=5000, cpu_ms=1000)
+    assert heartbeat.beat(0, Seen()).next_cpu_s == 1.0
+    assert heartbeat.beat(0, Seen(over_ms=-300)).next_cpu_s == pytest.approx(0.4)
+    assert heartbeat.beat(0, Seen(over_ms=150)).next_cpu_s == pytest.approx(0.25)
+    assert heartbeat.beat(0, Seen(over_ms=150, burst_over_ms=-50)).next_cpu_s == pytest.approx(0.05)
+    assert 0 < heartbeat.beat(0, Seen(burst_over_ms=-0.001)).next_cpu_s < 0.1
+
+
 def test_isolate_with_too_many_threads_is_killed():
     heartbeat = Heartbeat(blocked_ms=5000, cpu_ms=1000)
     assert heartbeat.beat(0, Seen(threads=PROCESS_THREADS_MAX)).kill is None
