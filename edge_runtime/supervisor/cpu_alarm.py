@@ -17,7 +17,7 @@ _SIGEV_SIGNAL: Final = 0
 _TIMER_ABSTIME: Final = 1
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
-_rings: Final[trio.lowlevel.RunVar[trio.Event]] = trio.lowlevel.RunVar("edge_cpu_alarms")
+_rings: Final[trio.lowlevel.RunVar[trio.Event | None]] = trio.lowlevel.RunVar("edge_cpu_alarms")
 """Set by the next signal. It may be that of any alarm: whoever waits looks at his clock."""
 
 
