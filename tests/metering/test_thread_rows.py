@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from edge_runtime.compat.metered_threads import _start_new_thread
 from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.metering import threads
 from edge_runtime.metering.meter import Meter
@@ -14,6 +16,7 @@ from edge_runtime.metering.thread_rows import HEAD, PAGE_BYTES, ROW, SHOWN, Even
 from edge_runtime.metering.threads import charge_threads, measure_call, run_stoppable, show_threads_on, start_thread
 
 LIMIT_S = 10.0
+PATIENCE_S = 60
 
 
 def row(thread: int, event: int, since_s: float, used_s: float, charged_s: float = 0.0) -> list[float]:
@@ -46,11 +49,16 @@ def shown() -> Iterator[memoryview[float]]:
     show_threads_on(before)
 
 
-def start_daemon(run: object) -> int:
-    thread = threading.Thread(target=run, daemon=True)  # type: ignore[arg-type]
-    thread.start()
-    assert thread.ident is not None
-    return thread.ident
+def start(run: Callable[[], object]) -> int:
+    """Without what other tests may have put around it."""
+    return _start_new_thread(run, ())
+
+
+def wait_until(check: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + PATIENCE_S
+    while not check():
+        assert time.monotonic() < ends_s
+        time.sleep(0.001)
 
 
 def test_every_thread_of_an_event_has_a_row_as_long_as_it_lives(shown: memoryview[float]) -> None:
@@ -60,27 +68,29 @@ def test_every_thread_of_an_event_has_a_row_as_long_as_it_lives(shown: memoryvie
         begun.wait()
         go_on.wait()
 
-    idents = [start_thread(start_daemon, meter, wait) for _ in range(100)]
+    for _ in range(100):
+        start_thread(start, meter, wait)
     begun.wait()
     (found,) = read_events(shown[: HEAD + ROW * int(shown[SHOWN])].tolist(), lambda _: {})
     assert found.threads == 100
     go_on.set()
-    for thread in [each for each in threading.enumerate() if each.ident in idents]:
-        thread.join()
-    assert read_events(shown.tolist(), lambda _: {}) == []
-    assert shown[SHOWN] == 0
+    wait_until(lambda: read_events(shown.tolist(), lambda _: {}) == [])
+    assert meter.cpu_s > 0.0
 
 
 def test_event_over_its_limit_makes_no_more_calls_in_threads() -> None:
-    meter, done = Meter(LIMIT_S), []
+    meter, done = Meter(LIMIT_S), list[int]()
     meter.cpu_s = LIMIT_S + 1
     with pytest.raises(CpuLimitExceeded):
         measure_call(meter, done.append, 1)
-    start_thread(start_daemon, meter, lambda: run_stoppable(lambda: done.append(2)))
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and thread.daemon:
-            thread.join(1)
-    assert done == []
+
+    def run() -> None:
+        run_stoppable(lambda: done.append(2))
+        done.append(3)
+
+    start_thread(start, meter, run)
+    wait_until(lambda: bool(done))
+    assert done == [3]
 
 
 def test_who_has_kept_the_loop_from_charging_does_it_in_its_place() -> None:

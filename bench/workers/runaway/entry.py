@@ -1,6 +1,9 @@
 """Uses CPU time without end, in every place and manner that a request names: `/PLACE/MANNER`."""
 
+import _thread
+import os
 import re
+import time
 import zlib
 
 import trio
@@ -40,6 +43,71 @@ def short_calls():
         zlib.compress(piece, 9)
 
 
+def work(turns):
+    while turns:
+        turns -= 1
+
+
+def threads(count, fn):
+    for _ in range(count):
+        try:
+            _thread.start_new_thread(fn, ())
+        except RuntimeError:
+            time.sleep(0.001)
+
+
+def successors():
+    def link():
+        work(2000)
+        threads(1, link)
+
+    threads(100, link)
+
+
+def heirs():
+    def link():
+        try:
+            while True:
+                time.sleep(0.001)
+                work(500)
+        except BaseException:
+            pass
+        finally:
+            while True:
+                try:
+                    _thread.start_new_thread(link, ())
+                    break
+                except BaseException:
+                    pass
+
+    threads(100, link)
+
+
+def wakers():
+    def wake():
+        while True:
+            try:
+                time.sleep(0.001)
+                work(500)
+            except BaseException:
+                pass
+
+    threads(250, wake)
+
+
+def burners():
+    threads(250, python)
+
+
+def mayflies():
+    def feed():
+        while True:
+            threads(1, os.getpid)
+
+    threads(8, feed)
+
+
+STORMS = {f.__name__: f for f in (successors, heirs, wakers, burners, mayflies)}
 MANNERS = {f.__name__: f for f in (python, swallowed, native, regex, compressed, short_calls)}
 
 
@@ -68,6 +136,8 @@ class Default(WorkerEntrypoint):
         match place:
             case "fetch":
                 MANNERS[manner]()
+            case "storm":
+                STORMS[manner]()
             case "thread":
                 await trio.to_thread.run_sync(MANNERS[manner])
             case "object":
