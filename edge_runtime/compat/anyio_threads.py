@@ -16,7 +16,7 @@ from weakref import WeakSet
 import sniffio
 
 from edge_runtime.metering.meter import user_meter
-from edge_runtime.metering.threads import measure_call
+from edge_runtime.metering.threads import check_may_begin, measure_call
 
 _adjusted: WeakSet[Any] = WeakSet()
 """What has been seen to: the module `anyio.to_thread`, and event loops."""
@@ -51,6 +51,7 @@ def _metered(run_sync: Any) -> Any:
         meter = user_meter.get()
         if meter is None:
             return await run_sync(func, *args, **options)
+        check_may_begin(meter)
         return await run_sync(measure_call, meter, func, *args, **options)
 
     return run_metered

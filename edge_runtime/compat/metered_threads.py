@@ -21,9 +21,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar, cast
 
 from edge_runtime.limits import RUNTIME_THREADS_SPARE, SCRIPT_THREADS_MAX
-from edge_runtime.metering.measure import stop_of
 from edge_runtime.metering.meter import BACKGROUND, OVERHEAD, Meter, user_meter
-from edge_runtime.metering.threads import living_count, may_begin, measure_call, run_stoppable, start_thread
+from edge_runtime.metering.threads import check_may_begin, living_count, measure_call, run_stoppable, start_thread
 
 T = TypeVar("T")
 
@@ -40,10 +39,10 @@ def _start_measured(self: threading.Thread) -> None:
     module = _module(self)
     if module.startswith(_RUNTIME) or module == _POOL:
         if module == _POOL:
-            _check_may_start()
+            check_may_begin(_script_meter())
         _start(self)
         return
-    _check_may_start()
+    check_may_begin(_script_meter())
     thread: Any = self
     run = thread.run
 
@@ -86,9 +85,9 @@ def _start_with_spare_memory(run: Callable[[], object]) -> int:
 
 
 def _start_new_measured(function: Callable[..., object], args: tuple[Any, ...], kwargs: Any = None, /) -> int:
-    _check_may_start()
-    _refuse_beyond(SCRIPT_THREADS_MAX)
     meter = _script_meter()
+    check_may_begin(meter)
+    _refuse_beyond(SCRIPT_THREADS_MAX)
     call = functools.partial(_run_told, function, functools.partial(function, *args, **(kwargs or {})))
     return start_thread(_start_charged, meter, functools.partial(_run_charged, meter, call))
 
@@ -112,12 +111,6 @@ def _refuse_beyond(most: int) -> None:
         )
 
 
-def _check_may_start() -> None:
-    meter = _script_meter()
-    if not may_begin(meter):
-        raise stop_of(meter, meter.cpu_s)
-
-
 def _run_charged(meter: Meter, run: Callable[[], object]) -> None:
     """All that a thread does, whose context is empty. What it starts is for the event too."""
     if meter is not OVERHEAD and meter is not BACKGROUND:
@@ -139,6 +132,7 @@ def _submit_measured(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args:
     meter = user_meter.get()
     if meter is None:
         return _submit(self, fn, *args, **kwargs)
+    check_may_begin(meter)
     meter.shared = True
     return _submit(self, _call_charged, meter, functools.partial(fn, *args, **kwargs))
 

@@ -14,7 +14,7 @@ import trio
 from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.metering.measure import measure_inline
 from edge_runtime.metering.meter import Meter, user_meter
-from edge_runtime.metering.threads import measure_call
+from edge_runtime.metering.threads import check_may_begin, measure_call
 
 _log: Final = logging.getLogger("edge.isolate")
 _run_sync = trio.to_thread.run_sync
@@ -27,6 +27,7 @@ async def _run_metered(sync_fn: Any, *args: Any, **options: Any) -> Any:
     meter = user_meter.get()
     if meter is None:
         return await _run_sync(sync_fn, *args, **options)
+    check_may_begin(meter)
     return await _run_sync(measure_call, meter, sync_fn, *args, **options)
 
 

@@ -201,16 +201,25 @@ _starting: Final[set[_Call]] = set()
 _set_async_exc: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
-def may_begin(meter: Meter) -> bool:
-    """Whether its event may make calls in threads: one that has used up its time may not."""
-    return meter.cpu_s <= meter.limit_s
+def check_may_begin(meter: Meter) -> None:
+    """Raise CpuLimitExceeded if its event has used up its time: it may make no more calls in threads."""
+    global _unlooked_s
+    if meter.cpu_s <= meter.limit_s:
+        return
+    # Who goes on trying is to be seen to go on.
+    with _calls_lock:
+        call = _calls.get(threading.get_ident())
+        if call is not None:
+            _unlooked_s += call.charge(thread_time())
+            call.show()
+            _look_if_due()
+    raise stop_of(meter, meter.cpu_s)
 
 
 def measure_call(meter: Meter, fn: Callable[..., T], *args: object) -> T:
     """Call `fn(*args)` in a worker thread and charge the thread's CPU time of it, as far as it has got, whenever
     `charge_threads` is called, and at its end. Over the limit, CpuLimitExceeded is raised inside of it."""
-    if not may_begin(meter):
-        raise stop_of(meter, meter.cpu_s)
+    check_may_begin(meter)
     meter.shared = True
     ident = threading.get_ident()
     call = _Call(meter)
@@ -225,7 +234,7 @@ def measure_call(meter: Meter, fn: Callable[..., T], *args: object) -> T:
         call.may_be_stopped = True
         return fn(*args)
     finally:
-        _leave(ident, call)
+        _end(ident, call)
 
 
 def start_thread(start: Callable[[Callable[[], object]], int], meter: Meter, fn: Callable[[], object]) -> int:
@@ -257,7 +266,7 @@ def _measure_thread(call: _Call, taken: list[Callable[[], object]]) -> None:
         fn()
     finally:
         fn = None  # what it holds may have something to do at its end
-        _leave(ident, call)
+        _end(ident, call)
 
 
 def run_stoppable(fn: Callable[[], object]) -> None:
@@ -265,7 +274,7 @@ def run_stoppable(fn: Callable[[], object]) -> None:
     left out if its event has used up its time. Of the threads of an event the first is raised for that is stopped."""
     global _told
     call = _calls[threading.get_ident()]
-    if not may_begin(call.meter):
+    if call.meter.cpu_s > call.meter.limit_s:
         return
     try:
         call.may_be_stopped = True
@@ -282,7 +291,8 @@ def _stop_no_more(call: _Call) -> None:
     """A stop that was meant for the call and comes late is raised in here, not in the caller."""
     while True:
         try:
-            call.may_be_stopped = False
+            with _calls_lock:
+                call.may_be_stopped = False
             for _ in range(2):
                 pass
             return
@@ -290,9 +300,18 @@ def _stop_no_more(call: _Call) -> None:
             continue
 
 
+def _end(ident: int, call: _Call) -> None:
+    while not call.ended:
+        try:
+            if call.may_be_stopped:
+                _stop_no_more(call)
+            _leave(ident, call)
+        except CpuLimitExceeded:
+            continue
+
+
 def _leave(ident: int, call: _Call) -> None:
     global _unlooked_s
-    _stop_no_more(call)
     with _calls_lock:
         _unlooked_s += call.charge(thread_time())
         call.leave(ident)

@@ -1,8 +1,8 @@
 """Threads that start threads without end, or never rest: stopped, or killed, and all that they used is charged."""
 
 import json
-import os
 import threading
+import time
 from textwrap import dedent
 
 import httpx2
@@ -185,9 +185,8 @@ STORMS = dedent("""
                         raise
     """)
 WAYS = ("successors", "wakers", "burners", "flood", "pool", "mayflies", "breeders", "heirs", "calls")
-KEPT = {"pool": 16, "calls": 40}
-"""Threads that wait for more work when the storm is over."""
-KEPT_ELSE = 3
+RESTS_NS = 15_000_000
+"""What an isolate uses at most to answer a short request."""
 
 IMPORTED = """
 successors()
@@ -242,30 +241,42 @@ def server(tmp_path_factory):
         assert edge.interrupt() == 0
 
 
-def threads_of(pid):
-    return len(os.listdir(f"/proc/{pid}/task"))
+class Watched:
+    """An isolate, as the kernel counts its CPU time from now on, be it killed meanwhile."""
 
+    def __init__(self, pid):
+        self.pid = pid
+        self.used_us = 0
+        self.dead = False
+        self._before_us = process_cpu_ns(pid) // 1000
+        threading.Thread(target=self._watch, daemon=True).start()
 
-def used_until_over(pid, before_us, threads_before):
-    """What an isolate has used, as the kernel counts, when it is dead or its threads have ended."""
-    used_us = 0
-
-    def over():
-        nonlocal used_us
+    def _watch(self):
         try:
-            used_us = process_cpu_ns(pid) // 1000 - before_us
-            return used_us >= CPU_MS * 1000 and threads_of(pid) <= threads_before
+            while True:
+                self.used_us = process_cpu_ns(self.pid) // 1000 - self._before_us
+                time.sleep(0.005)
+        except OSError:
+            self.dead = True
+
+    def rests(self, server, worker):
+        """Whether it uses no more for a while than it takes to answer."""
+        for _ in range(3):
+            before_ns = process_cpu_ns(self.pid)
+            if server.pid(worker) != self.pid or process_cpu_ns(self.pid) - before_ns > RESTS_NS:
+                return False
+        return True
+
+    def is_over(self, server, worker):
+        try:
+            return self.dead or (self.used_us >= CPU_MS * 1000 and self.rests(server, worker))
         except OSError:
             return True
-
-    eventually(over, every_s=0.005)
-    return used_us
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_storm_of_threads_is_stopped_and_charged(server, way):
-    pid = server.pid(way)
-    before_us, threads_before = process_cpu_ns(pid) // 1000, threads_of(pid) + KEPT.get(way, KEPT_ELSE)
+    watched = Watched(server.pid(way))
 
     def ask():
         try:
@@ -275,12 +286,11 @@ def test_storm_of_threads_is_stopped_and_charged(server, way):
 
     asking = threading.Thread(target=ask)
     asking.start()
-    used_us = used_until_over(pid, before_us, threads_before)
+    eventually(lambda: watched.is_over(server, way), every_s=0.005)
     asking.join()
-    assert used_us <= (CPU_MS + LATE_MS) * 1000
-    eventually(lambda: server.charged_us(way) >= max(CPU_MS * 1000, CHARGED_SHARE * used_us))
+    assert watched.used_us <= (CPU_MS + LATE_MS) * 1000
+    eventually(lambda: server.charged_us(way) >= CHARGED_SHARE * watched.used_us)
     assert server.charged_us(way) <= (CPU_MS + LATE_MS) * 1000
-    server.pid(way)
 
 
 def test_storm_of_threads_from_the_import_is_stopped_and_charged(server):
