@@ -13,7 +13,6 @@ from bindings.durable_objects.alarm_run import AlarmRun, drop_alarm
 from bindings.durable_objects.critical_section import run_section
 from bindings.durable_objects.facets import NO_ALARMS, FacetFactory, Facets, FacetStart
 from bindings.durable_objects.gated import call_gated, gate_inside
-from bindings.durable_objects.held_stream import hold_body
 from bindings.durable_objects.messages import FetchCall, ListenerCall, RpcCall, SocketEvent
 from bindings.durable_objects.object_class import ObjectClass
 from bindings.durable_objects.sockets import NamespaceSockets, ObjectRecipients, ObjectSockets
@@ -32,6 +31,7 @@ from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.conversion import SAME, SMALL, from_wire
 from edge_runtime.workers.entrypoints import DurableObjectAbort
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods, sync_methods
+from edge_runtime.workers.held_stream import hold_body
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.replies import checked_response, plain_result, seen_by_caller

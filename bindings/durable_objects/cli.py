@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectClass:
+class StoredClass:
     worker: str
     name: str
     namespace: str
@@ -44,7 +44,7 @@ class ObjectClass:
 class Place:
     data_dir: Path
     worker: str | None
-    configured: tuple[ObjectClass, ...]
+    configured: tuple[StoredClass, ...]
 
     @classmethod
     def of(cls, data_dir: Path | None, worker: str | None) -> Place:
@@ -55,19 +55,19 @@ class Place:
         except ConfigError:
             return cls(directory, worker, ())
         specs = [binding.spec for binding in loaded.bindings if isinstance(binding.spec, ObjectSpec)]
-        configured = {ObjectClass(loaded.name, spec.class_name, spec.namespace) for spec in specs}
+        configured = {StoredClass(loaded.name, spec.class_name, spec.namespace) for spec in specs}
         return cls(directory, worker, tuple(configured))
 
-    def find(self, name: str, snapshot: Snapshot) -> ObjectClass:
+    def find(self, name: str, snapshot: Snapshot) -> StoredClass:
         """The class of a name; UsageError if there is none or several workers have one."""
         migrated = (
-            ObjectClass(worker, name, made.namespace)
+            StoredClass(worker, name, made.namespace)
             for worker, history in all_recorded(snapshot).items()
             for name, made in history.outcome.classes.items()
         )
         named = {(it.worker, it.namespace): it for it in (*migrated, *self.configured)}
         for worker, namespace in stored.namespaces(snapshot):
-            named.setdefault((worker, namespace), ObjectClass(worker, namespace, namespace))
+            named.setdefault((worker, namespace), StoredClass(worker, namespace, namespace))
         known = [it for it in named.values() if self.worker in (None, it.worker)]
         found = [it for it in known if it.name == name]
         if len(found) == 1:
@@ -147,7 +147,7 @@ def show(
     """Show one object of CLASS: its storage, its alarm, its size, and whether it is in memory."""
     place = Place.of(data_dir, worker)
 
-    def read(snapshot: Snapshot) -> tuple[ObjectClass, stored.StoredObject, list[stored.StoredEntry]]:
+    def read(snapshot: Snapshot) -> tuple[StoredClass, stored.StoredObject, list[stored.StoredEntry]]:
         cls = place.find(class_name, snapshot)
         id = _id_of(cls, name_or_id)
         found = stored.describe(snapshot, cls.worker, cls.namespace, id)
@@ -175,7 +175,7 @@ def show(
         _print_table(("Key", "Bytes", "Value"), rows)
 
 
-def _id_of(cls: ObjectClass, name_or_id: str) -> str:
+def _id_of(cls: StoredClass, name_or_id: str) -> str:
     """An id of the class is meant as such; anything else is a name. Facets have the ids that `list` shows."""
     if cls.namespace.endswith(FACETS):
         return name_or_id

@@ -9,7 +9,6 @@ from typing import Any, Final, cast
 
 import trio
 
-from bindings.durable_objects.held_stream import hold_body
 from bindings.kind import BindingKind
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.config.model import Binding, OffersClasses, WorkerConfig
@@ -22,6 +21,7 @@ from edge_runtime.workers.context import ExecutionContext
 from edge_runtime.workers.conversion import from_wire, to_wire
 from edge_runtime.workers.entrypoints import WorkerEntrypoint
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods
+from edge_runtime.workers.held_stream import hold_body
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.replies import checked_response, plain_result
@@ -130,7 +130,7 @@ class _Entrypoint:
             result = await event.run(call, event)
             if kind is EventKind.FETCH:
                 response = checked_response(self._cls.__name__, result)
-                held = hold_body(response, cast(Any, _UNGATED), [], end)
+                held = hold_body(response, _UNGATED, [], end)
                 self._events.acknowledge(event)
                 result = response
             plain = plain_result(event, result)
@@ -163,6 +163,9 @@ class _Ungated:
 
     def when_durable(self) -> Promise[None]:
         return self._open
+
+    async def wait_durable(self) -> None:
+        return
 
 
 _UNGATED: Final = _Ungated()

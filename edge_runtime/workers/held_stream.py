@@ -1,27 +1,41 @@
-"""A response body that an object still produces after its handler has returned."""
+"""A response body that a script still produces after its handler has returned."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
-from edge_runtime.actors.api import ActorContext
 from edge_runtime.errors import ActorBroken
+from edge_runtime.promise import Promise
 from edge_runtime.workers.response import FetchResponse
 from edge_runtime.workers.streams import ReadableStream, Write
 
 CUT_OFF: Final = "The Durable Object that was sending this body was reset."
 
 
+class BodyGate(Protocol):
+    """What a body has to pass: as of `actors.api.ActorContext`."""
+
+    @property
+    def closed(self) -> Promise[None]: ...
+
+    @property
+    def durable(self) -> bool: ...
+
+    def when_durable(self) -> Promise[None]: ...
+
+    async def wait_durable(self) -> None: ...
+
+
 class HeldStream(ReadableStream):
-    """Passes a stream on, through the object's output gate, and says once when it is over: read to its end, failed,
-    cancelled, cut off or dropped. Until then the object stays in memory and its event stays open."""
+    """Passes a stream on, through the output gate, and says once when it is over: read to its end, failed,
+    cancelled, cut off or dropped. Until then the event stays open, and its object in memory."""
 
-    __slots__ = ("_context", "_inner", "_over", "_scopes", "_token")
+    __slots__ = ("_gate", "_inner", "_over", "_scopes", "_token")
 
-    _context: ActorContext
+    _gate: BodyGate
     _inner: ReadableStream
     _over: Callable[[], None] | None
     _scopes: list[trio.CancelScope]
@@ -29,12 +43,12 @@ class HeldStream(ReadableStream):
 
     @classmethod
     def of(
-        cls, inner: ReadableStream, context: ActorContext, scopes: list[trio.CancelScope], over: Callable[[], None]
+        cls, inner: ReadableStream, gate: BodyGate, scopes: list[trio.CancelScope], over: Callable[[], None]
     ) -> HeldStream:
         stream = cls.of_pull(inner.next_piece, inner.discard)
         assert isinstance(stream, HeldStream)
         stream._inner = inner
-        stream._context = context
+        stream._gate = gate
         stream._scopes = scopes
         stream._over = over
         stream._token = trio.lowlevel.current_trio_token()
@@ -42,12 +56,12 @@ class HeldStream(ReadableStream):
 
     async def next_piece(self) -> Any:
         self.disturbed = True
-        if self._context.closed.settled:
+        if self._gate.closed.settled:
             raise ActorBroken(CUT_OFF)
         try:
             piece = await self._inner.next_piece()
-            if not self._context.durable:
-                await self._context.when_durable()
+            if not self._gate.durable:
+                await self._gate.when_durable()
         except BaseException:
             self._finish()
             raise
@@ -59,7 +73,7 @@ class HeldStream(ReadableStream):
         self.disturbed = True
         try:
             data: bytes = await self._inner.read_all()
-            await self._context.when_durable()
+            await self._gate.when_durable()
         finally:
             self._finish()
         return data
@@ -68,11 +82,11 @@ class HeldStream(ReadableStream):
         self.disturbed = True
 
         async def write_when_durable(piece: bytes) -> None:
-            if not self._context.durable:
-                await self._context.wait_durable()
+            if not self._gate.durable:
+                await self._gate.wait_durable()
             await write(piece)
 
-        if self._context.closed.settled:
+        if self._gate.closed.settled:
             raise ActorBroken(CUT_OFF)
         with trio.CancelScope() as scope:
             self._scopes.append(scope)
@@ -108,7 +122,7 @@ class HeldStream(ReadableStream):
 
 
 def hold_body(
-    response: FetchResponse, context: ActorContext, scopes: list[trio.CancelScope], over: Callable[[], None]
+    response: FetchResponse, gate: BodyGate, scopes: list[trio.CancelScope], over: Callable[[], None]
 ) -> bool:
     """Put a HeldStream in place of a response's streamed body; False if the body is there already or absent.
 
@@ -118,5 +132,5 @@ def hold_body(
     stream = payload.stream
     if stream is None or payload.body_used or stream.locked:
         return False
-    payload.stream = HeldStream.of(stream, context, scopes, over)
+    payload.stream = HeldStream.of(stream, gate, scopes, over)
     return True
