@@ -1,8 +1,9 @@
 """What do the meter and the soft stop cost, on hello and on a durable step, against the same build without them?
 
-Both run beside each other and take turns in rounds of some ten milliseconds, so that what else the machine does falls
-on both of a pair; the figure is the median of the pairs' ratios. Two processes of the same code differ by some percent
-for all of their lives, so several of each are measured. By instructions too, where `perf` counts them.
+Two processes of the same code differ by some percent for all of their lives, so both are measured in one: its meter is
+turned on and off in turn, in rounds of some ten milliseconds, so that what else the machine does falls on both of a
+pair. The figure is the median of the pairs' ratios, of several processes. By instructions too, where `perf` counts
+them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
@@ -25,8 +25,8 @@ STEPS = 10
 REQUESTS = 400
 CONNECTIONS = 8
 PROCESSES = 6
-"""Of each of the two."""
-ROUNDS = 20
+ROUNDS = 30
+WARM_ROUNDS = 10
 COUNTED = 20
 """Rounds that are one count of instructions."""
 WORKER = HERE / "workers/metering"
@@ -37,13 +37,24 @@ class Load(NamedTuple):
     cpu_us: Callable[[Server], float]
     operations: int
 
-    def repeat(self, worker: Server) -> None:
-        for _ in range(COUNTED):
+    def with_meter(self, worker: Server, meter: str) -> float:
+        """CPU time of an operation, with the meter turned "on" or "off" and what that changes warmed up."""
+        turn(worker, meter)
+        self.cpu_us(worker)
+        return self.cpu_us(worker)
+
+    def instructions(self, worker: Server, meter: str) -> int | None:
+        """Of COUNTED rounds."""
+        self.with_meter(worker, meter)
+        return instructions(worker, lambda: self.repeat(worker, COUNTED))
+
+    def repeat(self, worker: Server, rounds: int) -> None:
+        for _ in range(rounds):
             self.cpu_us(worker)
 
 
 class Taken(NamedTuple):
-    """By process, or by round of one; with the meter, and without."""
+    """By round of a process, or by process; with the meter, and without."""
 
     on: list[float]
     off: list[float]
@@ -56,25 +67,20 @@ def run() -> Iterator[Figure]:
     )
     cpu_us = {load: Taken([], []) for load in loads}
     counts = {load: Taken([], []) for load in loads}
-    for number in range(PROCESSES):
-        with ExitStack() as stack:
-            servers = {}
-            for meter in ("on", "off") if number % 2 else ("off", "on"):
-                servers[meter] = stack.enter_context(edge_dev(WORKER, "--var", f"METER:{meter}"))
-            on, off = servers["on"], servers["off"]
+    for _ in range(PROCESSES):
+        with edge_dev(WORKER) as worker:
             for load in loads:
-                load.repeat(on)
-                load.repeat(off)
-                _measure(load, on, off, cpu_us[load], counts[load])
+                load.repeat(worker, WARM_ROUNDS)
+                _measure(load, worker, cpu_us[load], counts[load])
     for load in loads:
         yield from _figures(load, cpu_us[load], counts[load])
 
 
-def _measure(load: Load, on: Server, off: Server, cpu_us: Taken, counts: Taken) -> None:
-    with_it, without = in_turn(ROUNDS, lambda: load.cpu_us(on), lambda: load.cpu_us(off))
-    cpu_us.on.extend(with_it)
-    cpu_us.off.extend(without)
-    counted = [instructions(server, partial(load.repeat, server)) for server in (on, off)]
+def _measure(load: Load, worker: Server, cpu_us: Taken, counts: Taken) -> None:
+    on, off = in_turn(ROUNDS, partial(load.with_meter, worker, "on"), partial(load.with_meter, worker, "off"))
+    cpu_us.on.extend(on)
+    cpu_us.off.extend(off)
+    counted = [load.instructions(worker, meter) for meter in ("on", "off")]
     if counted[0] is not None and counted[1] is not None:
         counts.on.append(counted[0])
         counts.off.append(counted[1])
@@ -90,6 +96,12 @@ def _figures(load: Load, cpu_us: Taken, counts: Taken) -> Iterator[Figure]:
         counted, each = paired(counts.on, counts.off), COUNTED * load.operations
         note = f"{counted.first / each:.0f} against {counted.second / each:.0f}, of the isolate"
         yield Figure(f"{what}, with the meter against without, instructions", counted.ratio, "x", bound=1.05, note=note)
+
+
+def turn(worker: Server, meter: str) -> None:
+    """Turn it "on" or "off"."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}/{meter}") as answer:
+        answer.read()
 
 
 def cpu_us_of_hello(worker: Server) -> float:

@@ -37,6 +37,7 @@ LEAVES = [
     "edge_runtime.metering.threads",
     "edge_runtime.metering.thread_rows",
     "edge_runtime.metering.measure",
+    "edge_runtime.metering.loop_thread",
     "edge_runtime.metering.meter",
     "edge_runtime.metering.panel",
     "edge_runtime.metering.tally_files",

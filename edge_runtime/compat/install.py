@@ -15,7 +15,7 @@ from typing import Final
 from edge_runtime.compat.metered_processes import meter_processes
 from edge_runtime.compat.metered_threads import meter_threads
 from edge_runtime.compat.metered_trio import meter_trio
-from edge_runtime.metering.measure import exit_at_once
+from edge_runtime.metering.loop_thread import exit_at_once
 
 _PACKAGE: Final = "edge_runtime.workers"
 

@@ -12,7 +12,7 @@ from time import process_time_ns, thread_time_ns
 
 from edge_runtime.compat.metered_processes import charge_processes, children_charged_ns
 from edge_runtime.metering.ledger import Ledger, ProcessCpu
-from edge_runtime.metering.measure import attributed_on_loop_s
+from edge_runtime.metering.loop_thread import attributed_on_loop_s
 from edge_runtime.metering.meter import NATIVE, OVERHEAD
 from edge_runtime.metering.threads import attributed_in_threads_s, charge_threads
 

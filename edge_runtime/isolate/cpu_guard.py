@@ -6,7 +6,7 @@ library's of its own): the runtime, trio and asyncio's loop are never interrupte
 KeyboardInterrupt, which scripts cannot lower. Code that is in there just then is looked at again a millisecond later.
 
 A script can disarm all this, and native code does not notice it. Then the supervisor reads on the page of
-`metering.measure` how far over its limit the event is, and kills the isolate.
+`metering.loop_thread` how far over its limit the event is, and kills the isolate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Final
 
 from edge_runtime.limits import CPU_TICK_MS
-from edge_runtime.metering.measure import running, stop_of
+from edge_runtime.metering.loop_thread import running, stop_of
 from edge_runtime.metering.threads import charge_threads
 from edge_runtime.tracebacks import is_runtime_file
 

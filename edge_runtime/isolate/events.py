@@ -18,7 +18,7 @@ from edge_runtime.isolate.activity import ObjectActivity
 from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
-from edge_runtime.metering.measure import show_part_charged
+from edge_runtime.metering.loop_thread import show_part_charged
 from edge_runtime.metering.meter import BACKGROUND, BACKGROUND_NAME, NATIVE, NATIVE_NAME, Meter
 from edge_runtime.metering.panel import actor_number
 from edge_runtime.metering.threads import show_charged_in_threads

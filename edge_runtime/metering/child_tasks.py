@@ -9,7 +9,8 @@ from weakref import ref
 import trio
 from trio._core._asyncgens import AsyncGenerators
 
-from edge_runtime.metering.measure import MeteredCoroutine, begin_wait, end_wait, forget_clock
+from edge_runtime.metering.loop_thread import begin_wait, end_wait, forget_clock
+from edge_runtime.metering.measure import MeteredCoroutine
 from edge_runtime.metering.meter import Meter, user_meter
 
 _DYING_MAX: Final = 1024

@@ -19,7 +19,7 @@ from threading import main_thread
 from time import clock_gettime, monotonic, pthread_getcpuclockid
 from typing import Final
 
-from edge_runtime.metering import measure, threads
+from edge_runtime.metering import loop_thread, threads
 from edge_runtime.metering.meter import BACKGROUND, NATIVE, Meter
 
 ALONE: Final = 0
@@ -56,7 +56,7 @@ _page = memoryview(bytearray(PAGE_BYTES)).cast("d")
 
 
 def show_burst_on(page: memoryview[float]) -> None:
-    """Show it there from now on; its items are as those of `metering.measure`."""
+    """Show it there from now on; its items are as those of `metering.loop_thread`."""
     global _page
     _page = page
 
@@ -97,7 +97,7 @@ class _Ends:
 
 def show_charged() -> None:
     """Bring all pages up to date, after something was added to the ledger."""
-    measure.show_stuck_charged()
+    loop_thread.show_stuck_charged()
     threads.show_charged_in_threads()
     _burst.show()
 
@@ -138,7 +138,7 @@ class _Burst:
             self._since_s, self._used_s = now_s, 0.0
 
     def _add_native(self, native_s: float) -> None:
-        event = measure.running_event() or threads.youngest_event()
+        event = loop_thread.running_event() or threads.youngest_event()
         if event is None:
             self._native_s += native_s
         elif event is self._event:

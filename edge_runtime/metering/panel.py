@@ -1,7 +1,7 @@
 """The panel: what an isolate shows its supervisor without being asked, and even while its event loop is blocked.
 
-Two anonymous files that both have open. The first holds the pages of `metering.measure` and `metering.threads`, which
-say what events run and how much they have used, and the labels of events. Into the second the isolate's stack is
+Two anonymous files that both have open. The first holds the pages of `metering.loop_thread` and `metering.threads`,
+which say what events run and how much they have used, and the labels of events. Into the second the isolate's stack is
 written on a signal, by native code, whatever the script is doing. The supervisor reads them as files: nothing that a
 hostile script does to them harms it.
 """
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_runtime.metering import native, thread_rows, threads
-from edge_runtime.metering.measure import (
+from edge_runtime.metering.loop_thread import (
     CHARGED,
     CHARGED_IN_PART,
     DEADLINE,

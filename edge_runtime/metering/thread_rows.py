@@ -23,7 +23,7 @@ THREAD: Final = 0
 EVENT: Final = 1
 """A number that no other event has that is shown at the same time."""
 LABEL: Final = 2
-"""As on the page of `metering.measure`."""
+"""As on the page of `metering.loop_thread`."""
 SINCE: Final = 3
 """Up to where the thread's CPU clock is charged."""
 USED: Final = 4

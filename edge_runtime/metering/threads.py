@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.limits import CPU_TICK_MS
-from edge_runtime.metering.measure import stop_of
+from edge_runtime.metering.loop_thread import stop_of
 from edge_runtime.metering.meter import BACKGROUND, NO_LIMIT_S, OVERHEAD, Meter
 from edge_runtime.metering.thread_rows import (
     CHARGED,
@@ -62,7 +62,7 @@ _charged_after: Final[list[Callable[[float], None]]] = []
 
 
 def show_threads_on(page: memoryview[float]) -> None:
-    """Show the calls that begin from now on there; its items are as those of `metering.measure`."""
+    """Show the calls that begin from now on there; its items are as those of `metering.loop_thread`."""
     global _page
     _page = page
 

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
-from edge_runtime.metering import measure
+from edge_runtime.metering import loop_thread
 from edge_runtime.metering.child_tasks import ChildTaskMeter
-from edge_runtime.metering.measure import CLOCK_READ_S, attributed_on_loop_s, measure_inline
+from edge_runtime.metering.loop_thread import CLOCK_READ_S, attributed_on_loop_s
+from edge_runtime.metering.measure import measure_inline
 from edge_runtime.metering.meter import Meter
 
 BURN_S = 0.005
@@ -72,9 +73,9 @@ def test_short_waits_of_the_loop_between_short_stretches_do_not_count(monkeypatc
         wall_s += for_s
         cpu_s += for_s
 
-    monkeypatch.setattr(measure, "monotonic", lambda: wall_s)
-    monkeypatch.setattr(measure, "thread_time", lambda: cpu_s)
-    measure.forget_clock()
+    monkeypatch.setattr(loop_thread, "monotonic", lambda: wall_s)
+    monkeypatch.setattr(loop_thread, "thread_time", lambda: cpu_s)
+    loop_thread.forget_clock()
     meter = Meter()
     for _ in range(100):
         measure_inline(meter, compute, 0.4 * CLOCK_READ_S)
@@ -82,5 +83,5 @@ def test_short_waits_of_the_loop_between_short_stretches_do_not_count(monkeypatc
         wall_s += 0.5 * CLOCK_READ_S
         ChildTaskMeter().after_io_wait(1.0)
     monkeypatch.undo()
-    measure.forget_clock()
+    loop_thread.forget_clock()
     assert meter.cpu_s == pytest.approx(100 * 0.4 * CLOCK_READ_S)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_runtime.metering import measure, native, threads
-from edge_runtime.metering.measure import PAGE_BYTES, measure_inline, show_part_charged, show_running_on, stop_of
+from edge_runtime.metering import loop_thread, native, threads
+from edge_runtime.metering.loop_thread import PAGE_BYTES, show_part_charged, show_running_on, stop_of
+from edge_runtime.metering.measure import measure_inline
 from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.native import show_burst_on, show_charged
 from edge_runtime.metering.panel import Panel, PanelReader, Running
@@ -23,7 +24,7 @@ LIMIT_S = 10.0
 
 @pytest.fixture
 def panel() -> Iterator[Panel]:
-    before = measure._loop.page, threads._page, native._page
+    before = loop_thread.loop_thread.page, threads._page, native._page
     panel = Panel()
     panel.show()
     yield panel

@@ -1,25 +1,46 @@
-"""Hello, and workflow steps; with METER=off in an isolate that measures and stops nothing."""
+"""Hello, and workflow steps, in an isolate whose meter can be turned off: then nothing is measured or stopped."""
 
+import signal
 import time
+from collections.abc import Awaitable, Coroutine
+from types import CoroutineType
 
 import trio
-from workers import Response, WorkerEntrypoint, WorkflowEntrypoint, env
+from workers import Response, WorkerEntrypoint, WorkflowEntrypoint
 
-if env.METER == "off":
-    from collections.abc import Awaitable
+from edge_runtime import event
+from edge_runtime.isolate.cpu_guard import guard_cpu
+from edge_runtime.metering import measure
 
-    from edge_runtime import event
-    from edge_runtime.isolate import boot
-    from edge_runtime.metering import measure
 
-    async def call(meter, fn, args):
-        result = fn(*args)
+async def call(meter, fn, args):
+    result = fn(*args)
+    if type(result) is not CoroutineType and not isinstance(result, Coroutine):
         return await result if isinstance(result, Awaitable) else result
+    return await result
 
-    event.metered_call = call
-    measure._begin = lambda meter: None
-    measure._end = lambda outer: None
-    boot.guard_cpu = lambda: None
+
+class NoMeter:
+    """In the place of `metering.loop_thread`, for what is not an event's own call."""
+
+    charged = None
+
+    def begin(self, meter):
+        return None
+
+    def end(self, outer):
+        pass
+
+
+METERS = {"on": (event.metered_call, measure.loop_thread), "off": (call, NoMeter())}
+
+
+def turn(meter):
+    event.metered_call, measure.loop_thread = METERS[meter]
+    if meter == "on":
+        guard_cpu()
+    else:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 class Run:
@@ -47,6 +68,9 @@ class Default(WorkerEntrypoint):
         path = request.url.rpartition("/")[2]
         if not path:
             return Response("Hello, world!")
+        if path in METERS:
+            turn(path)
+            return Response(path)
         instances, steps = map(int, path.split("x"))
         before_s = time.process_time()
         Run.left, Run.over = instances, trio.Event()
