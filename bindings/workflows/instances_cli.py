@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import click
 
+from bindings.instant import Instant
 from bindings.workflows import control_cli, shown, timeline
 from bindings.workflows import export as exported
 from bindings.workflows.arguments import LATEST, chosen, options, run
@@ -21,22 +21,6 @@ from edge_runtime.workflows import blocks, control, instances
 from edge_runtime.workflows.describe import describe as describe_instance
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.step_streams import KeptStreams
-
-
-class Instant(click.ParamType[int]):
-    """ISO 8601, as milliseconds since the epoch."""
-
-    name = "instant"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            instant = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"not an instant in ISO 8601: {value!r}", param, ctx)
-        aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
-        return int(aware.timestamp() * 1000)
 
 
 @click.group("instances")
@@ -59,7 +43,7 @@ for _command in control_cli.COMMANDS:
     "--date-start",
     type=Instant(),
     default=None,
-    help="Created then or later, in ISO 8601, UTC unless it says otherwise.",
+    help="Created then or later: ISO 8601, UTC unless it says otherwise, or a time ago such as 24h.",
 )
 @click.option("--created-before", type=Instant(), default=None, help="Created earlier than that.")
 @click.option("--date-end", type=Instant(), default=None, help="Created then or earlier.")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from bindings.instant import Instant
 from edge_runtime.cli.ledger import (
     check_period,
     group_by_option,
@@ -21,7 +22,7 @@ from edge_runtime.cli.ledger import (
     worker_option,
 )
 from edge_runtime.cli.options import data_option, json_option
-from edge_runtime.cli.period import Instant, to_option
+from edge_runtime.cli.period import to_option
 from edge_runtime.cli.tables import Cell, print_rows
 from edge_runtime.cli.usage_now import usage_now
 from edge_runtime.errors import UsageError
