@@ -315,12 +315,17 @@ def _burst(page: Sequence[float], for_no_event_s: float, limit_s: float) -> Runn
     native_s, python_s = page[native.NATIVE_UNCHARGED], page[native.PYTHON_UNCHARGED] + since_s
     if page[native.BESIDE] > alone_s:
         who = int(page[native.NATIVE_LABEL]) | int(page[native.EVENT]) & _WHOSE
-        return _running(who, page[native.BESIDE], limit_s, page[native.BESIDE] - native_s)
+        return _in_burst(who, page[native.BESIDE], limit_s, native_s)
     if not alone_s:
         return None
     by_python = by_python_s > alone_s / 2
     who = int(page[native.PYTHON_LABEL if by_python else native.NATIVE_LABEL])
-    return _running(who, alone_s, limit_s, alone_s - (python_s if by_python else native_s))
+    return _in_burst(who, alone_s, limit_s, python_s if by_python else native_s)
+
+
+def _in_burst(who: int, used_s: float, limit_s: float, uncharged_s: float) -> Running:
+    """More may be uncharged than counts as used: what was used beside an event has a limit of its own."""
+    return Running(who >> _LABEL_SHIFT, used_s, limit_s, who & _WHOSE, charged_s=used_s - uncharged_s)
 
 
 def _running(

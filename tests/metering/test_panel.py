@@ -46,6 +46,12 @@ def look(reader: PanelReader) -> list[Running]:
     return reader.look(own, lambda threads: dict.fromkeys(threads, own), LIMIT_S).events
 
 
+def look_for_burst(reader: PanelReader, limit_s: float) -> Running:
+    burst = reader.look(0.0, lambda _: {}, limit_s).burst
+    assert burst is not None
+    return burst
+
+
 def test_what_runs_is_seen_with_its_label_and_what_it_has_used(panel: Panel, reader: PanelReader) -> None:
     label = panel.label("worker", "fetch", "Default.fetch") | 7
     meter = Meter(LIMIT_S, label)
@@ -140,6 +146,23 @@ def test_calls_in_threads_are_seen_by_thread(panel: Panel, reader: PanelReader) 
     assert running.thread == threading.get_native_id()
     assert running.uncharged_s == pytest.approx(3.0, abs=0.1)
     assert look(reader) == []
+
+
+def test_all_that_native_threads_used_is_uncharged_though_part_of_it_was_used_beside_an_event(
+    panel: Panel, reader: PanelReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "NATIVE", Meter(label=panel.label("worker", "background", "native threads")))
+    native.NATIVE.cpu_s = 0.25
+    burst = native._Burst()
+    burst.add(0.15)
+    measure_inline(Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch")), burst.add, 0.1)
+    burst.show()
+    found = look_for_burst(reader, 0.15)
+    assert reader.label(found.label) == ("worker", "background", "native threads")
+    assert (found.over_s, found.uncharged_s) == (pytest.approx(0.0), pytest.approx(0.25))
+    native.NATIVE.charged_s = 0.2
+    burst.show()
+    assert look_for_burst(reader, 0.15).uncharged_s == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), -1.0, 2.0**52, 1e300])
