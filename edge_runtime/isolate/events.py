@@ -186,8 +186,7 @@ class IsolateEvents:
             meter.quantities,
         )
         event.charged_as = outcome
-        meter.charged_s = cpu_s or _COUNTED_S
-        meter.failed = outcome is not _OK
+        meter.was_charged(cpu_s or _COUNTED_S, failed=outcome is not _OK)
         meter.charged_until_s = now_s
         show_part_charged(meter)
         if meter.shared:
@@ -218,7 +217,7 @@ class IsolateEvents:
             used_s = meter.cpu_s - meter.charged_s
             if used_s:
                 self._ledger.charge_event((ended.product, ended.kind, ended.name, _OK), 0, used_s, 0.0)
-                meter.charged_s += used_s
+                meter.was_charged(meter.charged_s + used_s, failed=meter.shown_s < 0)
             # Whoever might charge it still holds it.
             if sys.getrefcount(meter) > _OUR_REFERENCES:
                 self._late.append(ended)

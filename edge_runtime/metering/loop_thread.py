@@ -126,11 +126,12 @@ class _LoopThread:
         self.charged = meter
         self.since_s = wall_s
         page = self.page
-        page[LABEL] = meter.label
-        page[DEADLINE] = wall_s + self.cpu_less_wall_s + meter.limit_s - meter.cpu_s
-        if meter.charged_s:
-            page[LABEL] = meter.label + CHARGED_IN_PART
+        if meter.shown_s:
             page[CHARGED] = meter.shown_s
+            page[LABEL] = meter.label + CHARGED_IN_PART
+        else:
+            page[LABEL] = meter.label
+        page[DEADLINE] = wall_s + self.cpu_less_wall_s + meter.limit_s - meter.cpu_s
 
     def charge(self, meter: Meter, used_s: float) -> None:
         if used_s < 0.0:

@@ -92,11 +92,12 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
         loop.charged = meter
         loop.since_s = wall_s
         page = loop.page
-        page[LABEL] = meter.label
-        page[DEADLINE] = wall_s + loop.cpu_less_wall_s + meter.limit_s - meter.cpu_s
-        if meter.charged_s:
-            page[LABEL] = meter.label + CHARGED_IN_PART
+        if meter.shown_s:
             page[CHARGED] = meter.shown_s
+            page[LABEL] = meter.label + CHARGED_IN_PART
+        else:
+            page[LABEL] = meter.label
+        page[DEADLINE] = wall_s + loop.cpu_less_wall_s + meter.limit_s - meter.cpu_s
         try:
             if step is None:
                 result = fn(*args)

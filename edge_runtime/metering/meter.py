@@ -19,11 +19,11 @@ class Meter:
         "charged_s",
         "charged_until_s",
         "cpu_s",
-        "failed",
         "label",
         "limit_s",
         "quantities",
         "shared",
+        "shown_s",
         "started_s",
         "stop_s",
         "subrequests",
@@ -33,8 +33,8 @@ class Meter:
         self.cpu_s = 0.0
         self.charged_s = 0.0
         """How much of it was charged to the ledger."""
-        self.failed = False
-        """What was charged was that of an event that has failed."""
+        self.shown_s = 0.0
+        """The same for those who read the page: negative if it was charged as that of an event that has failed."""
         self.limit_s = limit_s
         self.stop_s = limit_s
         """Where the next soft stop is due: the limit at first, and a little more after each."""
@@ -49,10 +49,10 @@ class Meter:
         self.quantities: defaultdict[str, int] = defaultdict(int)
         """By the names of `metering.quantities`; what was charged is taken out."""
 
-    @property
-    def shown_s(self) -> float:
-        """`charged_s` for those who read the page: negative if the event has failed."""
-        return -self.charged_s if self.failed else self.charged_s
+    def was_charged(self, up_to_s: float, *, failed: bool) -> None:
+        """So much of it is in the ledger, as what an event used that has `failed` or not."""
+        self.charged_s = up_to_s
+        self.shown_s = -up_to_s if failed else up_to_s
 
     @property
     def cpu_us(self) -> int:

@@ -68,7 +68,8 @@ def test_what_runs_is_seen_with_its_label_and_what_it_has_used(panel: Panel, rea
 def test_what_was_charged_of_a_running_event_is_told_apart(panel: Panel, reader: PanelReader) -> None:
     label = panel.label("workflow", "workflow", "flow")
     charged, fresh = Meter(LIMIT_S, label), Meter(LIMIT_S, label)
-    charged.cpu_s, charged.charged_s = 3.0, 2.0
+    charged.cpu_s = 3.0
+    charged.was_charged(2.0, failed=False)
 
     def nested() -> None:
         (inner,) = measure_inline(fresh, look, reader)
@@ -88,7 +89,7 @@ def test_what_is_charged_while_its_code_runs_is_seen_at_once(panel: Panel, reade
     meter.cpu_s = 3.0
 
     def charge() -> Running:
-        meter.charged_s = meter.cpu_s
+        meter.was_charged(meter.cpu_s, failed=False)
         show_part_charged(Meter())
         assert not look(reader)[0].charged_s
         show_part_charged(meter)
@@ -102,7 +103,8 @@ def test_what_is_charged_while_its_code_runs_is_seen_at_once(panel: Panel, reade
 
 def test_an_event_that_was_counted_as_failed_is_told_apart(panel: Panel, reader: PanelReader) -> None:
     meter = Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch"))
-    meter.cpu_s, meter.charged_s, meter.failed = 3.0, 2.0, True
+    meter.cpu_s = 3.0
+    meter.was_charged(2.0, failed=True)
     for running in (*measure_inline(meter, look, reader), *measure_call(meter, look, reader)):
         assert (running.charged_s, running.failed) == (2.0, True)
         assert running.uncharged_s == pytest.approx(1.0, abs=0.1)
@@ -110,14 +112,15 @@ def test_an_event_that_was_counted_as_failed_is_told_apart(panel: Panel, reader:
 
 def test_an_event_that_swallows_its_stops_stays_seen(panel: Panel, reader: PanelReader) -> None:
     meter = Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch"))
-    meter.cpu_s, meter.charged_s = 11.0, 4.0
+    meter.cpu_s = 11.0
+    meter.was_charged(4.0, failed=False)
     stop_of(meter, 10.9)
     assert look(reader) == []
     stop_of(meter, 11.0)
     (running,) = look(reader)
     assert running.stuck
     assert (running.uncharged_s, running.charged_s, running.over_s) == (7.0, 4.0, 1.0)
-    meter.charged_s = 9.0
+    meter.was_charged(9.0, failed=False)
     show_charged()
     (running,) = look(reader)
     assert running.uncharged_s == 2.0
@@ -141,7 +144,8 @@ def test_an_event_that_swallows_its_stops_in_threads_is_not_taken_for_what_it_do
 
 def test_calls_in_threads_are_seen_by_thread(panel: Panel, reader: PanelReader) -> None:
     meter = Meter(LIMIT_S, panel.label("worker", "fetch", "Default.fetch"))
-    meter.cpu_s, meter.charged_s = 5.0, 2.0
+    meter.cpu_s = 5.0
+    meter.was_charged(2.0, failed=False)
     (running,) = measure_call(meter, look, reader)
     assert running.thread == threading.get_native_id()
     assert running.uncharged_s == pytest.approx(3.0, abs=0.1)
