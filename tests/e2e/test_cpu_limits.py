@@ -279,7 +279,10 @@ class Server:
 
     def replaced(self, before, way, flavour):
         """Whether another isolate answers; a request that came to the old one may be told that it was killed."""
-        answer = self.ask(way, flavour, "pid")
+        try:
+            answer = self.ask(way, flavour, "pid")
+        except httpx2.HTTPError:
+            return False  # the old one had read it, and was killed before anybody knew
         return answer.status_code == 200 and int(answer.text.split()[0]) != before
 
     def usage(self, worker):

@@ -220,7 +220,10 @@ class Server:
 
     def pid(self, worker):
         def pid():
-            answer = self.ask(worker, "pid")
+            try:
+                answer = self.ask(worker, "pid")
+            except httpx2.HTTPError:
+                return None  # it came to an isolate just as that was killed
             return answer.status_code == 200 and int(answer.text)
 
         return eventually(pid)
