@@ -260,7 +260,7 @@ def _measure_thread(call: _Call, taken: list[Callable[[], object]]) -> None:
     try:
         with _calls_lock:
             _starting.discard(call)
-            if not call.clock:
+            if _calls.get(ident) is not call:  # who has started it may have been stopped half-way
                 call.enter(ident, None, 0.0)
             _look_if_due()
         fn()
@@ -301,23 +301,21 @@ def _stop_no_more(call: _Call) -> None:
 
 
 def _end(ident: int, call: _Call) -> None:
+    global _unlooked_s
     while not call.ended:
         try:
-            if call.may_be_stopped:
-                _stop_no_more(call)
-            _leave(ident, call)
+            call.may_be_stopped = False
+            with _calls_lock:
+                # Nobody stops it from now on. A stop that comes late is raised here, before anything is changed.
+                for _ in range(2):
+                    pass
+                _unlooked_s += call.charge(thread_time())
+                call.leave(ident)
+                if call.from_beginning:
+                    _ends[call.meter] += 1
+                _look_if_due()
         except CpuLimitExceeded:
             continue
-
-
-def _leave(ident: int, call: _Call) -> None:
-    global _unlooked_s
-    with _calls_lock:
-        _unlooked_s += call.charge(thread_time())
-        call.leave(ident)
-        if call.from_beginning:
-            _ends[call.meter] += 1
-        _look_if_due()
 
 
 def _be_a_copy() -> None:
