@@ -14,6 +14,7 @@ from edge_runtime.limits import WRITE_TIMEOUT_S
 from edge_runtime.socket_paths import socket_address
 
 _BACKLOG: Final = 1024
+_FREE_PORT_TRIES: Final = 8
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 
 
@@ -23,22 +24,15 @@ def open_tcp(host: str, port: int) -> list[socket.socket]:
     Port 0 takes a free one. Raises UsageError that says what to do when the address cannot be had.
     """
     addresses = _addresses(host, port)
-    opened: list[socket.socket] = []
-    try:
-        for family, address in addresses:
-            # Further addresses get the port the first one was given.
-            actual = opened[0].getsockname()[1] if opened else port
-            try:
-                opened.append(_listen(family, (address, actual)))
-            except OSError as error:
-                if opened and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    continue  # a machine without IPv6
-                raise
-    except OSError as error:
-        for sock in opened:
-            sock.close()
-        raise _refusal(host, port, error) from None
-    return opened
+    tries = 1 if port else _FREE_PORT_TRIES
+    while True:
+        tries -= 1
+        try:
+            return _listen_on_all(addresses, port)
+        except OSError as error:
+            # A port that is free at the first address may be taken at the next.
+            if not tries or error.errno != errno.EADDRINUSE:
+                raise _refusal(host, port, error) from None
 
 
 def open_unix(path: Path) -> socket.socket:
@@ -75,6 +69,25 @@ def _addresses(host: str, port: int) -> list[tuple[int, str]]:
     except (OSError, UnicodeError) as error:
         raise UsageError(f"cannot listen on {host!r}: no such address ({error})") from None
     return list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
+
+
+def _listen_on_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    try:
+        for family, address in addresses:
+            # Further addresses get the port the first one was given.
+            actual = opened[0].getsockname()[1] if opened else port
+            try:
+                opened.append(_listen(family, (address, actual)))
+            except OSError as error:
+                if opened and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # a machine without IPv6
+                raise
+    except OSError:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
 
 
 def _listen(family: int, address: tuple[str, int]) -> socket.socket:

@@ -161,6 +161,23 @@ async def test_socket_path_may_be_long(serve, tmp_path):
         assert answer.endswith(b"hello /x")
 
 
+def test_port_that_is_free_at_one_loopback_address_only_is_not_taken_for_a_free_one(monkeypatch):
+    listen, taken = listeners._listen, []
+
+    def listen_where_one_is_taken(family, address):
+        if family == socket.AF_INET6 and not taken:
+            taken.append(listen(family, address))
+        return listen(family, address)
+
+    monkeypatch.setattr(listeners, "_listen", listen_where_one_is_taken)
+    opened = listeners.open_tcp("localhost", 0)
+    ports = {sock.getsockname()[1] for sock in opened}
+    for sock in (*opened, *taken):
+        sock.close()
+    assert len(opened) == 2
+    assert len(ports) == 1
+
+
 def test_accepted_sockets_have_a_limit_on_unread_writes():
     (listener,) = listeners.open_tcp("127.0.0.1", 0)
     with listener, socket.create_connection(listener.getsockname()) as client:
