@@ -59,8 +59,9 @@ _STACK_SIGNAL: Final = signal.SIGURG
 """Ignored by processes that do not handle it, so one that a script has taken off its handler is not harmed."""
 _FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 _FATAL: Final = "Fatal Python error:"
-_THREAD_BEGINS: Final = "_bootstrap"
-"""Outermost function of every thread that Python has started."""
+_THREAD_BEGINS: Final = ("_measure_thread", "_bootstrap")
+"""Outermost functions of threads that Python has started: of `metering.threads`, and of those that it does not measure.
+"""
 _CUT: Final = "\n  ...\n"
 
 Stack = list[tuple[str, int, str]]
@@ -234,7 +235,7 @@ class PanelReader:
         frames = _FRAME.findall(told)
         if not fatal or not frames or _CUT in told:
             return None
-        return bool(frames[-1][2] == _THREAD_BEGINS)
+        return bool(frames[-1][2] in _THREAD_BEGINS)
 
     def _read(self) -> list[float]:
         """All pages, as they were at one instant, if they do not change all the time."""
