@@ -114,7 +114,7 @@ class _Burst:
         """Whose code ran when native threads were last seen to have used something."""
         self._beside_s = 0.0
         """By native threads while it did."""
-        self._python_before_s = 0.0
+        self._python_before_s = threads.used_for_no_event_s()
         self._since_s = monotonic()
         self._used_s = 0.0
         """By all of them since then."""
