@@ -42,6 +42,12 @@ def instructions(server: Server, load: Callable[[], object]) -> int | None:
     return sum(found.values()) if len(found) == 2 else None
 
 
+def cycles(server: Server, load: Callable[[], object]) -> int | None:
+    """Those of the processor that the isolate takes, as `instructions`."""
+    found = counted(server, load, "cycles:u", "cycles:k")
+    return sum(found.values()) if len(found) == 2 else None
+
+
 def counted(server: Server, load: Callable[[], object], *events: str) -> dict[str, int]:
     """How often each event happened in the isolate while `load` ran; without those that `perf` cannot count."""
     if shutil.which("perf") is None:

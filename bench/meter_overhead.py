@@ -2,20 +2,21 @@
 
 Two processes of the same code differ by some percent for all of their lives, so both are measured in one: its meter is
 turned on and off in turn, in rounds of some ten milliseconds, so that what else the machine does falls on both of a
-pair. The figure is the median of the pairs' ratios, of several processes. By instructions too, where `perf` counts
-them.
+pair. The figure is the median of the pairs' ratios, of several processes. By the processor's cycles too, where `perf`
+counts them: CPU time contains what a hypervisor takes, cycles do not.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 from bench.figure import Figure
-from bench.instructions import instructions
+from bench.instructions import cycles
 from bench.load import send_requests
 from bench.paired import in_turn, paired
 from bench.processes import HERE, Server, edge_dev
@@ -24,11 +25,14 @@ INSTANCES = 25
 STEPS = 10
 REQUESTS = 400
 CONNECTIONS = 8
-PROCESSES = 6
-ROUNDS = 30
+PROCESSES = 4
+PAIRS = 20
+"""Of CPU times, of each process."""
+COUNTED_PAIRS = 10
+"""Of cycles, of each process."""
+COUNTED_ROUNDS = 8
+"""In one count of them."""
 WARM_ROUNDS = 10
-COUNTED = 20
-"""Rounds that are one count of instructions."""
 WORKER = HERE / "workers/metering"
 
 
@@ -43,10 +47,11 @@ class Load(NamedTuple):
         self.cpu_us(worker)
         return self.cpu_us(worker)
 
-    def instructions(self, worker: Server, meter: str) -> int | None:
-        """Of COUNTED rounds."""
+    def cycles(self, worker: Server, meter: str) -> float:
+        """The isolate's for an operation; NaN where `perf` cannot count them."""
         self.with_meter(worker, meter)
-        return instructions(worker, lambda: self.repeat(worker, COUNTED))
+        found = cycles(worker, lambda: self.repeat(worker, COUNTED_ROUNDS))
+        return math.nan if found is None else found / COUNTED_ROUNDS / self.operations
 
     def repeat(self, worker: Server, rounds: int) -> None:
         for _ in range(rounds):
@@ -54,7 +59,7 @@ class Load(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """By round of a process, or by process; with the meter, and without."""
+    """By pair; with the meter, and without."""
 
     on: list[float]
     off: list[float]
@@ -77,13 +82,10 @@ def run() -> Iterator[Figure]:
 
 
 def _measure(load: Load, worker: Server, cpu_us: Taken, counts: Taken) -> None:
-    on, off = in_turn(ROUNDS, partial(load.with_meter, worker, "on"), partial(load.with_meter, worker, "off"))
-    cpu_us.on.extend(on)
-    cpu_us.off.extend(off)
-    counted = [load.instructions(worker, meter) for meter in ("on", "off")]
-    if counted[0] is not None and counted[1] is not None:
-        counts.on.append(counted[0])
-        counts.off.append(counted[1])
+    for pairs, measure, into in ((PAIRS, load.with_meter, cpu_us), (COUNTED_PAIRS, load.cycles, counts)):
+        on, off = in_turn(pairs, partial(measure, worker, "on"), partial(measure, worker, "off"))
+        into.on.extend(on)
+        into.off.extend(off)
 
 
 def _figures(load: Load, cpu_us: Taken, counts: Taken) -> Iterator[Figure]:
@@ -92,10 +94,10 @@ def _figures(load: Load, cpu_us: Taken, counts: Taken) -> Iterator[Figure]:
     yield Figure(f"{what}, CPU with the meter on", found.first, "us")
     note = f"CPU time; 95 % interval of {len(cpu_us.on)} pairs {found.low:.3f} to {found.high:.3f}"
     yield Figure(f"{what}, with the meter against without", found.ratio, "x", bound=1.05, note=note)
-    if counts.on:
-        counted, each = paired(counts.on, counts.off), COUNTED * load.operations
-        note = f"{counted.first / each:.0f} against {counted.second / each:.0f}, of the isolate"
-        yield Figure(f"{what}, with the meter against without, instructions", counted.ratio, "x", bound=1.05, note=note)
+    if not any(map(math.isnan, counts.on + counts.off)):
+        counted = paired(counts.on, counts.off)
+        note = f"95 % interval of {len(counts.on)} pairs {counted.low:.3f} to {counted.high:.3f}"
+        yield Figure(f"{what}, with the meter against without, cycles", counted.ratio, "x", bound=1.05, note=note)
 
 
 def turn(worker: Server, meter: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from time import monotonic
 from types import CoroutineType, coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from edge_runtime.metering.loop_thread import (
     CHARGED,
@@ -25,6 +25,8 @@ from edge_runtime.metering.loop_thread import (
 from edge_runtime.metering.meter import Meter
 
 T = TypeVar("T")
+
+_OVER: Final = object()
 
 
 class MeteredCoroutine(Coroutine[Any, Any, T]):
@@ -78,6 +80,7 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
     What `MeteredCoroutine` does for a coroutine that others step, at a third of its price: every event comes by here.
     """
     loop = loop_thread
+    returned: list[Any] = []
     step: Any = None
     argument: object = None
     while True:
@@ -100,16 +103,16 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
         page[DEADLINE] = wall_s + loop.cpu_less_wall_s + meter.limit_s - meter.cpu_s
         try:
             if step is None:
-                result = fn(*args)
-                if type(result) is not CoroutineType and not isinstance(result, Coroutine):
-                    if not isinstance(result, Awaitable):
-                        return result
-                    result = _await(result)
-                step = result.send
-            try:
-                yielded = step(argument)
-            except StopIteration as stop:
-                return stop.value
+                work = _call(fn, args, returned)
+                # Most are over with their first stretch, which `next` can say without an exception.
+                yielded = next(work.__await__(), _OVER)
+                if yielded is _OVER:
+                    return returned[0]
+            else:
+                try:
+                    yielded = step(argument)
+                except StopIteration:
+                    return returned[0]
         finally:
             step = argument = None  # an error's traceback holds this frame
             wall_s = monotonic()
@@ -127,17 +130,24 @@ def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...])
                 page[DEADLINE] = 0.0
             else:
                 loop.let_run(outer, wall_s)
-        step = result.send
+        step = work.send
         try:
             argument = yield yielded
         except GeneratorExit:
-            measure_inline(meter, result.close)
+            measure_inline(meter, work.close)
             raise
         except BaseException as error:
-            step, argument = result.throw, error
+            step, argument = work.throw, error
         else:
             if meter.cpu_s > meter.stop_s:
-                step, argument = result.throw, stop_of(meter, meter.cpu_s)
+                step, argument = work.throw, stop_of(meter, meter.cpu_s)
+
+
+async def _call(fn: Callable[..., Any], args: tuple[object, ...], returned: list[Any]) -> None:
+    result = fn(*args)
+    if type(result) is CoroutineType or isinstance(result, Awaitable):
+        result = await result
+    returned.append(result)
 
 
 async def _await(awaitable: Awaitable[T]) -> T:
