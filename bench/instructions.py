@@ -36,14 +36,9 @@ def isolate_of(server: Server) -> int:
     raise RuntimeError("the server has no isolate; send it a request first")
 
 
-def instructions(server: Server, load: Callable[[], object]) -> int | None:
-    """Instructions of the isolate, user and kernel, while `load` runs; None where `perf` cannot count them."""
-    found = counted(server, load, USER, KERNEL)
-    return sum(found.values()) if len(found) == 2 else None
-
-
 def cycles(server: Server, load: Callable[[], object]) -> int | None:
-    """Those of the processor that the isolate takes, as `instructions`."""
+    """Those of the processor that the isolate takes while `load` runs, user and kernel; None where `perf` cannot count
+    them."""
     found = counted(server, load, "cycles:u", "cycles:k")
     return sum(found.values()) if len(found) == 2 else None
 

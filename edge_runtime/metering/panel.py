@@ -59,9 +59,8 @@ _STACK_SIGNAL: Final = signal.SIGURG
 """Ignored by processes that do not handle it, so one that a script has taken off its handler is not harmed."""
 _FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 _FATAL: Final = "Fatal Python error:"
-_THREAD_BEGINS: Final = ("_measure_thread", "_bootstrap")
-"""Outermost functions of threads that Python has started: of `metering.threads`, and of those that it does not measure.
-"""
+_THREAD_BEGINS: Final = (threads.THREAD_BEGINS, "_bootstrap")
+"""Outermost functions of threads that Python has started: measured ones, and others."""
 _CUT: Final = "\n  ...\n"
 
 Stack = list[tuple[str, int, str]]

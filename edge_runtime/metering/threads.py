@@ -269,6 +269,10 @@ def _measure_thread(call: _Call, taken: list[Callable[[], object]]) -> None:
         _end(ident, call)
 
 
+THREAD_BEGINS: Final = _measure_thread.__name__
+"""Outermost function of every thread that `start_thread` has started, by which a crash in one is told."""
+
+
 def run_stoppable(fn: Callable[[], object]) -> None:
     """Call `fn()` in a thread that `start_thread` has started: CpuLimitExceeded may be raised inside of it, and it is
     left out if its event has used up its time. Of the threads of an event the first is raised for that is stopped."""

@@ -30,10 +30,6 @@ def test_step_begins_only_when_the_result_before_it_is_durable(naps, tmp_path):
             assert "before-1" in read_instances(naps.data)["a"].recorded
 
 
-def noted_steps(tmp_path):
-    return [line["step"] for line in read_lines(tmp_path / "witness.jsonl")]
-
-
 @pytest.mark.needs("ptrace")
 @pytest.mark.parametrize("kind", ["naps", "bells"])
 def test_request_is_answered_only_when_what_it_did_is_durable(naps, kind):
