@@ -29,7 +29,8 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.step_streams import MARK, KeptStream, KeptStreams
+from edge_runtime.workflows.kept_stream import MARK, KeptStream
+from edge_runtime.workflows.step_streams import KeptStreams
 
 # Numbers of workflows-shared, instance.ts.
 _NAMES: Final = {

@@ -21,7 +21,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.step_streams import MARK, KeptStream
+from edge_runtime.workflows.kept_stream import MARK, KeptStream
 
 _STARTED: Final = {
     **dict.fromkeys(StepKind, STEPS),

@@ -11,7 +11,8 @@ from edge_runtime.workflows.effects import Error, Received, Result, Value
 from edge_runtime.workflows.errors import error_of
 from edge_runtime.workflows.instances import home_of
 from edge_runtime.workflows.journal import StepKey
-from edge_runtime.workflows.step_streams import MARK, KeptStream, open_kept
+from edge_runtime.workflows.kept_stream import MARK, KeptStream
+from edge_runtime.workflows.step_streams import open_kept
 
 _STREAM: Final = MARK[0]
 

@@ -1,7 +1,7 @@
 """Byte streams as results of steps: kept in pieces beside the journal, and read from there by `run`, at every replay.
 
 Key of Table.STREAMS: `instance_keys.key_prefix`, then step and number of the piece; value the piece, of
-STEP_STREAM_PIECE bytes but for the last. The value of the step's entry is MARK and a `KeptStream`. The pieces are
+STEP_STREAM_PIECE bytes but for the last. The value of the step's entry is a `KeptStream`. The pieces are
 durable before the entry. They are removed with the instance, where a restart drops the step, and when another attempt
 keeps a stream.
 
@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import trio
 
 from edge_runtime.actors.api import ActorAddress, ActorContext
@@ -30,28 +29,11 @@ from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.streams import ReadableStream, WrongPiece
 from edge_runtime.workflows import instance_keys
 from edge_runtime.workflows.journal import Entry, StepKey, StepSucceeded
-
-MARK: Final = b"\xff"
-"""Begins no encoded value: in CBOR it ends one."""
+from edge_runtime.workflows.kept_stream import MARK, KeptStream
 
 
 class StreamRefused(Exception):
     """A step returned a stream that cannot be kept: the instance ends, as with any result that cannot be stored."""
-
-
-class KeptStream(msgspec.Struct, frozen=True, array_like=True):
-    size: int
-    pieces: int
-
-    @classmethod
-    def decode(cls, value: bytes) -> KeptStream:
-        return msgspec.msgpack.decode(value[len(MARK) :], type=cls)
-
-    def encode(self) -> bytes:
-        return MARK + msgspec.msgpack.encode(self)
-
-    def __str__(self) -> str:
-        return f"[ReadableStream (binary): {self.size} bytes]"
 
 
 async def keep(context: ActorContext, home: ActorAddress, key: StepKey, stream: ReadableStream) -> KeptStream:

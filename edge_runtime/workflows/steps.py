@@ -16,20 +16,21 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from edge_runtime.event import require_event
 from edge_runtime.promise import Promise
+from edge_runtime.seams import Randomness
 from edge_runtime.store import values
 from edge_runtime.workflows import payloads
 from edge_runtime.workflows.branches import current_path
 from edge_runtime.workflows.calls import Call, call_plain, is_blocking
 from edge_runtime.workflows.dependencies import DecoratedStep, parameter_plan
-from edge_runtime.workflows.driver import Driver
 from edge_runtime.workflows.effects import SleepRequested, StepRequested, ValueRequested, WaitRequested
 from edge_runtime.workflows.handlers import Handler
-from edge_runtime.workflows.journal import StepKind
+from edge_runtime.workflows.journal import StepKey, StepKind
+from edge_runtime.workflows.requests import Request
 from edge_runtime.workflows.step_arguments import decorator_options, plain_arguments
 from edge_runtime.workflows.step_config import (
     ReadConfig,
@@ -44,10 +45,28 @@ Condition = bool | Callable[[], object]
 _DEFAULT_WAIT: Final = "24 hours"
 
 
+class StepDriver(Protocol):
+    """Whom the script's steps are asked for."""
+
+    @property
+    def now_ms(self) -> int: ...
+
+    @property
+    def random(self) -> Randomness: ...
+
+    @property
+    def reserve(self) -> Callable[[tuple[str, ...], str], tuple[StepKey, int]]:
+        """Gives the key and the position of the next step of a name in a context. Called when the script calls the
+        step, which may be before it is ready to be asked for."""
+
+    def ask(self, request: Request, call: Call | None = None) -> Promise[object]:
+        """The promise is settled already where the journal has the result."""
+
+
 class WorkflowStep:
     """The steps of one activation; `implicit` chooses the signature of the decorator."""
 
-    def __init__(self, driver: Driver, *, implicit: bool) -> None:
+    def __init__(self, driver: StepDriver, *, implicit: bool) -> None:
         self._driver = driver
         self._implicit = implicit
         self._declared: dict[str, DecoratedStep] = {}

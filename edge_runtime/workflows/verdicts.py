@@ -19,7 +19,8 @@ from edge_runtime.workflows.effects import (
 )
 from edge_runtime.workflows.errors import FATAL, INTERNAL, TIMEOUT, is_non_retryable, record_of, retry_after_ms
 from edge_runtime.workflows.journal import StepKey
-from edge_runtime.workflows.step_streams import KeptStream, StreamRefused
+from edge_runtime.workflows.kept_stream import KeptStream
+from edge_runtime.workflows.step_streams import StreamRefused
 
 
 class DelayRefused(Exception):

@@ -18,7 +18,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.step_streams import KeptStream
+from edge_runtime.workflows.kept_stream import KeptStream
 
 WRONG = ErrorRecord("ValueError", "wrong!")
 ERROR_BYTES = len("ValueError" + "wrong!")
