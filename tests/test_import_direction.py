@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 ORDER = [
@@ -57,6 +59,26 @@ LEAVES = [
 ]
 """Used by many; a leaf imports only from leaves."""
 
+SUBFOLDERS = {
+    "edge_runtime.workflows": ["core"],
+}
+"""Within a package the same: its subfolders, each of which imports only from itself and from those after it."""
+
+PURE = {
+    "edge_runtime.workflows.core": {
+        "edge_runtime.limits",
+        "edge_runtime.metering.quantities",
+        "edge_runtime.store.values",
+        "array",
+        "collections",
+        "enum",
+        "heapq",
+        "msgspec",
+        "typing",
+    },
+}
+"""Packages without I/O, clock and randomness, each with all that it may import besides itself."""
+
 NOT_CHECKED = {
     # The zygote and its templates turn into isolates: they import what they will run.
     "edge_runtime.supervisor.zygote",
@@ -74,19 +96,22 @@ def modules():
 
 def imported(name, path):
     """What the module imports from this project, lazily or not."""
+    found = set().union(*statements(name, path))
+    return sorted(target for target in found if target.split(".")[0] in ("edge_runtime", "bindings"))
+
+
+def statements(name, path):
+    """What each import of the module may mean: for `from a import b` these are a and a.b."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names]
+            yield from ({alias.name} for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parts = package.split(".")
                 base = ".".join(parts[: len(parts) - node.level + 1] + ([node.module] if node.module else []))
-            found = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        yield from (target for target in found if target.split(".")[0] in ("edge_runtime", "bindings"))
+            yield from ({base, f"{base}.{alias.name}"} for alias in node.names)
 
 
 def rank(name):
@@ -109,3 +134,36 @@ def test_imports_run_from_the_command_line_down_to_the_store():
 def test_every_module_has_a_place_in_the_order():
     packages = {"edge_runtime", "edge_runtime.metering", "edge_runtime.__main__"}
     assert [name for name, _ in modules() if rank(name) is None and name not in packages] == []
+
+
+def place(name, package):
+    """Where the subfolder stands that the module is in; before all others what is in none."""
+    folder = name.removeprefix(f"{package}.").partition(".")[0]
+    return SUBFOLDERS[package].index(folder) if folder in SUBFOLDERS[package] else -1
+
+
+@pytest.mark.parametrize("package", SUBFOLDERS)
+def test_imports_between_the_subfolders_of_a_package_run_one_way(package):
+    wrong = []
+    for name, path in modules():
+        if name.startswith(f"{package}."):
+            inner = [target for target in imported(name, path) if target.startswith(f"{package}.")]
+            wrong += [f"{name} imports {target}" for target in inner if place(target, package) < place(name, package)]
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", PURE)
+def test_a_pure_package_imports_nothing_that_reads_writes_waits_or_draws(package):
+    allowed = PURE[package] | {package, "__future__"}
+    wrong = []
+    for name, path in modules():
+        if within(name, {package}):
+            found = statements(name, path)
+            wrong += [
+                f"{name} imports {min(meant)}" for meant in found if not any(within(one, allowed) for one in meant)
+            ]
+    assert not wrong
+
+
+def within(name, packages):
+    return any(name == package or name.startswith(f"{package}.") for package in packages)

@@ -17,10 +17,10 @@ from edge_runtime.limits import DELETE_BATCH_MAX
 from edge_runtime.seams import SystemClock, SystemRandomness
 from edge_runtime.store.api import Batch, Snapshot, Store
 from edge_runtime.workflows import blocks, control, instances, payloads
+from edge_runtime.workflows.core.restart import TYPES, Origin, origin_of
 from edge_runtime.workflows.errors import WorkflowError
 from edge_runtime.workflows.inbox import Command, Delete, Pause, Restart, Resume, Terminate
 from edge_runtime.workflows.instances import FINAL, Status
-from edge_runtime.workflows.restart import TYPES, Origin, origin_of
 
 
 def _command(

@@ -11,9 +11,7 @@ from bindings.workflows.shown import error_json, iso, plain
 from edge_runtime.errors import UsageError
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import payloads
-from edge_runtime.workflows.describe import REDACTED
-from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptReleased,
     AttemptStarted,
@@ -29,7 +27,9 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.kept_stream import MARK, KeptStream
+from edge_runtime.workflows.core.kept_stream import MARK, KeptStream
+from edge_runtime.workflows.describe import REDACTED
+from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.step_streams import KeptStreams
 
 # Numbers of workflows-shared, instance.ts.

@@ -25,7 +25,7 @@ class Table(StrEnum):
     OBJECTS = "objects"  # actors.storage: private storage of Durable Objects
     CLASSES = "classes"  # bindings.durable_objects.history: which migrations were applied, by worker
     ACTORS = "actors"  # actors: one record per actor that has stored anything
-    JOURNAL = "journal"  # workflows.journal: entries of instances
+    JOURNAL = "journal"  # workflows.core.journal: entries of instances
     INSTANCES = "instances"  # workflows: one record per instance
     INBOX = "inbox"  # workflows: events and commands not yet consumed
     ANSWERS = "answers"  # actors: replies to calls that may be repeated, by the caller's identity

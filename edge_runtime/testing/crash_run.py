@@ -20,7 +20,7 @@ from edge_runtime.testing.subject import Script
 from edge_runtime.testing.surroundings import Fetch, JumpingClock, SeededRandomness
 from edge_runtime.testing.witness import AttemptLog, Began, Witness
 from edge_runtime.workflows import blocks, instances, payloads
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.journal import (
     Drifted,
     Entry,
     EventReceived,

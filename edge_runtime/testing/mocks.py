@@ -18,9 +18,9 @@ from edge_runtime.testing.process import Process
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workflows import control, payloads
-from edge_runtime.workflows.effects import SleepRequested, StartAttempt, StepRequested, WaitRequested
+from edge_runtime.workflows.core.effects import SleepRequested, StartAttempt, StepRequested, WaitRequested
+from edge_runtime.workflows.core.requests import Request
 from edge_runtime.workflows.errors import TIMEOUT
-from edge_runtime.workflows.requests import Request
 
 Step = tuple[str, int]
 """Name and index, from 1."""

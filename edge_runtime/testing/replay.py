@@ -24,9 +24,8 @@ from edge_runtime.testing.scheduling import run
 from edge_runtime.testing.subject import Script, Subject, open_script
 from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock
 from edge_runtime.workflows import blocks, instances, payloads
-from edge_runtime.workflows.effects import StartAttempt
-from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.effects import StartAttempt
+from edge_runtime.workflows.core.journal import (
     Created,
     Entry,
     Finished,
@@ -36,7 +35,8 @@ from edge_runtime.workflows.journal import (
     RollbackStarted,
     StepStarted,
 )
-from edge_runtime.workflows.requests import Request
+from edge_runtime.workflows.core.requests import Request
+from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.step_streams import put_pieces
 
 _LOOK_MS: Final = 50

@@ -9,8 +9,8 @@ from typing import Any
 
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.event import EventContext, EventKind, Outcome, current_event
-from edge_runtime.workflows.effects import StartAttempt
-from edge_runtime.workflows.requests import Request
+from edge_runtime.workflows.core.effects import StartAttempt
+from edge_runtime.workflows.core.requests import Request
 
 
 @dataclass(eq=False, slots=True)

@@ -16,13 +16,13 @@ from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import blocks, deaths, inbox, instances, step_streams
 from edge_runtime.workflows.blocks import JournalBroken
+from edge_runtime.workflows.core.durable_operations import count_end, count_start
+from edge_runtime.workflows.core.journal import Entry
+from edge_runtime.workflows.core.restart import restarted
 from edge_runtime.workflows.deaths import Progress
 from edge_runtime.workflows.definition import WorkflowDefinition
-from edge_runtime.workflows.durable_operations import count_end, count_start
 from edge_runtime.workflows.inbox import Asked, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status, finished_record, retained_until_ms
-from edge_runtime.workflows.journal import Entry
-from edge_runtime.workflows.restart import restarted
 from edge_runtime.workflows.stored_journal import StoredJournal
 
 _log = logging.getLogger("edge.workflows")

@@ -23,17 +23,13 @@ from edge_runtime.workflows.attempt_workers import AttemptWorkers
 from edge_runtime.workflows.blocking import run_interruptible
 from edge_runtime.workflows.branches import current_branch
 from edge_runtime.workflows.calls import Call, ctx_of
-from edge_runtime.workflows.effects import (
-    AskDelay,
-    Input,
-    StartAttempt,
-)
+from edge_runtime.workflows.core.effects import AskDelay, Input, StartAttempt
+from edge_runtime.workflows.core.journal import StepKey
 from edge_runtime.workflows.errors import (
     error_of,
 )
 from edge_runtime.workflows.instances import home_of
 from edge_runtime.workflows.interception import Interceptor
-from edge_runtime.workflows.journal import StepKey
 from edge_runtime.workflows.verdicts import DelayRefused, judge, judge_delay, read_delay
 
 PutIn = Callable[[Input, Transaction | None], None]

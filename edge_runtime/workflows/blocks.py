@@ -22,7 +22,7 @@ from edge_runtime.errors import StoreCorrupt
 from edge_runtime.limits import JOURNAL_BLOCK_SMALL
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Snapshot, Table
-from edge_runtime.workflows.journal import Entry
+from edge_runtime.workflows.core.journal import Entry
 
 _VERSION: Final = b"\x03"
 _DIGEST: Final = 8

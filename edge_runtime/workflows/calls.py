@@ -12,7 +12,7 @@ import msgspec
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.js_values import JsDict
-from edge_runtime.workflows.effects import AskDelay, StartAttempt, Undo, Value
+from edge_runtime.workflows.core.effects import AskDelay, StartAttempt, Undo, Value
 from edge_runtime.workflows.errors import error_of
 from edge_runtime.workflows.results import value_of
 from edge_runtime.workflows.step_config import DelayFunction

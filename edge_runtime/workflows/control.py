@@ -16,13 +16,14 @@ from edge_runtime.actors.api import ActorAddress
 from edge_runtime.limits import EVENT_PAYLOAD_MAX, INSTANCE_ID_MAX, WORKFLOW_RESUME_MS
 from edge_runtime.seams import Clock, Randomness
 from edge_runtime.store.api import Batch, Snapshot, Table
-from edge_runtime.workflows import blocks, inbox, instances, restart
+from edge_runtime.workflows import blocks, inbox, instances
 from edge_runtime.workflows.blocks import JournalBroken
+from edge_runtime.workflows.core import restart
+from edge_runtime.workflows.core.journal import Created
+from edge_runtime.workflows.core.restart import Origin
 from edge_runtime.workflows.errors import WorkflowError
 from edge_runtime.workflows.inbox import Command, Delete, Restart, Terminate
 from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.journal import Created
-from edge_runtime.workflows.restart import Origin
 from edge_runtime.workflows.step_config import read_duration_ms, read_event_type
 
 

@@ -17,9 +17,9 @@ from edge_runtime.control import ActorDeath
 from edge_runtime.event import EventKind
 from edge_runtime.limits import INSTANCE_DEATHS_DOUBTED_MAX, INSTANCE_DEATHS_MAX
 from edge_runtime.store.values import ErrorRecord
+from edge_runtime.workflows.core.journal import Created, Entry, EventReceived, StepFailed, StepSucceeded
 from edge_runtime.workflows.errors import FATAL
 from edge_runtime.workflows.instances import Deaths, InstanceRecord
-from edge_runtime.workflows.journal import Created, Entry, EventReceived, StepFailed, StepSucceeded
 
 _DONE: Final = (StepSucceeded, StepFailed, EventReceived)
 

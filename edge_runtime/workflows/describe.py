@@ -10,8 +10,7 @@ from edge_runtime.store.api import Snapshot
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import blocks, inbox, payloads
 from edge_runtime.workflows.blocks import JournalBroken
-from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptReleased,
     AttemptStarted,
@@ -32,7 +31,8 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.kept_stream import MARK, KeptStream
+from edge_runtime.workflows.core.kept_stream import MARK, KeptStream
+from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.step_streams import KeptStreams
 
 REDACTED: Final = "[REDACTED]"

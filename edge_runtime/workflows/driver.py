@@ -25,7 +25,7 @@ from edge_runtime.store.transaction import Transaction
 from edge_runtime.workflows.attempts import Attempts
 from edge_runtime.workflows.blocks import Tail
 from edge_runtime.workflows.calls import Call
-from edge_runtime.workflows.effects import (
+from edge_runtime.workflows.core.effects import (
     Append,
     AskDelay,
     Breathe,
@@ -48,16 +48,16 @@ from edge_runtime.workflows.effects import (
     WaitRequested,
     Woken,
 )
+from edge_runtime.workflows.core.engine import Engine
+from edge_runtime.workflows.core.journal import ROLLBACK, StepKey, rollback_key
+from edge_runtime.workflows.core.requests import Request
 from edge_runtime.workflows.endings import Ended
-from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.inbox import Asked, DeleteAsked, RestartAsked
 from edge_runtime.workflows.inbox_reader import InboxReader
 from edge_runtime.workflows.instances import InstanceRecord, Status
 from edge_runtime.workflows.interception import Interceptor
-from edge_runtime.workflows.journal import ROLLBACK, StepKey, rollback_key
 from edge_runtime.workflows.pacing import Pacing
 from edge_runtime.workflows.recording import Recorder
-from edge_runtime.workflows.requests import Request
 from edge_runtime.workflows.settlements import Settlements
 from edge_runtime.workflows.shared_tasks import SharedTasks
 from edge_runtime.workflows.writing import InstanceWriter

@@ -7,7 +7,7 @@ from typing import Final
 
 from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.event import Outcome
-from edge_runtime.workflows.effects import Finish
+from edge_runtime.workflows.core.effects import Finish
 from edge_runtime.workflows.errors import DRIFT
 
 _SUSPENDED: Final = "suspended"

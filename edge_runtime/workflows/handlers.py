@@ -11,8 +11,8 @@ import msgspec
 
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workflows.calls import Call
+from edge_runtime.workflows.core.journal import StepConfig
 from edge_runtime.workflows.errors import fatal
-from edge_runtime.workflows.journal import StepConfig
 from edge_runtime.workflows.step_config import read_config
 
 _NAMES: Final = {"ctx": "ctx", "error": "error", "output": "output", "stepName": "stepName", "step_name": "stepName"}

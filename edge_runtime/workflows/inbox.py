@@ -22,8 +22,8 @@ from edge_runtime.errors import StoreCorrupt
 from edge_runtime.store import keys, values
 from edge_runtime.store.api import Batch, Snapshot, Table
 from edge_runtime.workflows import instance_keys
-from edge_runtime.workflows.effects import EventArrived, PauseAsked, ResumeAsked, TerminateAsked
-from edge_runtime.workflows.restart import Origin
+from edge_runtime.workflows.core.effects import EventArrived, PauseAsked, ResumeAsked, TerminateAsked
+from edge_runtime.workflows.core.restart import Origin
 
 _EVENT: Final = "event"
 

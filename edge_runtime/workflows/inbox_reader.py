@@ -12,9 +12,9 @@ from edge_runtime.actors.api import ActorAddress
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Store
 from edge_runtime.workflows import inbox
-from edge_runtime.workflows.effects import EventArrived
+from edge_runtime.workflows.core.effects import EventArrived
+from edge_runtime.workflows.core.journal import StepKey
 from edge_runtime.workflows.inbox import Asked
-from edge_runtime.workflows.journal import StepKey
 
 
 class InboxReader:

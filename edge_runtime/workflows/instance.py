@@ -21,15 +21,15 @@ from edge_runtime.promise import Promise
 from edge_runtime.workflows import deaths, inbox, instances
 from edge_runtime.workflows.at_rest import AtRest
 from edge_runtime.workflows.blocks import JournalBroken
+from edge_runtime.workflows.core.durable_operations import count_start
+from edge_runtime.workflows.core.effects import RunRaised, RunReturned, Woken
+from edge_runtime.workflows.core.engine import Engine
+from edge_runtime.workflows.core.journal import Created
 from edge_runtime.workflows.definition import WorkflowDefinition
 from edge_runtime.workflows.driver import Driver
-from edge_runtime.workflows.durable_operations import count_start
-from edge_runtime.workflows.effects import RunRaised, RunReturned, Woken
 from edge_runtime.workflows.endings import Ended, outcome_of_end
-from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.inbox import Asked, DeleteAsked, RestartAsked
 from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.journal import Created
 from edge_runtime.workflows.script_run import run_script
 from edge_runtime.workflows.shared_tasks import SharedTasks
 from edge_runtime.workflows.slots import Slots

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.store import keys
-from edge_runtime.workflows.journal import StepKey
+from edge_runtime.workflows.core.journal import StepKey
 
 
 def key_prefix(address: ActorAddress) -> bytes:

@@ -29,7 +29,7 @@ from edge_runtime.store.keys import Part
 from edge_runtime.store.records import RecordCodec
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import blocks, inbox, instance_keys
-from edge_runtime.workflows.journal import StepKey
+from edge_runtime.workflows.core.journal import StepKey
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9-_]*")
 _ADDRESSED: Final = re.compile(r"[a-zA-Z0-9, */#_-]+")

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from edge_runtime.actors.api import ActorAddress
 from edge_runtime.event import EventContext
-from edge_runtime.workflows.effects import StartAttempt
-from edge_runtime.workflows.requests import Request
+from edge_runtime.workflows.core.effects import StartAttempt
+from edge_runtime.workflows.core.requests import Request
 
 
 class Interceptor(Protocol):

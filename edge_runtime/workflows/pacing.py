@@ -11,8 +11,8 @@ from edge_runtime.event import EventContext
 from edge_runtime.limits import REPLAY_STALL_MS, ROLLBACK_STALL_MS
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
-from edge_runtime.workflows.effects import Delivered, Input, Stalled
-from edge_runtime.workflows.engine import Engine
+from edge_runtime.workflows.core.effects import Delivered, Input, Stalled
+from edge_runtime.workflows.core.engine import Engine
 
 # How often other tasks get their turn before a script counts as having reacted to a result. A result passes through a
 # few tasks at most: a gather, a task group, the two loops of the asyncio flavour.

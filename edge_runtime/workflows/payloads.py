@@ -12,7 +12,7 @@ from typing import Any, Final
 from edge_runtime.store import values
 from edge_runtime.workers.conversion import from_wire, to_wire
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workflows.kept_stream import MARK, KeptStream
+from edge_runtime.workflows.core.kept_stream import MARK, KeptStream
 
 _PLACE_DEPTH_MAX: Final = 16
 

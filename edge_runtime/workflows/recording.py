@@ -11,9 +11,10 @@ from edge_runtime.actors.api import ActorAddress, ActorContext
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.transaction import Transaction
-from edge_runtime.workflows import inbox, instances, journal
-from edge_runtime.workflows.durable_operations import count_end, count_entry
-from edge_runtime.workflows.effects import (
+from edge_runtime.workflows import inbox, instances
+from edge_runtime.workflows.core import journal
+from edge_runtime.workflows.core.durable_operations import count_end, count_entry
+from edge_runtime.workflows.core.effects import (
     Append,
     Consume,
     Effect,
@@ -25,11 +26,11 @@ from edge_runtime.workflows.effects import (
     StartAttempt,
     Suspend,
 )
+from edge_runtime.workflows.core.engine import Engine
+from edge_runtime.workflows.core.journal import StepFailed, StepKey, StepSucceeded
 from edge_runtime.workflows.endings import Ended
-from edge_runtime.workflows.engine import Engine
 from edge_runtime.workflows.inbox_reader import InboxReader
 from edge_runtime.workflows.instances import Status, finished_record
-from edge_runtime.workflows.journal import StepFailed, StepKey, StepSucceeded
 from edge_runtime.workflows.shown_state import shown_record, status_of
 from edge_runtime.workflows.writing import InstanceWriter
 

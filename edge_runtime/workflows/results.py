@@ -7,11 +7,11 @@ from typing import Final
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workflows import payloads
-from edge_runtime.workflows.effects import Error, Received, Result, Value
+from edge_runtime.workflows.core.effects import Error, Received, Result, Value
+from edge_runtime.workflows.core.journal import StepKey
+from edge_runtime.workflows.core.kept_stream import MARK, KeptStream
 from edge_runtime.workflows.errors import error_of
 from edge_runtime.workflows.instances import home_of
-from edge_runtime.workflows.journal import StepKey
-from edge_runtime.workflows.kept_stream import MARK, KeptStream
 from edge_runtime.workflows.step_streams import open_kept
 
 _STREAM: Final = MARK[0]

@@ -12,11 +12,11 @@ from edge_runtime.workers.conversion import from_wire
 from edge_runtime.workers.exports import relaxed_call_args
 from edge_runtime.workflows import payloads
 from edge_runtime.workflows.branches import Branch, current_branch, observe_tasks
+from edge_runtime.workflows.core.effects import RunRaised, RunReturned
+from edge_runtime.workflows.core.journal import Created
 from edge_runtime.workflows.definition import WorkflowDefinition
 from edge_runtime.workflows.driver import Driver
-from edge_runtime.workflows.effects import RunRaised, RunReturned
 from edge_runtime.workflows.errors import fatal, record_of
-from edge_runtime.workflows.journal import Created
 from edge_runtime.workflows.steps import WorkflowStep
 
 

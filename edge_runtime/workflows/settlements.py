@@ -11,9 +11,9 @@ import trio
 from edge_runtime.actors.api import ActorContext
 from edge_runtime.event import EventContext
 from edge_runtime.promise import Promise
-from edge_runtime.workflows.effects import Refuse, Resolve
+from edge_runtime.workflows.core.effects import Refuse, Resolve
+from edge_runtime.workflows.core.journal import StepKey
 from edge_runtime.workflows.errors import error_of
-from edge_runtime.workflows.journal import StepKey
 from edge_runtime.workflows.results import value_of
 
 _AT_ONCE_MAX: Final = 64  # results of a replay, before the other tasks of the isolate have their turn

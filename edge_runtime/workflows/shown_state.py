@@ -8,10 +8,10 @@ import msgspec
 
 from edge_runtime.limits import AWAITED_SHOWN_MAX
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.engine import Engine
+from edge_runtime.workflows.core.engine import Engine
+from edge_runtime.workflows.core.operation import Phase
 from edge_runtime.workflows.errors import DRIFT
 from edge_runtime.workflows.instances import Awaited, InstanceRecord, Status
-from edge_runtime.workflows.operation import Phase
 
 _DRIFT_TEXT: Final = (
     "The script does something else than before at {}. The instance is stopped; it goes on with the next version of "

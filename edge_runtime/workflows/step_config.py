@@ -21,8 +21,8 @@ from edge_runtime.limits import (
     STEP_TIMEOUT_MS,
 )
 from edge_runtime.workers.js_object import JsException
+from edge_runtime.workflows.core.journal import Backoff, StepConfig
 from edge_runtime.workflows.errors import fatal
-from edge_runtime.workflows.journal import Backoff, StepConfig
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f]")
 _EVENT_TYPE: Final = re.compile(rf"[a-zA-Z0-9_-]{{1,{EVENT_TYPE_MAX}}}")

@@ -28,8 +28,8 @@ from edge_runtime.store.api import Batch, Snapshot, Store, Table
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.streams import ReadableStream, WrongPiece
 from edge_runtime.workflows import instance_keys
-from edge_runtime.workflows.journal import Entry, StepKey, StepSucceeded
-from edge_runtime.workflows.kept_stream import MARK, KeptStream
+from edge_runtime.workflows.core.journal import Entry, StepKey, StepSucceeded
+from edge_runtime.workflows.core.kept_stream import MARK, KeptStream
 
 
 class StreamRefused(Exception):

@@ -26,11 +26,11 @@ from edge_runtime.store import values
 from edge_runtime.workflows import payloads
 from edge_runtime.workflows.branches import current_path
 from edge_runtime.workflows.calls import Call, call_plain, is_blocking
+from edge_runtime.workflows.core.effects import SleepRequested, StepRequested, ValueRequested, WaitRequested
+from edge_runtime.workflows.core.journal import StepKey, StepKind
+from edge_runtime.workflows.core.requests import Request
 from edge_runtime.workflows.dependencies import DecoratedStep, parameter_plan
-from edge_runtime.workflows.effects import SleepRequested, StepRequested, ValueRequested, WaitRequested
 from edge_runtime.workflows.handlers import Handler
-from edge_runtime.workflows.journal import StepKey, StepKind
-from edge_runtime.workflows.requests import Request
 from edge_runtime.workflows.step_arguments import decorator_options, plain_arguments
 from edge_runtime.workflows.step_config import (
     ReadConfig,

@@ -12,7 +12,7 @@ from edge_runtime.store import keys
 from edge_runtime.store.api import Store, Table
 from edge_runtime.workflows import blocks, instance_keys
 from edge_runtime.workflows.blocks import Chain, JournalBroken, Tail
-from edge_runtime.workflows.journal import Entry
+from edge_runtime.workflows.core.journal import Entry
 
 
 class StoredJournal:

@@ -8,7 +8,7 @@ from edge_runtime.config.durations import parse_duration_ms
 from edge_runtime.limits import RETRY_DELAY_ANSWER_MS, STEP_RESULT_MAX
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import payloads
-from edge_runtime.workflows.effects import (
+from edge_runtime.workflows.core.effects import (
     AskDelay,
     AttemptRaised,
     AttemptSucceeded,
@@ -17,9 +17,9 @@ from edge_runtime.workflows.effects import (
     RunRaised,
     StartAttempt,
 )
+from edge_runtime.workflows.core.journal import StepKey
+from edge_runtime.workflows.core.kept_stream import KeptStream
 from edge_runtime.workflows.errors import FATAL, INTERNAL, TIMEOUT, is_non_retryable, record_of, retry_after_ms
-from edge_runtime.workflows.journal import StepKey
-from edge_runtime.workflows.kept_stream import KeptStream
 from edge_runtime.workflows.step_streams import StreamRefused
 
 

@@ -19,9 +19,9 @@ from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.workflows import blocks, instance_keys, instances
 from edge_runtime.workflows.blocks import Tail
+from edge_runtime.workflows.core.journal import Entry
 from edge_runtime.workflows.held_starts import HeldStarts
 from edge_runtime.workflows.instances import InstanceRecord
-from edge_runtime.workflows.journal import Entry
 
 
 class InstanceWriter:

@@ -21,7 +21,7 @@ from crash_witness import Witnessed
 from edge_process import eventually
 
 from edge_runtime.workflows import instances, payloads
-from edge_runtime.workflows.journal import AttemptStarted, StepFailed, StepStarted, StepSucceeded
+from edge_runtime.workflows.core.journal import AttemptStarted, StepFailed, StepStarted, StepSucceeded
 
 KILLS = 1 + int(os.environ.get("EDGE_KILL_ROUNDS", "2"))
 SEED = int(os.environ.get("EDGE_KILL_SEED", "4"))

@@ -18,7 +18,7 @@ from crash_store import CommitWatch, Instance, assert_sound, read_instances
 from edge_process import APPS, EdgeProcess, eventually
 
 from edge_runtime.workflows import payloads
-from edge_runtime.workflows.journal import Created
+from edge_runtime.workflows.core.journal import Created
 
 SESSION = "s1"
 COMMITS_MIN = 10

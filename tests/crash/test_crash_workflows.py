@@ -18,8 +18,8 @@ from crash_witness import Witnessed
 from edge_process import eventually
 
 from edge_runtime.workflows import blocks, instances, payloads
+from edge_runtime.workflows.core.journal import StepSucceeded
 from edge_runtime.workflows.instances import Status
-from edge_runtime.workflows.journal import StepSucceeded
 
 RUNS = int(os.environ.get("EDGE_KILL_RUNS", "24"))
 ROUNDS = int(os.environ.get("EDGE_KILL_ROUNDS", "2"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.effects import (
+from edge_runtime.workflows.core.effects import (
     Append,
     AskDelay,
     AttemptSucceeded,
@@ -29,8 +29,8 @@ from edge_runtime.workflows.effects import (
     Value,
     WaitRequested,
 )
-from edge_runtime.workflows.engine import Engine
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.engine import Engine
+from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     Backoff,
     Created,

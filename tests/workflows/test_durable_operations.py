@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.durable_operations import count_end, count_entry, count_start
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.durable_operations import count_end, count_entry, count_start
+from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptStarted,
     Created,
@@ -18,7 +18,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.kept_stream import KeptStream
+from edge_runtime.workflows.core.kept_stream import KeptStream
 
 WRONG = ErrorRecord("ValueError", "wrong!")
 ERROR_BYTES = len("ValueError" + "wrong!")

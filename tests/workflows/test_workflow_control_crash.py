@@ -16,7 +16,8 @@ from workflow_world import WORKER, WORKFLOW, World, open_world
 from edge_runtime.errors import ActorBroken, StoreFailed
 from edge_runtime.store.api import Table
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import blocks, instances, journal
+from edge_runtime.workflows import blocks, instances
+from edge_runtime.workflows.core import journal
 from edge_runtime.workflows.errors import WorkflowError
 
 RETRY = {"retries": {"limit": 30, "delay": 1000, "backoff": "constant"}}

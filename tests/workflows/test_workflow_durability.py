@@ -11,9 +11,10 @@ from workflow_world import WORKER, WORKFLOW, World, open_world
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.workflows import NonRetryableError
-from edge_runtime.workflows import blocks, control, instances, journal
+from edge_runtime.workflows import blocks, control, instances
+from edge_runtime.workflows.core import journal
+from edge_runtime.workflows.core.journal import EventReceived, StepFailed, StepSucceeded
 from edge_runtime.workflows.errors import WorkflowError
-from edge_runtime.workflows.journal import EventReceived, StepFailed, StepSucceeded
 
 TURNS_MAX = 1000
 

@@ -7,7 +7,7 @@ from engine_script import OOPS, Script, key
 
 from edge_runtime.limits import SLEEP_MAX_MS, WORKFLOW_RESUME_MS
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.effects import (
+from edge_runtime.workflows.core.effects import (
     AttemptRaised,
     AttemptSucceeded,
     DelayComputed,
@@ -19,14 +19,8 @@ from edge_runtime.workflows.effects import (
     TimerFired,
     ValueRequested,
 )
-from edge_runtime.workflows.journal import (
-    Backoff,
-    StepConfig,
-    StepKey,
-    StepKind,
-    StepStarted,
-)
-from edge_runtime.workflows.operation import retry_delay_ms
+from edge_runtime.workflows.core.journal import Backoff, StepConfig, StepKey, StepKind, StepStarted
+from edge_runtime.workflows.core.operation import retry_delay_ms
 
 
 def test_step_runs_and_its_result_is_given_from_its_entry() -> None:

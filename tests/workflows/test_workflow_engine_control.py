@@ -10,7 +10,7 @@ from engine_script import CONFIG, CREATED, OOPS, Script, key
 
 from edge_runtime.limits import WORKFLOW_RESUME_MS
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.effects import (
+from edge_runtime.workflows.core.effects import (
     AttemptRaised,
     AttemptSucceeded,
     EventArrived,
@@ -27,7 +27,7 @@ from edge_runtime.workflows.effects import (
     TimerFired,
     Woken,
 )
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.journal import (
     AttemptReleased,
     Backoff,
     Entry,
@@ -36,7 +36,7 @@ from edge_runtime.workflows.journal import (
     StepSucceeded,
     rollback_key,
 )
-from edge_runtime.workflows.restart import Origin, find, origin_of, restarted
+from edge_runtime.workflows.core.restart import Origin, find, origin_of, restarted
 
 PAUSE, RESUME = PauseAsked(b"p", 0), ResumeAsked(b"r", 0)
 TERMINATE, UNDO = TerminateAsked(b"t", 0), TerminateAsked(b"t", 0, rollback=True)

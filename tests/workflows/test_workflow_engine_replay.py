@@ -6,18 +6,8 @@ import pytest
 from engine_script import OOPS, Script
 
 from edge_runtime.limits import WORKFLOW_RESUME_MS
-from edge_runtime.workflows.effects import (
-    Delivered,
-    RunRaised,
-    RunReturned,
-    Stalled,
-    TimerFired,
-)
-from edge_runtime.workflows.journal import (
-    Backoff,
-    StepConfig,
-    StepKind,
-)
+from edge_runtime.workflows.core.effects import Delivered, RunRaised, RunReturned, Stalled, TimerFired
+from edge_runtime.workflows.core.journal import Backoff, StepConfig, StepKind
 
 
 def test_replay_answers_from_the_journal_and_appends_nothing() -> None:

@@ -12,8 +12,7 @@ from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workflows import blocks, inbox, instances
 from edge_runtime.workflows.blocks import JournalBroken
-from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptReleased,
     AttemptStarted,
@@ -30,6 +29,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
+from edge_runtime.workflows.instances import InstanceRecord, Status
 
 KEY = StepKey(("task-1", "item-2"), "charge card", 3)
 OOPS = ErrorRecord("ValueError", "oops", "Traceback ...")

@@ -12,7 +12,7 @@ import trio
 from workflow_world import World, flow, open_world
 
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.workflows.journal import StepKind
+from edge_runtime.workflows.core.journal import StepKind
 
 ONCE = {"retries": {"limit": 0, "delay": 0, "backoff": "constant"}}
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from edge_runtime.workflows.effects import Append, Effect, Result, Value
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.effects import Append, Effect, Result, Value
+from edge_runtime.workflows.core.journal import (
     Created,
     Drifted,
     Entry,
@@ -26,10 +26,10 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.operation import Operation, Phase, result_of
-from edge_runtime.workflows.replay import Replay
-from edge_runtime.workflows.rollback import Rollback
-from edge_runtime.workflows.timetable import Timetable
+from edge_runtime.workflows.core.operation import Operation, Phase, result_of
+from edge_runtime.workflows.core.replay import Replay
+from edge_runtime.workflows.core.rollback import Rollback
+from edge_runtime.workflows.core.timetable import Timetable
 
 # Members of an enum are found by its metaclass, which takes longer than a global; these are asked for at every step.
 _DO: Final = StepKind.DO

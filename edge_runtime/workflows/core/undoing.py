@@ -6,9 +6,9 @@ Source: Cloudflare's engine (workflows-shared, lib/rollback.ts).
 from __future__ import annotations
 
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.effects import Finish, Refuse, Relaunch, StopRun
-from edge_runtime.workflows.history import History
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.effects import Finish, Refuse, Relaunch, StopRun
+from edge_runtime.workflows.core.history import History
+from edge_runtime.workflows.core.journal import (
     Finished,
     RollbackEnded,
     RollbackStarted,
@@ -17,10 +17,10 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     rollback_key,
 )
-from edge_runtime.workflows.operation import Operation, Phase
-from edge_runtime.workflows.progress import run, take_up
-from edge_runtime.workflows.requests import Request, difference
-from edge_runtime.workflows.rollback import MISSING, REFUSED, Rollback, RollbackPhase, undoable
+from edge_runtime.workflows.core.operation import Operation, Phase
+from edge_runtime.workflows.core.progress import run, take_up
+from edge_runtime.workflows.core.requests import Request, difference
+from edge_runtime.workflows.core.rollback import MISSING, REFUSED, Rollback, RollbackPhase, undoable
 
 
 def finish(history: History, end: Finish) -> None:

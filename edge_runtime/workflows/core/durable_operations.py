@@ -11,7 +11,7 @@ from typing import Final
 
 from edge_runtime.metering.quantities import BYTES_PERSISTED, EXECUTIONS, SLEEPS, STEP_RETRIES, STEPS, WAITS
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     Created,
     Entry,
@@ -21,7 +21,7 @@ from edge_runtime.workflows.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.kept_stream import MARK, KeptStream
+from edge_runtime.workflows.core.kept_stream import MARK, KeptStream
 
 _STARTED: Final = {
     **dict.fromkeys(StepKind, STEPS),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from edge_runtime.workflows.journal import StepKey
+from edge_runtime.workflows.core.journal import StepKey
 
 
 class Past:

@@ -6,9 +6,9 @@ from collections import deque
 from heapq import heappop, heappush, nsmallest
 from typing import Final
 
-from edge_runtime.workflows.effects import EventArrived
-from edge_runtime.workflows.journal import StepKey
-from edge_runtime.workflows.operation import Operation, Phase
+from edge_runtime.workflows.core.effects import EventArrived
+from edge_runtime.workflows.core.journal import StepKey
+from edge_runtime.workflows.core.operation import Operation, Phase
 
 _AT_REST: Final = frozenset({Phase.SLEEPING, Phase.WAITING, Phase.RETRYING})
 

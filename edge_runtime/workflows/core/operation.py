@@ -9,8 +9,8 @@ import msgspec
 
 from edge_runtime.limits import SLEEP_MAX_MS
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.effects import Error, Received, Result, Value
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.effects import Error, Received, Result, Value
+from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptReleased,
     AttemptStarted,

@@ -13,8 +13,8 @@ from typing import assert_never
 
 from edge_runtime.limits import STEPS_DEFAULT
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import commands, delivery, drift, undoing
-from edge_runtime.workflows.effects import (
+from edge_runtime.workflows.core import commands, delivery, drift, undoing
+from edge_runtime.workflows.core.effects import (
     AttemptRaised,
     AttemptSucceeded,
     DelayComputed,
@@ -38,10 +38,10 @@ from edge_runtime.workflows.effects import (
     WaitRequested,
     Woken,
 )
-from edge_runtime.workflows.history import History, Recall
-from edge_runtime.workflows.journal import Created, Entry, StepKey, StepSucceeded
-from edge_runtime.workflows.operation import Operation, Phase
-from edge_runtime.workflows.progress import (
+from edge_runtime.workflows.core.history import History, Recall
+from edge_runtime.workflows.core.journal import Created, Entry, StepKey, StepSucceeded
+from edge_runtime.workflows.core.operation import Operation, Phase
+from edge_runtime.workflows.core.progress import (
     arm,
     attempt_failed,
     delay_computed,
@@ -51,7 +51,7 @@ from edge_runtime.workflows.progress import (
     run,
     take_up,
 )
-from edge_runtime.workflows.requests import Request, start_entry
+from edge_runtime.workflows.core.requests import Request, start_entry
 
 
 class Engine:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edge_runtime.limits import SLEEP_MAX_MS, WORKFLOW_RESUME_MS
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.effects import AskDelay, Consume, DelayComputed, SetTimer, StartAttempt
-from edge_runtime.workflows.history import History
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.effects import AskDelay, Consume, DelayComputed, SetTimer, StartAttempt
+from edge_runtime.workflows.core.history import History
+from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptReleased,
     AttemptStarted,
@@ -16,7 +16,7 @@ from edge_runtime.workflows.journal import (
     StepKind,
     StepSucceeded,
 )
-from edge_runtime.workflows.operation import Operation, Phase, retry_delay_ms
+from edge_runtime.workflows.core.operation import Operation, Phase, retry_delay_ms
 
 
 def take_up(history: History, op: Operation) -> None:

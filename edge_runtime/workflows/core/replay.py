@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from edge_runtime.workflows.operation import Operation, Phase
-from edge_runtime.workflows.past import Past
+from edge_runtime.workflows.core.operation import Operation, Phase
+from edge_runtime.workflows.core.past import Past
 
 
 class Replay:

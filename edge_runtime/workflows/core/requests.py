@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edge_runtime.workflows.effects import SleepRequested, StepRequested, ValueRequested, WaitRequested
-from edge_runtime.workflows.journal import StepKind, StepStarted
+from edge_runtime.workflows.core.effects import SleepRequested, StepRequested, ValueRequested, WaitRequested
+from edge_runtime.workflows.core.journal import StepKind, StepStarted
 
 Request = StepRequested | SleepRequested | WaitRequested | ValueRequested
 

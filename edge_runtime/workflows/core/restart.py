@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from edge_runtime.workflows.journal import (
+from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptReleased,
     AttemptStarted,

@@ -12,9 +12,9 @@ from enum import Enum, auto
 from typing import Final
 
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.effects import Error, Result, Undo, Value
-from edge_runtime.workflows.journal import RollbackStarted, StepKey, rollback_key
-from edge_runtime.workflows.operation import Operation, Phase
+from edge_runtime.workflows.core.effects import Error, Result, Undo, Value
+from edge_runtime.workflows.core.journal import RollbackStarted, StepKey, rollback_key
+from edge_runtime.workflows.core.operation import Operation, Phase
 
 TERMINATED: Final = ErrorRecord("Terminated", "Instance terminated during rollback")
 """What handlers see when `terminate` is why they run. Cloudflare's text."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from edge_runtime.workflows.effects import Consume, Finish, PauseAsked, ResumeAsked, Suspend, TerminateAsked
-from edge_runtime.workflows.history import History
-from edge_runtime.workflows.journal import Paused, PauseRequested, Resumed
-from edge_runtime.workflows.operation import Phase
-from edge_runtime.workflows.progress import expire, match_events
-from edge_runtime.workflows.rollback import TERMINATED
-from edge_runtime.workflows.undoing import begin_rollback, finish, relaunch
+from edge_runtime.workflows.core.effects import Consume, Finish, PauseAsked, ResumeAsked, Suspend, TerminateAsked
+from edge_runtime.workflows.core.history import History
+from edge_runtime.workflows.core.journal import Paused, PauseRequested, Resumed
+from edge_runtime.workflows.core.operation import Phase
+from edge_runtime.workflows.core.progress import expire, match_events
+from edge_runtime.workflows.core.rollback import TERMINATED
+from edge_runtime.workflows.core.undoing import begin_rollback, finish, relaunch
 
 
 def pause(history: History, asked: PauseAsked) -> None:

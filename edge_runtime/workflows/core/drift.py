@@ -8,12 +8,12 @@ other arguments or another condition, where a step is new in a part that ran bef
 
 from __future__ import annotations
 
-from edge_runtime.workflows.effects import Fault, StepRequested
-from edge_runtime.workflows.history import History
-from edge_runtime.workflows.journal import Drifted, StepKey, StepStarted
-from edge_runtime.workflows.operation import Operation
-from edge_runtime.workflows.progress import disarm, release
-from edge_runtime.workflows.requests import Request, difference, is_of_kind
+from edge_runtime.workflows.core.effects import Fault, StepRequested
+from edge_runtime.workflows.core.history import History
+from edge_runtime.workflows.core.journal import Drifted, StepKey, StepStarted
+from edge_runtime.workflows.core.operation import Operation
+from edge_runtime.workflows.core.progress import disarm, release
+from edge_runtime.workflows.core.requests import Request, difference, is_of_kind
 
 
 def fits(history: History, op: Operation, request: Request, *, strict: bool) -> bool:

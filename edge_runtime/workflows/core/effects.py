@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows.journal import Entry, StepConfig, StepKey, StepKind
+from edge_runtime.workflows.core.journal import Entry, StepConfig, StepKey, StepKind
 
 # Results of steps
 

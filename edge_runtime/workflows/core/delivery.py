@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edge_runtime.workflows import drift, undoing
-from edge_runtime.workflows.effects import Breathe, Finish, Resolve, RunRaised, RunReturned
-from edge_runtime.workflows.history import History
+from edge_runtime.workflows.core import drift, undoing
+from edge_runtime.workflows.core.effects import Breathe, Finish, Resolve, RunRaised, RunReturned
+from edge_runtime.workflows.core.history import History
 
 
 def deliver(history: History) -> None:
