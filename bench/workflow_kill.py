@@ -15,9 +15,9 @@ from bench.processes import HERE, server
 from bench.stored import look
 from bench.workflow_steps import ask
 from edge_runtime.store.api import Snapshot
-from edge_runtime.workflows import blocks, instances
 from edge_runtime.workflows.core.journal import StepSucceeded
-from edge_runtime.workflows.instances import FINAL
+from edge_runtime.workflows.stored import blocks, instances
+from edge_runtime.workflows.stored.instances import FINAL
 
 RUNS = 200
 STEPS = 10

@@ -13,8 +13,8 @@ from bench.stored import look
 from bench.workflow_steps import ask
 from edge_runtime.limits import ACTOR_SWEEP_S
 from edge_runtime.store.api import Snapshot
-from edge_runtime.workflows import instances
-from edge_runtime.workflows.instances import Status
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.instances import Status
 
 SLEEPERS = 10_000
 WITHIN_S = 120

@@ -60,7 +60,7 @@ LEAVES = [
 """Used by many; a leaf imports only from leaves."""
 
 SUBFOLDERS = {
-    "edge_runtime.workflows": ["core"],
+    "edge_runtime.workflows": ["control", "instance", "driver", "attempts", "script", "stored", "core"],
 }
 """Within a package the same: its subfolders, each of which imports only from itself and from those after it."""
 

@@ -13,11 +13,13 @@ from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Randomness
 from edge_runtime.store.api import Batch, Store
 from edge_runtime.store.transaction import tell_when_durable
-from edge_runtime.workflows import control, instances, payloads
-from edge_runtime.workflows.errors import WorkflowError
-from edge_runtime.workflows.inbox import Command
-from edge_runtime.workflows.instance import Poke
-from edge_runtime.workflows.instances import InstanceRecord
+from edge_runtime.workflows.control import asking
+from edge_runtime.workflows.instance.actor import Poke
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.script.errors import WorkflowError
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.inbox import Command
+from edge_runtime.workflows.stored.instances import InstanceRecord
 
 
 class WorkflowAccess:
@@ -50,7 +52,7 @@ class WorkflowAccess:
     def record(self, id: str) -> InstanceRecord:
         """Raises WorkflowError "instance.not_found"."""
         with self.store.snapshot() as snapshot:
-            return control.find(snapshot, self.address(id))
+            return asking.find(snapshot, self.address(id))
 
     def commit(
         self,
@@ -85,8 +87,8 @@ class WorkflowAccess:
         batch = Batch()
         address = self.address(id)
         with self.store.snapshot() as snapshot:
-            control.command(batch, snapshot, address, command, clock=self.clock, random=self.random)
-            actor = instances.actor_of(address, control.find(snapshot, address))
+            asking.command(batch, snapshot, address, command, clock=self.clock, random=self.random)
+            actor = instances.actor_of(address, asking.find(snapshot, address))
         promise: Promise[None] = Promise()
         if not batch:
             promise.resolve(None)
@@ -112,8 +114,8 @@ class WorkflowAccess:
         encoded = payloads.encode(payload)
         address = self.address(id)
         with self.store.snapshot() as snapshot:
-            control.send_event(batch, snapshot, address, event_type, encoded, clock=self.clock, random=self.random)
-            woken = instances.actor_of(address, control.find(snapshot, address)).worker
+            asking.send_event(batch, snapshot, address, event_type, encoded, clock=self.clock, random=self.random)
+            woken = instances.actor_of(address, asking.find(snapshot, address)).worker
         changed = WorkflowError("instance.conflict", "the instance has changed")
         return self.commit(batch, woken, lambda: None, lambda: changed)
 

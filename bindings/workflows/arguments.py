@@ -21,8 +21,9 @@ from edge_runtime.seams import SystemClock, SystemRandomness
 from edge_runtime.store.api import Batch, Snapshot, Store
 from edge_runtime.store.lmdb_store import open_store
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workflows import control, instances
-from edge_runtime.workflows.inbox import Command
+from edge_runtime.workflows.control import asking
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.inbox import Command
 
 T = TypeVar("T")
 LATEST = "latest"
@@ -77,7 +78,7 @@ def send_command(
             workflow = place.find(name, snapshot)
             address = instances.address_of(workflow.worker, workflow.name, chosen(snapshot, workflow, id))
             wanted = command(snapshot, address)
-            control.command(batch, snapshot, address, wanted, clock=SystemClock(), random=SystemRandomness())
+            asking.command(batch, snapshot, address, wanted, clock=SystemClock(), random=SystemRandomness())
         await store.commit(batch)
         return workflow.worker, address.id
 

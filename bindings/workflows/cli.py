@@ -13,10 +13,12 @@ from bindings.workflows.printing import print_json, print_labels, print_table
 from edge_runtime.errors import Conflict
 from edge_runtime.seams import SystemClock, SystemRandomness
 from edge_runtime.store.api import Batch, Snapshot, Store
-from edge_runtime.workflows import control, instances, payloads
-from edge_runtime.workflows.inbox import Delete
-from edge_runtime.workflows.instances import Status
-from edge_runtime.workflows.step_config import read_duration_ms
+from edge_runtime.workflows.control import asking, creation
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.script.config import read_duration_ms
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.inbox import Delete
+from edge_runtime.workflows.stored.instances import Status
 
 _DELETED_TOGETHER = 1000
 
@@ -101,15 +103,15 @@ def trigger(
     async def write(store: Store) -> str:
         delay_ms = 0 if delay is None else read_duration_ms("--delay", int(delay) if delay.isdigit() else delay)
         encoded = payloads.encode(given)
-        new = control.NewInstance(control.check_id(chosen), encoded, trigger="api", delay_ms=delay_ms)
+        new = creation.NewInstance(creation.check_id(chosen), encoded, trigger="api", delay_ms=delay_ms)
         batch = Batch()
         with store.snapshot() as snapshot:
             workflow = place.find(name, snapshot)
-            control.create(batch, snapshot, workflow.worker, workflow.name, new, clock=SystemClock(), random=random)
+            creation.create(batch, snapshot, workflow.worker, workflow.name, new, clock=SystemClock(), random=random)
         try:
             await store.commit(batch)
         except Conflict:
-            raise control.already_exists(chosen) from None
+            raise creation.already_exists(chosen) from None
         return workflow.worker
 
     worker = run(place, write, readonly=False)
@@ -139,7 +141,7 @@ def delete_workflow(ctx: click.Context, /, name: str, as_json: bool, **where: An
                 for id in ids[start : start + _DELETED_TOGETHER]:
                     address = instances.address_of(workflow.worker, workflow.name, id)
                     if instances.read(snapshot, address) is not None:
-                        control.command(batch, snapshot, address, Delete(), clock=clock, random=random)
+                        asking.command(batch, snapshot, address, Delete(), clock=clock, random=random)
             await store.commit(batch)
         return workflow.worker, len(ids)
 

@@ -16,11 +16,13 @@ from edge_runtime.errors import UsageError
 from edge_runtime.limits import DELETE_BATCH_MAX
 from edge_runtime.seams import SystemClock, SystemRandomness
 from edge_runtime.store.api import Batch, Snapshot, Store
-from edge_runtime.workflows import blocks, control, instances, payloads
+from edge_runtime.workflows.control import asking
 from edge_runtime.workflows.core.restart import TYPES, Origin, origin_of
-from edge_runtime.workflows.errors import WorkflowError
-from edge_runtime.workflows.inbox import Command, Delete, Pause, Restart, Resume, Terminate
-from edge_runtime.workflows.instances import FINAL, Status
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.script.errors import WorkflowError
+from edge_runtime.workflows.stored import blocks, instances
+from edge_runtime.workflows.stored.inbox import Command, Delete, Pause, Restart, Resume, Terminate
+from edge_runtime.workflows.stored.instances import FINAL, Status
 
 
 def _command(
@@ -110,7 +112,7 @@ def restart(
 
 
 def _shown_step(snapshot: Snapshot, address: ActorAddress, step: str) -> Origin:
-    record = control.find(snapshot, address)
+    record = asking.find(snapshot, address)
     entries = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq).entries
     origin = origin_of(entries, step)
     if origin is None:
@@ -137,7 +139,7 @@ def send_event(
         with store.snapshot() as snapshot:
             workflow = place.find(name, snapshot)
             found = chosen(snapshot, workflow, id)
-            control.send_event(
+            asking.send_event(
                 batch,
                 snapshot,
                 instances.address_of(workflow.worker, workflow.name, found),
@@ -185,7 +187,7 @@ def delete(
             for id in [chosen(snapshot, workflow, id) for id in wanted]:
                 address = instances.address_of(workflow.worker, workflow.name, id)
                 try:
-                    control.command(batch, snapshot, address, Delete(), clock=clock, random=random)
+                    asking.command(batch, snapshot, address, Delete(), clock=clock, random=random)
                     deleted.append(id)
                 except WorkflowError as error:
                     errors.append((id, error.message))
@@ -234,7 +236,7 @@ def terminate_all(ctx: click.Context, /, name: str, status: str | None, as_json:
             for wanted in instances.UNFINISHED if status is None else (Status(status),):
                 for id in instances.ids(snapshot, workflow.worker, workflow.name, wanted):
                     address = instances.address_of(workflow.worker, workflow.name, id)
-                    control.command(batch, snapshot, address, Terminate(), clock=clock, random=random)
+                    asking.command(batch, snapshot, address, Terminate(), clock=clock, random=random)
                     count += 1
         await store.commit(batch)
         return workflow.worker, count

@@ -10,7 +10,7 @@ import msgspec
 from bindings.workflows.shown import error_json, iso, plain
 from edge_runtime.errors import UsageError
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import payloads
+from edge_runtime.workflows.control.describe import REDACTED
 from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptReleased,
@@ -28,9 +28,9 @@ from edge_runtime.workflows.core.journal import (
     StepSucceeded,
 )
 from edge_runtime.workflows.core.kept_stream import MARK, KeptStream
-from edge_runtime.workflows.describe import REDACTED
-from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.step_streams import KeptStreams
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.stored.instances import InstanceRecord, Status
+from edge_runtime.workflows.stored.streams import KeptStreams
 
 # Numbers of workflows-shared, instance.ts.
 _NAMES: Final = {

@@ -11,8 +11,9 @@ from typing import Any
 from bindings.workflows.access import WorkflowAccess, or_rejected
 from edge_runtime.promise import Promise
 from edge_runtime.workers.conversion import from_wire
-from edge_runtime.workflows import control, payloads
-from edge_runtime.workflows.inbox import Command, Delete, Pause, Restart, Resume, Terminate
+from edge_runtime.workflows.control import asking
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.stored.inbox import Command, Delete, Pause, Restart, Resume, Terminate
 
 
 class WorkflowInstanceHandle:
@@ -81,7 +82,7 @@ class WorkflowInstanceHandle:
         def begin() -> Promise[None]:
             given = _options("restart", options, named, ("from", "from_"))
             origin = given.get("from", given.get("from_"))
-            return self._access.command(self.id, Restart(None if origin is None else control.read_origin(origin)))
+            return self._access.command(self.id, Restart(None if origin is None else asking.read_origin(origin)))
 
         return or_rejected(begin)
 

@@ -17,10 +17,11 @@ from bindings.workflows.printing import print_json, print_labels, print_table
 from edge_runtime.limits import INSTANCES_PER_PAGE
 from edge_runtime.seams import SystemClock
 from edge_runtime.store.api import Store
-from edge_runtime.workflows import blocks, control, instances
-from edge_runtime.workflows.describe import describe as describe_instance
-from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.step_streams import KeptStreams
+from edge_runtime.workflows.control import asking
+from edge_runtime.workflows.control.describe import describe as describe_instance
+from edge_runtime.workflows.stored import blocks, instances
+from edge_runtime.workflows.stored.instances import InstanceRecord, Status
+from edge_runtime.workflows.stored.streams import KeptStreams
 
 
 @click.group("instances")
@@ -109,7 +110,7 @@ def describe(name: str, id: str, step_output: bool, truncate_output_limit: int, 
         with store.snapshot() as snapshot:
             workflow = place.find(name, snapshot)
             address = instances.address_of(workflow.worker, workflow.name, chosen(snapshot, workflow, id))
-            return describe_instance(snapshot, address, control.find(snapshot, address))
+            return describe_instance(snapshot, address, asking.find(snapshot, address))
 
     found = run(place, read, readonly=True)
     if as_json:
@@ -145,7 +146,7 @@ def export(name: str, id: str, raw: bool, as_json: bool, **where: Any) -> None:
         with store.snapshot() as snapshot:
             workflow = place.find(name, snapshot)
             address = instances.address_of(workflow.worker, workflow.name, chosen(snapshot, workflow, id))
-            record = control.find(snapshot, address)
+            record = asking.find(snapshot, address)
             loaded = blocks.load(snapshot, address.worker, address.namespace, address.id, record.seq)
             streams = KeptStreams(snapshot, address)
             return exported.lines(address.namespace, address.id, loaded.entries, record, streams, raw=raw)

@@ -22,13 +22,13 @@ from edge_runtime.errors import ConfigError, ScriptError
 from edge_runtime.limits import RUNNING_INSTANCES_MAX, STEPS_DEFAULT, STEPS_MAX, WORKFLOW_NAME_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import instances
-from edge_runtime.workflows.definition import WorkflowDefinition
-from edge_runtime.workflows.factory import WorkflowFactory
-from edge_runtime.workflows.instance import Poke
-from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.schedules import keep_schedules, register_schedules
-from edge_runtime.workflows.slots import Slots
+from edge_runtime.workflows.control.schedules import keep_schedules, register_schedules
+from edge_runtime.workflows.instance.actor import Poke
+from edge_runtime.workflows.instance.definition import WorkflowDefinition
+from edge_runtime.workflows.instance.factory import WorkflowFactory
+from edge_runtime.workflows.instance.slots import Slots
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.instances import InstanceRecord, Status
 
 _SECTION: Final = "workflows"
 _IMPLICIT_FROM: Final = "2026-02-25"  # CF: python_workflows_implicit_dependencies

@@ -16,11 +16,12 @@ from edge_runtime.limits import CREATE_BATCH_MAX, DELETE_BATCH_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch, Snapshot
 from edge_runtime.workers.conversion import from_wire
-from edge_runtime.workflows import control, payloads
-from edge_runtime.workflows.control import NewInstance
-from edge_runtime.workflows.errors import WorkflowError
-from edge_runtime.workflows.inbox import Delete
-from edge_runtime.workflows.step_config import read_duration_ms
+from edge_runtime.workflows.control import asking, creation
+from edge_runtime.workflows.control.creation import NewInstance
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.script.config import read_duration_ms
+from edge_runtime.workflows.script.errors import WorkflowError
+from edge_runtime.workflows.stored.inbox import Delete
 
 _CREATE: Final = ("id", "params", "retention", "locationHint", "delay")
 _NOT_FOUND: Final = 10400
@@ -58,7 +59,7 @@ class WorkflowNamespace:
                 batch,
                 self._told,
                 lambda: self._handle(new.id),
-                lambda: control.already_exists(new.id),
+                lambda: creation.already_exists(new.id),
                 [started] if started is not None else [],
             )
 
@@ -108,7 +109,7 @@ class WorkflowNamespace:
 
         def begin() -> Promise[WorkflowInstanceHandle]:
             self._require()
-            self._access.record(control.check_address(id))
+            self._access.record(asking.check_address(id))
             return Promise.resolved(self._handle(id))
 
         return or_rejected(begin)
@@ -129,7 +130,7 @@ class WorkflowNamespace:
                 )
             if not given:
                 raise WorkflowError("body", "batchDeleteInstances should have at least 1 instance")
-            return self._delete_all([control.check_address(id) for id in given])
+            return self._delete_all([asking.check_address(id) for id in given])
 
         return or_rejected(begin)
 
@@ -165,9 +166,9 @@ class WorkflowNamespace:
             if name not in _CREATE:
                 raise TypeError(f"create: found the unknown option {name!r}; allowed: {', '.join(_CREATE)}")
         id, params, delay = given.get("id"), given.get("params"), given.get("delay")
-        success_ms, error_ms = control.read_retention(given.get("retention"))
+        success_ms, error_ms = creation.read_retention(given.get("retention"))
         return NewInstance(
-            self._access.random.ordered_id() if id is None else control.check_id(id),
+            self._access.random.ordered_id() if id is None else creation.check_id(id),
             payloads.encode({} if params is None else params),
             success_ms,
             error_ms,
@@ -179,7 +180,7 @@ class WorkflowNamespace:
         access = self._access
         address = access.address(new.id)
         told = not self._pins and access.lives_here(address)
-        place = control.create(
+        place = creation.create(
             batch,
             snapshot,
             access.worker,

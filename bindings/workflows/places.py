@@ -11,7 +11,7 @@ from bindings.workflows.kind import WorkflowSpec
 from edge_runtime.config.load import load_config
 from edge_runtime.errors import ConfigError, UsageError
 from edge_runtime.store.api import Snapshot
-from edge_runtime.workflows import instances
+from edge_runtime.workflows.stored import instances
 
 
 @dataclass(frozen=True, slots=True)

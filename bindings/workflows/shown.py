@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from edge_runtime.store.values import ErrorRecord
+from edge_runtime.workflows.control.describe import AttemptView, Description, StepView
 from edge_runtime.workflows.core.journal import StepKind
-from edge_runtime.workflows.describe import AttemptView, Description, StepView
-from edge_runtime.workflows.instances import Awaited, InstanceRecord, Status
+from edge_runtime.workflows.stored.instances import Awaited, InstanceRecord, Status
 
 Rows = Sequence[tuple[str, ...]]
 _WORDS: Final = {

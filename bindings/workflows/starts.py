@@ -21,9 +21,9 @@ from edge_runtime.event import EventContext, current_event
 from edge_runtime.limits import STARTS_AT_ONCE_MAX, STARTS_KNOWN_MAX, WORKFLOW_RESUME_MS
 from edge_runtime.seams import Clock
 from edge_runtime.store.api import Batch, Store
-from edge_runtime.workflows import instances
-from edge_runtime.workflows.instance import Poke
-from edge_runtime.workflows.instances import InstanceRecord, Status
+from edge_runtime.workflows.instance.actor import Poke
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.instances import InstanceRecord, Status
 
 _TOGETHER: Final = 2
 

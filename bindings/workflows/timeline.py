@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge_runtime.workflows.describe import Description, StepView
+from edge_runtime.workflows.control.describe import Description, StepView
 
 _WIDTH: Final = 40
 _NAME_MAX: Final = 32

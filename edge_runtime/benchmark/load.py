@@ -19,8 +19,9 @@ from edge_runtime.limits import CREATE_BATCH_MAX
 from edge_runtime.seams import SystemClock, SystemRandomness
 from edge_runtime.store.api import Batch, Store
 from edge_runtime.supervisor import admin_client
-from edge_runtime.workflows import control, instances
-from edge_runtime.workflows.instances import FINAL, Status
+from edge_runtime.workflows.control import asking, creation
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.instances import FINAL, Status
 
 _REQUEST_S: Final = 60.0
 _INSTANCE_S: Final = 600.0
@@ -130,7 +131,7 @@ class Instances:
 
     workflow: str
     params: bytes
-    """Encoded as `workflows.payloads` does."""
+    """Encoded as `workflows.script.payloads` does."""
     together: int
 
     kind = "step"
@@ -160,8 +161,8 @@ class _Instances:
         batch = Batch()
         with self._store.snapshot() as snapshot:
             for id in ids:
-                new = control.NewInstance(id, self._load.params, trigger="api")
-                control.create(batch, snapshot, self._worker, self._load.workflow, new, clock=clock, random=random)
+                new = creation.NewInstance(id, self._load.params, trigger="api")
+                creation.create(batch, snapshot, self._worker, self._load.workflow, new, clock=clock, random=random)
         await self._store.commit(batch)
         await trio.to_thread.run_sync(admin_client.poke_timers, self._server.data, self._worker)
         with trio.move_on_after(_INSTANCE_S):
@@ -176,7 +177,7 @@ class _Instances:
         took = []
         with self._store.snapshot() as snapshot:
             for id in ids:
-                record = control.find(snapshot, instances.address_of(self._worker, self._load.workflow, id))
+                record = asking.find(snapshot, instances.address_of(self._worker, self._load.workflow, id))
                 if record.status not in FINAL:
                     return None
                 if record.status is not Status.COMPLETE:

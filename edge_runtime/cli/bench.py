@@ -209,7 +209,7 @@ def _requests(request: str, headers: tuple[tuple[str, str], ...], body: str | No
 def _instances(subjects: Sequence[Subject], workflow: str, params: str, together: int) -> Load:
     from bindings.workflows.kind import WorkflowSpec
     from edge_runtime.benchmark.load import Instances
-    from edge_runtime.workflows import payloads
+    from edge_runtime.workflows.script import payloads
 
     try:
         given = json.loads(params)

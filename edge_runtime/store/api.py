@@ -29,7 +29,7 @@ class Table(StrEnum):
     INSTANCES = "instances"  # workflows: one record per instance
     INBOX = "inbox"  # workflows: events and commands not yet consumed
     ANSWERS = "answers"  # actors: replies to calls that may be repeated, by the caller's identity
-    STREAMS = "streams"  # workflows.step_streams: pieces of streams that steps returned
+    STREAMS = "streams"  # workflows.stored.streams: pieces of streams that steps returned
     TIMERS = "timers"  # actors.timers: by worker and due time
     LEDGER = "ledger"  # metering.ledger: usage by hour
 

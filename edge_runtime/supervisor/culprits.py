@@ -6,7 +6,7 @@ memory runs out, it may have been any.
 
 An actor whose code may have ended an isolate is left alone for a while, which grows each time, while the others go on;
 so the one that does it will be alone sooner or later. What it means for its work is decided where that is stored
-(`workflows.deaths`, `actors.host`).
+(`workflows.instance.deaths`, `actors.host`).
 """
 
 from __future__ import annotations

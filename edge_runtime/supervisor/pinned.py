@@ -22,7 +22,7 @@ from edge_runtime.supervisor.deployments import Deployment, Deployments
 from edge_runtime.supervisor.report import Report
 from edge_runtime.supervisor.worker import Worker
 from edge_runtime.supervisor.worker_records import WorkerVersion
-from edge_runtime.workflows.instances import pinned_versions
+from edge_runtime.workflows.stored.instances import pinned_versions
 
 
 class PinnedVersions:

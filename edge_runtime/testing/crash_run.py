@@ -19,7 +19,6 @@ from edge_runtime.testing.scheduling import run
 from edge_runtime.testing.subject import Script
 from edge_runtime.testing.surroundings import Fetch, JumpingClock, SeededRandomness
 from edge_runtime.testing.witness import AttemptLog, Began, Witness
-from edge_runtime.workflows import blocks, instances, payloads
 from edge_runtime.workflows.core.journal import (
     Drifted,
     Entry,
@@ -29,6 +28,8 @@ from edge_runtime.workflows.core.journal import (
     StepStarted,
     StepSucceeded,
 )
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.stored import blocks, instances
 
 _IDLE_MS: Final = 1_000
 _EVICTED: Final = Point(How.EVICTED, 0)

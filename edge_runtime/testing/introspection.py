@@ -18,10 +18,12 @@ from edge_runtime.testing.mocks import MockedStream, Rules, Step, read_step
 from edge_runtime.testing.worker import WorkerUnderTest
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.streams import ReadableStream
-from edge_runtime.workflows import control, instances, payloads
-from edge_runtime.workflows.describe import Description, describe
-from edge_runtime.workflows.errors import WorkflowError
-from edge_runtime.workflows.step_streams import open_kept
+from edge_runtime.workflows.control import asking
+from edge_runtime.workflows.control.describe import Description, describe
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.script.errors import WorkflowError
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.streams import open_kept
 
 _LOOK_S = 0.01
 _LOOK_MAX_S = 600.0
@@ -105,7 +107,7 @@ class InstanceIntrospector:
         """Steps with their attempts, results and errors; None if there is no such instance."""
         with self._worker.store.snapshot() as snapshot:
             try:
-                return describe(snapshot, self._address, control.find(snapshot, self._address))
+                return describe(snapshot, self._address, asking.find(snapshot, self._address))
             except WorkflowError:
                 return None
 

@@ -17,10 +17,11 @@ from edge_runtime.store.api import Batch
 from edge_runtime.testing.process import Process
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.streams import ReadableStream
-from edge_runtime.workflows import control, payloads
+from edge_runtime.workflows.control import asking
 from edge_runtime.workflows.core.effects import SleepRequested, StartAttempt, StepRequested, WaitRequested
 from edge_runtime.workflows.core.requests import Request
-from edge_runtime.workflows.errors import TIMEOUT
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.script.errors import TIMEOUT
 
 Step = tuple[str, int]
 """Name and index, from 1."""
@@ -56,7 +57,7 @@ class Rules:
 
 
 class Mocks:
-    """`workflows.interception.Interceptor`. Rules of an instance come before those of its workflow (id "")."""
+    """`workflows.attempts.interception.Interceptor`. Rules of an instance come before those of its workflow (id "")."""
 
     def __init__(self) -> None:
         self.process: Process | None = None
@@ -93,7 +94,7 @@ class Mocks:
         batch = Batch()
         with process.store.snapshot() as snapshot:
             for event_type, payload in events:
-                control.send_event(
+                asking.send_event(
                     batch,
                     snapshot,
                     address,

@@ -33,8 +33,8 @@ from edge_runtime.testing.surroundings import (
     offload_inline,
 )
 from edge_runtime.workers.environment import env, fill_env
-from edge_runtime.workflows.factory import WorkflowFactory
-from edge_runtime.workflows.interception import Interceptor
+from edge_runtime.workflows.attempts.interception import Interceptor
+from edge_runtime.workflows.instance.factory import WorkflowFactory
 
 NEVER: Final = -1
 """As `idle_ms`: actors stay in memory as long as the process lives."""

@@ -23,7 +23,6 @@ from edge_runtime.testing.process import NEVER, Process, open_process
 from edge_runtime.testing.scheduling import run
 from edge_runtime.testing.subject import Script, Subject, open_script
 from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock
-from edge_runtime.workflows import blocks, instances, payloads
 from edge_runtime.workflows.core.effects import StartAttempt
 from edge_runtime.workflows.core.journal import (
     Created,
@@ -36,8 +35,10 @@ from edge_runtime.workflows.core.journal import (
     StepStarted,
 )
 from edge_runtime.workflows.core.requests import Request
-from edge_runtime.workflows.instances import InstanceRecord, Status
-from edge_runtime.workflows.step_streams import put_pieces
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.stored import blocks, instances
+from edge_runtime.workflows.stored.instances import InstanceRecord, Status
+from edge_runtime.workflows.stored.streams import put_pieces
 
 _LOOK_MS: Final = 50
 _LOOKS_MAX: Final = 10 * REPLAY_STALL_MS // _LOOK_MS
@@ -104,7 +105,7 @@ def _workflow(script: Script, exported: Exported, binding: str | None) -> Workfl
 
 
 class _Watch:
-    """`workflows.interception.Interceptor` that lets no attempt run, and writes down what the script asks for."""
+    """`workflows.attempts.interception.Interceptor` that lets no attempt run, and writes down what is asked for."""
 
     def __init__(self, recorded: set[str]) -> None:
         self._recorded = recorded

@@ -53,7 +53,7 @@ class Witness:
 
 
 class AttemptLog:
-    """`workflows.interception.Interceptor` that changes nothing and writes down every attempt."""
+    """`workflows.attempts.interception.Interceptor` that changes nothing and writes down every attempt."""
 
     def __init__(self) -> None:
         self.begun: list[Began] = []

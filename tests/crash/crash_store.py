@@ -16,8 +16,8 @@ from edge_runtime.actors import timers
 from edge_runtime.store import keys
 from edge_runtime.store.api import Snapshot, Table
 from edge_runtime.store.lmdb_store import open_store
-from edge_runtime.workflows import blocks, instances
 from edge_runtime.workflows.core.journal import Entry, StepStarted, StepSucceeded
+from edge_runtime.workflows.stored import blocks, instances
 
 T = TypeVar("T")
 

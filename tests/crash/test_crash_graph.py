@@ -20,8 +20,9 @@ from crash_store import Instance, assert_sound, read, read_instances
 from crash_witness import Witnessed
 from edge_process import eventually
 
-from edge_runtime.workflows import instances, payloads
 from edge_runtime.workflows.core.journal import AttemptStarted, StepFailed, StepStarted, StepSucceeded
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.stored import instances
 
 KILLS = 1 + int(os.environ.get("EDGE_KILL_ROUNDS", "2"))
 SEED = int(os.environ.get("EDGE_KILL_SEED", "4"))

@@ -17,8 +17,8 @@ from crash_server import CrashServer, ModelServer, kill_at_sync, process_named
 from crash_store import CommitWatch, Instance, assert_sound, read_instances
 from edge_process import APPS, EdgeProcess, eventually
 
-from edge_runtime.workflows import payloads
 from edge_runtime.workflows.core.journal import Created
+from edge_runtime.workflows.script import payloads
 
 SESSION = "s1"
 COMMITS_MIN = 10

@@ -17,9 +17,10 @@ from crash_store import assert_sound, read, read_instances
 from crash_witness import Witnessed
 from edge_process import eventually
 
-from edge_runtime.workflows import blocks, instances, payloads
 from edge_runtime.workflows.core.journal import StepSucceeded
-from edge_runtime.workflows.instances import Status
+from edge_runtime.workflows.script import payloads
+from edge_runtime.workflows.stored import blocks, instances
+from edge_runtime.workflows.stored.instances import Status
 
 RUNS = int(os.environ.get("EDGE_KILL_RUNS", "24"))
 ROUNDS = int(os.environ.get("EDGE_KILL_ROUNDS", "2"))

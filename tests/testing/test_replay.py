@@ -13,8 +13,9 @@ from edge_runtime.errors import UsageError
 from edge_runtime.testing import ReplayDifference, introspect_workflow_instance, replay, run, run_worker
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.streams import ReadableStream
-from edge_runtime.workflows import blocks, control, instances
-from edge_runtime.workflows.step_streams import KeptStreams
+from edge_runtime.workflows.control import asking
+from edge_runtime.workflows.stored import blocks, instances
+from edge_runtime.workflows.stored.streams import KeptStreams
 
 SCRIPT = """
 from workers import Response, WorkerEntrypoint, WorkflowEntrypoint
@@ -72,7 +73,7 @@ def recorded(worker, until, *, paid=True):
             await instance.waitForStatus(until)
             address = instances.address_of("shop", "order", "o1")
             with tested.store.snapshot() as snapshot:
-                record = control.find(snapshot, address)
+                record = asking.find(snapshot, address)
                 entries = blocks.load(snapshot, "shop", "order", "o1", record.seq).entries
                 return written(entries, record, snapshot, address)
 
@@ -159,7 +160,7 @@ def test_classes_of_the_test_are_replayed_too():
             await introspect_workflow_instance(tested, "ORDER", "o1").waitForStatus("complete")
             with tested.store.snapshot() as snapshot:
                 address = instances.address_of(tested.name, "order", "o1")
-                record = control.find(snapshot, address)
+                record = asking.find(snapshot, address)
                 entries = blocks.load(snapshot, tested.name, "order", "o1", record.seq).entries
                 return written(entries, record, snapshot, address)
 
@@ -185,7 +186,7 @@ def test_streams_are_recorded_too_and_read_again(sensitive):
             assert await introspect_workflow_instance(tested, "ORDER", "o1").getOutput() == [300_003, "end"]
             with tested.store.snapshot() as snapshot:
                 address = instances.address_of(tested.name, "order", "o1")
-                record = control.find(snapshot, address)
+                record = asking.find(snapshot, address)
                 entries = blocks.load(snapshot, tested.name, "order", "o1", record.seq).entries
                 return written(entries, record, snapshot, address)
 

@@ -27,8 +27,8 @@ from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.testing.surroundings import EPOCH_MS, RecordedEvents, offload_inline
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import instances
-from edge_runtime.workflows.instances import Status
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.instances import Status
 
 MINUTE_MS = 60_000
 

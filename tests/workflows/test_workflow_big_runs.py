@@ -17,9 +17,9 @@ from edge_runtime.promise import Promise
 from edge_runtime.store.api import Snapshot, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.testing.surroundings import offload_inline
-from edge_runtime.workflows import blocks
 from edge_runtime.workflows.core.journal import StepKey, StepStarted, StepSucceeded
 from edge_runtime.workflows.core.operation import Operation
+from edge_runtime.workflows.stored import blocks
 
 EVENTS = 1000
 STEPS = 3000

@@ -12,8 +12,8 @@ import trio
 from workflow_world import ENDS, WORKFLOW, World, flow, flow_that_ends, open_world
 
 from edge_runtime.workers.workflows import NonRetryableError
-from edge_runtime.workflows.describe import REDACTED
-from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.control.describe import REDACTED
+from edge_runtime.workflows.script.errors import WorkflowError
 
 
 async def fetch(world: World, call: Any) -> Any:

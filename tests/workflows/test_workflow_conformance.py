@@ -28,7 +28,6 @@ from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.testing.surroundings import JumpingClock
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.workflows import NonRetryableError
-from edge_runtime.workflows import blocks
 from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptStarted,
@@ -38,7 +37,8 @@ from edge_runtime.workflows.core.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.instances import FINAL
+from edge_runtime.workflows.stored import blocks
+from edge_runtime.workflows.stored.instances import FINAL
 
 NO_RETRY = {"retries": {"limit": 0, "delay": 1}}
 SLEEPS = (StepKind.SLEEP, StepKind.SLEEP_UNTIL)

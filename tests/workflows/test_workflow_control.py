@@ -10,8 +10,8 @@ from workflow_world import World, flow, open_world
 
 from edge_runtime.store.api import Table
 from edge_runtime.testing.surroundings import JumpingClock
-from edge_runtime.workflows import instances
-from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.script.errors import WorkflowError
+from edge_runtime.workflows.stored import instances
 
 ONCE = {"retries": {"limit": 0, "delay": 0}}
 HOUR_MS = 3_600_000

@@ -16,9 +16,9 @@ from workflow_world import WORKER, WORKFLOW, World, open_world
 from edge_runtime.errors import ActorBroken, StoreFailed
 from edge_runtime.store.api import Table
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import blocks, instances
 from edge_runtime.workflows.core import journal
-from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.script.errors import WorkflowError
+from edge_runtime.workflows.stored import blocks, instances
 
 RETRY = {"retries": {"limit": 30, "delay": 1000, "backoff": "constant"}}
 Act = Callable[[World], Awaitable[None]]

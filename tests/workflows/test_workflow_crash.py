@@ -21,9 +21,9 @@ from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.testing.surroundings import JumpingClock
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import blocks, instances
 from edge_runtime.workflows.core import journal
-from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.script.errors import WorkflowError
+from edge_runtime.workflows.stored import blocks, instances
 
 RETRY = {"retries": {"limit": 30, "delay": 1000, "backoff": "constant"}}
 EXPECTED = {"a": 1, "bc": [2, 3], "skipped": None, "paid": {"n": 7}, "flaky": "ok", "timeout": "WorkflowTimeoutError"}

@@ -13,7 +13,7 @@ from edge_runtime.metering.panel import actor_number
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.testing.surroundings import EPOCH_MS, JumpingClock
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import instances
+from edge_runtime.workflows.stored import instances
 
 
 class Dies(WorkflowEntrypoint):

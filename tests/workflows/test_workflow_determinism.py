@@ -17,8 +17,8 @@ from bindings.workflows.kind import WorkflowSpec
 from edge_runtime.config.model import Binding
 from edge_runtime.testing.surroundings import JumpingClock
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import instances
-from edge_runtime.workflows.errors import retry_after_ms
+from edge_runtime.workflows.script.errors import retry_after_ms
+from edge_runtime.workflows.stored import instances
 
 
 async def test_time_and_randomness_are_the_same_at_every_replay(autojump_clock: object) -> None:

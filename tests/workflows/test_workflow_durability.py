@@ -11,10 +11,11 @@ from workflow_world import WORKER, WORKFLOW, World, open_world
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.workflows import NonRetryableError
-from edge_runtime.workflows import blocks, control, instances
+from edge_runtime.workflows.control import asking
 from edge_runtime.workflows.core import journal
 from edge_runtime.workflows.core.journal import EventReceived, StepFailed, StepSucceeded
-from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.script.errors import WorkflowError
+from edge_runtime.workflows.stored import blocks, instances
 
 TURNS_MAX = 1000
 
@@ -66,7 +67,7 @@ def durable(world: World) -> tuple[set[str], set[str], str]:
     address = instances.address_of(WORKER, WORKFLOW, "one")
     with world.store.snapshot() as snapshot:
         try:
-            record = control.find(snapshot, address)
+            record = asking.find(snapshot, address)
         except WorkflowError:
             return set(), set(), ""
         entries = blocks.load(snapshot, WORKER, WORKFLOW, "one", record.seq).entries

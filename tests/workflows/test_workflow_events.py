@@ -13,8 +13,8 @@ from edge_runtime.actors import timers
 from edge_runtime.store import keys
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workflows import inbox, instances
-from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.script.errors import WorkflowError
+from edge_runtime.workflows.stored import inbox, instances
 
 
 async def one_wait(event: Any, step: Any) -> Any:

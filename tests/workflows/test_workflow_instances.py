@@ -9,7 +9,7 @@ from workflow_world import WORKFLOW, open_world
 from edge_runtime.event import EventKind
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.workflows import NonRetryableError
-from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.script.errors import WorkflowError
 
 FAST = {"retries": {"limit": 2, "delay": 1000, "backoff": "constant"}}
 

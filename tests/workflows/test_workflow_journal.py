@@ -10,8 +10,6 @@ from edge_runtime.limits import JOURNAL_BLOCK_SMALL
 from edge_runtime.store.api import Batch, Table
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.store.values import ErrorRecord
-from edge_runtime.workflows import blocks, inbox, instances
-from edge_runtime.workflows.blocks import JournalBroken
 from edge_runtime.workflows.core.journal import (
     AttemptFailed,
     AttemptReleased,
@@ -29,7 +27,9 @@ from edge_runtime.workflows.core.journal import (
     StepStarted,
     StepSucceeded,
 )
-from edge_runtime.workflows.instances import InstanceRecord, Status
+from edge_runtime.workflows.stored import blocks, inbox, instances
+from edge_runtime.workflows.stored.blocks import JournalBroken
+from edge_runtime.workflows.stored.instances import InstanceRecord, Status
 
 KEY = StepKey(("task-1", "item-2"), "charge card", 3)
 OOPS = ErrorRecord("ValueError", "oops", "Traceback ...")

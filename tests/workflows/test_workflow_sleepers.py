@@ -12,8 +12,8 @@ from bindings.workflows.starts import Starts
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.limits import STARTS_AT_ONCE_MAX, STARTS_KNOWN_MAX
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import instances
-from edge_runtime.workflows.instances import Status
+from edge_runtime.workflows.stored import instances
+from edge_runtime.workflows.stored.instances import Status
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 

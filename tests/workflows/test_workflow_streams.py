@@ -12,8 +12,8 @@ from workflow_world import WORKER, WORKFLOW, World, flow, open_world
 from edge_runtime.store.api import Table
 from edge_runtime.workers.response import Response
 from edge_runtime.workers.streams import ReadableStream
-from edge_runtime.workflows import instances, step_streams
-from edge_runtime.workflows.describe import REDACTED
+from edge_runtime.workflows.control.describe import REDACTED
+from edge_runtime.workflows.stored import instances, streams
 
 PIECE = 256 * 1024
 
@@ -131,8 +131,8 @@ async def test_restart_from_a_step_keeps_the_streams_of_those_before(autojump_cl
 async def test_stream_that_cannot_be_kept_ends_the_instance(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch, make: Any, text: str
 ) -> None:
-    monkeypatch.setattr(step_streams, "STEP_STREAM_CHUNK_MAX", 4000)
-    monkeypatch.setattr(step_streams, "INSTANCE_STREAMS_MAX", 500_000)
+    monkeypatch.setattr(streams, "STEP_STREAM_CHUNK_MAX", 4000)
+    monkeypatch.setattr(streams, "INSTANCE_STREAMS_MAX", 500_000)
 
     async def run(event: Any, step: Any) -> Any:
         try:
@@ -155,7 +155,7 @@ async def test_stream_that_cannot_be_kept_ends_the_instance(
 async def test_streams_of_an_instance_are_counted_together_and_end_with_it_whatever_its_id(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch, id: str
 ) -> None:
-    monkeypatch.setattr(step_streams, "INSTANCE_STREAMS_MAX", 2 * PIECE)
+    monkeypatch.setattr(streams, "INSTANCE_STREAMS_MAX", 2 * PIECE)
 
     async def run(event: Any, step: Any) -> Any:
         await step.do("first", lambda: chunks(PIECE))

@@ -25,7 +25,7 @@ from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.store.transaction import EventStore
 from edge_runtime.workers.entrypoints import DurableObject, WorkflowEntrypoint
 from edge_runtime.workers.websocket_recipient import SocketFlags
-from edge_runtime.workflows.errors import WorkflowError
+from edge_runtime.workflows.script.errors import WorkflowError
 
 RETRY = {"retries": {"limit": 30, "delay": 1000, "backoff": "constant"}}
 

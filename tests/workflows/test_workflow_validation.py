@@ -13,8 +13,8 @@ from workflow_world import open_world
 from edge_runtime.limits import ADDRESSED_ID_MAX, INSTANCE_ID_MAX, STEP_NAME_MAX, WORKFLOW_NAME_MAX
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workflows import instances
-from edge_runtime.workflows.step_config import read_config, read_step_name
+from edge_runtime.workflows.script.config import read_config, read_step_name
+from edge_runtime.workflows.stored import instances
 
 
 @pytest.mark.parametrize("name", ["", math.nan, None, "   ", "\n\nhello", "w" * (WORKFLOW_NAME_MAX + 1), "#1!", "-bad"])

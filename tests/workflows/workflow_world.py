@@ -20,10 +20,11 @@ from edge_runtime.seams import Flavour, Offload
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.testing.surroundings import JumpingClock, RecordedEvents, offload_inline
 from edge_runtime.workers.entrypoints import WorkflowEntrypoint
-from edge_runtime.workflows import control, instances
-from edge_runtime.workflows.definition import WorkflowDefinition
-from edge_runtime.workflows.describe import Description, describe
-from edge_runtime.workflows.factory import WorkflowFactory
+from edge_runtime.workflows.control import asking
+from edge_runtime.workflows.control.describe import Description, describe
+from edge_runtime.workflows.instance.definition import WorkflowDefinition
+from edge_runtime.workflows.instance.factory import WorkflowFactory
+from edge_runtime.workflows.stored import instances
 
 T = TypeVar("T")
 
@@ -144,7 +145,7 @@ class World:
     def describe(self, id: str = "one") -> Description:
         address = instances.address_of(WORKER, WORKFLOW, id)
         with self.store.snapshot() as snapshot:
-            return describe(snapshot, address, control.find(snapshot, address))
+            return describe(snapshot, address, asking.find(snapshot, address))
 
 
 @asynccontextmanager

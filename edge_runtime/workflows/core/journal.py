@@ -1,4 +1,4 @@
-"""The journal: what an instance has done, as entries numbered from 1. How they are stored is `blocks`' matter.
+"""The journal: what an instance has done, as entries numbered from 1. How they are stored is `stored.blocks`' matter.
 
 An instance is the fold of its entries, so nothing but entries decides what a replay does. Fields may be added to an
 entry at its end, with a default. Entry kinds follow the event log of Cloudflare's engine (workflows-shared,
