@@ -175,7 +175,7 @@ class BodyFactory(Protocol):
 
 
 class Elsewhere(Protocol):
-    """The way to actors that live in other isolates. The implementation is `isolate.peers.Peers`."""
+    """The way to actors that live in other isolates. The implementation is `isolate.peers.elsewhere.Peers`."""
 
     def forward(
         self, address: ActorAddress, message: object, name: str | None, identity: bytes | None

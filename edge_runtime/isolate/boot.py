@@ -21,23 +21,23 @@ from edge_runtime.config.model import WorkerConfig
 from edge_runtime.connection_marks import ConnectionMarks, marks_file
 from edge_runtime.control import IsolateFailed, IsolateReady, MakeTemplate
 from edge_runtime.errors import EdgeError, ScriptError, StoreFailed
-from edge_runtime.isolate.accounting import Accounting
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
-from edge_runtime.isolate.connection import Connections
-from edge_runtime.isolate.cpu_guard import guard_cpu
-from edge_runtime.isolate.environment import Environment, build_environment
-from edge_runtime.isolate.events import IsolateEvents
-from edge_runtime.isolate.fetch import FetchHandler
+from edge_runtime.isolate.events.accounting import Accounting
+from edge_runtime.isolate.events.cpu_guard import guard_cpu
+from edge_runtime.isolate.events.lifecycle import IsolateEvents
 from edge_runtime.isolate.following import Following
-from edge_runtime.isolate.handlers import fetch_handler, scheduled_handler
-from edge_runtime.isolate.http1_connection import Http1Connections
-from edge_runtime.isolate.hypercorn_connection import HypercornConnections
-from edge_runtime.isolate.loader import LoadedScript, load_script
-from edge_runtime.isolate.neighbours import Neighbours
-from edge_runtime.isolate.net import open_net
-from edge_runtime.isolate.peers import Peers
-from edge_runtime.isolate.relay import Relay
-from edge_runtime.isolate.schedules import keep_schedule, register_crons
+from edge_runtime.isolate.handlers.entrypoints import fetch_handler, scheduled_handler
+from edge_runtime.isolate.handlers.fetch import FetchHandler
+from edge_runtime.isolate.handlers.schedules import keep_schedule, register_crons
+from edge_runtime.isolate.http.open_connections import OpenConnections
+from edge_runtime.isolate.http1.server import Http1Server
+from edge_runtime.isolate.hypercorn.server import HypercornServer
+from edge_runtime.isolate.outgoing.net import open_net
+from edge_runtime.isolate.outgoing.relay import Relay
+from edge_runtime.isolate.peers.elsewhere import Peers
+from edge_runtime.isolate.peers.neighbours import Neighbours
+from edge_runtime.isolate.script.environment import Environment, build_environment
+from edge_runtime.isolate.script.loader import LoadedScript, load_script
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import MAP_SIZE, THREADS_MAX
 from edge_runtime.metering.child_tasks import ChildTaskMeter
@@ -166,13 +166,13 @@ class _Isolate:
                 await self._fail(error)
                 return
             marks = marks_file()
-            connections = Connections(ConnectionMarks(marks))
+            connections = OpenConnections(ConnectionMarks(marks))
             relay = Relay(config.name, Path(task.data_dir), background)
             app = FetchHandler(fetch_handler(script), built.doors, relay, events, development=task.development)
-            http: Http1Connections | HypercornConnections
-            http = hypercorn = HypercornConnections(app, connections)
+            http: Http1Server | HypercornServer
+            http = hypercorn = HypercornServer(app, connections)
             if config.http1 == "llhttp":
-                http = Http1Connections(app, connections, hypercorn, self._clock)
+                http = Http1Server(app, connections, hypercorn, self._clock)
                 await background.start(http.watch)
             following = Following(
                 config=config,

@@ -33,16 +33,16 @@ from edge_runtime.control import (
     TimersChanged,
     WorkerMissing,
 )
-from edge_runtime.isolate.accounting import Accounting
-from edge_runtime.isolate.client_socket import ClientSocket
-from edge_runtime.isolate.connection import Connections
-from edge_runtime.isolate.events import IsolateEvents
-from edge_runtime.isolate.http1_connection import Http1Connections
-from edge_runtime.isolate.hypercorn_connection import HypercornConnections
-from edge_runtime.isolate.neighbours import Neighbours
-from edge_runtime.isolate.peers import Peers
-from edge_runtime.isolate.relay import Relay
-from edge_runtime.isolate.schedules import cron_address
+from edge_runtime.isolate.events.accounting import Accounting
+from edge_runtime.isolate.events.lifecycle import IsolateEvents
+from edge_runtime.isolate.handlers.schedules import cron_address
+from edge_runtime.isolate.http.open_connections import OpenConnections
+from edge_runtime.isolate.http1.client_socket import ClientSocket
+from edge_runtime.isolate.http1.server import Http1Server
+from edge_runtime.isolate.hypercorn.server import HypercornServer
+from edge_runtime.isolate.outgoing.relay import Relay
+from edge_runtime.isolate.peers.elsewhere import Peers
+from edge_runtime.isolate.peers.neighbours import Neighbours
 from edge_runtime.limits import EXIT_GRACE_S, MOVE_PATIENCE_S
 from edge_runtime.wire import Channel
 
@@ -60,8 +60,8 @@ class Following:
     channel: Channel
     work: trio.Nursery
     background: trio.Nursery
-    connections: Connections
-    http: Http1Connections | HypercornConnections
+    connections: OpenConnections
+    http: Http1Server | HypercornServer
     relay: Relay
     neighbours: Neighbours
     events: IsolateEvents
@@ -159,7 +159,7 @@ class Following:
     def _accept(self, descriptors: Sequence[int]) -> None:
         for descriptor in descriptors:
             client = ClientSocket(fileno=descriptor)
-            if isinstance(self.http, HypercornConnections):
+            if isinstance(self.http, HypercornServer):
                 self.work.start_soon(self.http.serve, client.stream())
             else:
                 self.work.start_soon(self.http.serve, client)

@@ -19,16 +19,16 @@ import trio
 from edge_runtime.config.model import WorkerLimits
 from edge_runtime.control import FromSupervisor
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
-from edge_runtime.isolate.client_socket import ClientSocket
-from edge_runtime.isolate.connection import Connections
-from edge_runtime.isolate.events import IsolateEvents
-from edge_runtime.isolate.fetch import FetchHandler
-from edge_runtime.isolate.handlers import fetch_handler
-from edge_runtime.isolate.http1_connection import Http1Connections
-from edge_runtime.isolate.hypercorn_connection import HypercornConnections
-from edge_runtime.isolate.loader import LoadedScript
-from edge_runtime.isolate.net import open_net
-from edge_runtime.isolate.relay import Relay
+from edge_runtime.isolate.events.lifecycle import IsolateEvents
+from edge_runtime.isolate.handlers.entrypoints import fetch_handler
+from edge_runtime.isolate.handlers.fetch import FetchHandler
+from edge_runtime.isolate.http.open_connections import OpenConnections
+from edge_runtime.isolate.http1.client_socket import ClientSocket
+from edge_runtime.isolate.http1.server import Http1Server
+from edge_runtime.isolate.hypercorn.server import HypercornServer
+from edge_runtime.isolate.outgoing.net import open_net
+from edge_runtime.isolate.outgoing.relay import Relay
+from edge_runtime.isolate.script.loader import LoadedScript
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import BLOCKED_MS_DEFAULT, CPU_MS_DEFAULT, SUBREQUESTS_DEFAULT
 from edge_runtime.metering.child_tasks import ChildTaskMeter
@@ -80,8 +80,8 @@ async def _serve_requests(flavour: Flavour) -> None:
         limits = WorkerLimits(CPU_MS_DEFAULT, SUBREQUESTS_DEFAULT, BLOCKED_MS_DEFAULT)
         events = IsolateEvents(nursery, flavour, clock, ledger, net, limits, SocketFlags())
         app = FetchHandler(fetch_handler(script), (), Relay("", Path(), nursery), events, development=False)
-        connections = Connections()
-        server = Http1Connections(app, connections, HypercornConnections(app, connections), clock)
+        connections = OpenConnections()
+        server = Http1Server(app, connections, HypercornServer(app, connections), clock)
         await nursery.start(server.watch)
         nursery.start_soon(server.serve, ClientSocket(fileno=theirs.detach()))
         client = _stream(ours)

@@ -11,7 +11,7 @@ import trio
 from edge_runtime.metering.panel import Stack
 from edge_runtime.tracebacks import is_runtime_file
 
-_BELOW_SCRIPTS: Final = ("edge_runtime/metering/measure.py", "edge_runtime/isolate/loader.py")
+_BELOW_SCRIPTS: Final = ("edge_runtime/metering/measure.py", "edge_runtime/isolate/script/loader.py")
 """The frames from which code of scripts is called, and scripts are imported."""
 _IMPORTS: Final = "/importlib/__init__.py"
 """What the loader calls."""

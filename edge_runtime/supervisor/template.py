@@ -59,7 +59,7 @@ def script_runtime() -> ScriptRuntime:
     from bindings.kind import load_kinds
     from edge_runtime.config.load import load_config
     from edge_runtime.isolate.boot import run_isolate
-    from edge_runtime.isolate.loader import load_script
+    from edge_runtime.isolate.script.loader import load_script
     from edge_runtime.isolate.warm_up import warm_up
 
     warm_up()

@@ -15,7 +15,7 @@ from edge_runtime.compat.install import install_modules
 from edge_runtime.config.load import load_config
 from edge_runtime.config.model import JsonValue, Where, WorkerConfig, WorkerLimits
 from edge_runtime.errors import UsageError
-from edge_runtime.isolate.loader import LoadedScript, load_script
+from edge_runtime.isolate.script.loader import LoadedScript, load_script
 from edge_runtime.workers.entrypoints import DurableObject, WorkerEntrypoint, WorkflowEntrypoint
 from edge_runtime.workers.environment import env, fill_env
 from edge_runtime.workers.exports import Exports

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from edge_runtime.config.model import JsonValue
 from edge_runtime.errors import UsageError
 from edge_runtime.event import EventContext, EventKind, current_event
-from edge_runtime.isolate.handlers import fetch_handler
+from edge_runtime.isolate.handlers.entrypoints import fetch_handler
 from edge_runtime.store.memory_store import MemoryStore
 from edge_runtime.testing.mocks import Mocks
 from edge_runtime.testing.process import Process, open_process

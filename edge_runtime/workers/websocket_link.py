@@ -1,8 +1,8 @@
 """What lies behind a script's WebSocket: the way to the other side, and whoever takes what comes from there.
 
-A link is one end of a conversation: a client's connection (`isolate.websocket_connection`), or one of the two ends of a
-`pipe` within the process, which is what a WebSocketPair is made of. Nothing here waits: messages are queued where they
-cannot go on at once, and `handled` tells the far end how far they got, so that it can stop reading.
+A link is one end of a conversation: a client's connection (`isolate.websockets.connection`), or one of the two ends of
+a `pipe` within the process, which is what a WebSocketPair is made of. Nothing here waits: messages are queued where
+they cannot go on at once, and `handled` tells the far end how far they got, so that it can stop reading.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from seam_fakes import CountingRandomness
 
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.event import EventContext, EventKind, Outcome
-from edge_runtime.isolate.schedules import cron_address, keep_schedule, register_crons
+from edge_runtime.isolate.handlers.schedules import cron_address, keep_schedule, register_crons
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import CRON_STARTS_MAX
 from edge_runtime.store.memory_store import MemoryStore

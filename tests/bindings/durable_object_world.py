@@ -16,8 +16,8 @@ from bindings.durable_objects.sockets import NamespaceSockets
 from edge_runtime.actors.api import ActorKind
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.event import EventContext, EventKind, Outcome
+from edge_runtime.isolate.events.socket_messages import WorkerSockets
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.seams import Flavour
 from edge_runtime.store.api import Store
 from edge_runtime.store.memory_store import MemoryStore

@@ -26,11 +26,12 @@ import trio  # noqa: E402
 from http_corpus import CASES  # noqa: E402
 from memory_connections import MemoryClient  # noqa: E402
 
-from edge_runtime.isolate.connection import BodyTooLarge, Connections  # noqa: E402
-from edge_runtime.isolate.fetch import BadRequest, incoming_request  # noqa: E402
+from edge_runtime.isolate.handlers.fetch import BadRequest, incoming_request  # noqa: E402
+from edge_runtime.isolate.http.exchange import BodyTooLarge  # noqa: E402
+from edge_runtime.isolate.http.open_connections import OpenConnections  # noqa: E402
 
 with atheris.instrument_imports(include=["edge_runtime.isolate"], enable_loader_override=False):
-    from edge_runtime.isolate.http1_connection import Http1Connections
+    from edge_runtime.isolate.http1.server import Http1Server
 
 CUTS = 4
 BEHAVIOURS = ("echo", "early", "stream", "stream_length", "read_one", "nothing")
@@ -133,8 +134,8 @@ def serve(behaviour: str, pieces: list[bytes]) -> tuple[list[object], list[str],
         with trio.fail_after(60):
             await server.serve(client)  # type: ignore[arg-type]
 
-    application, connections, others = Application(behaviour), Connections(), Others()
-    server = Http1Connections(application, connections, others, StoppedClock())  # type: ignore[arg-type]
+    application, connections, others = Application(behaviour), OpenConnections(), Others()
+    server = Http1Server(application, connections, others, StoppedClock())  # type: ignore[arg-type]
     client = MemoryClient(pieces)
     trio.run(main)
     assert not failed, failed

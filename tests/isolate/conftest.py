@@ -3,7 +3,13 @@ from functools import partial
 import pytest
 from http_server import serving_by
 
-from edge_runtime.isolate import http1_exchange, http1_loop, hypercorn_connection, hypercorn_exchange
+from edge_runtime.isolate.http1 import connection as http1_connection
+from edge_runtime.isolate.http1 import exchange as http1_exchange
+from edge_runtime.isolate.hypercorn import connection as hypercorn_connection
+from edge_runtime.isolate.hypercorn import exchange as hypercorn_exchange
+from edge_runtime.isolate.hypercorn import server as hypercorn_server
+
+HTTP_MODULES = (http1_connection, http1_exchange, hypercorn_connection, hypercorn_exchange, hypercorn_server)
 
 
 @pytest.fixture(params=["llhttp", "hypercorn"])
@@ -17,7 +23,7 @@ def set_limit(monkeypatch):
     """Changes a limit of the HTTP connections."""
 
     def set_limit(name, value):
-        for module in (http1_loop, http1_exchange, hypercorn_connection, hypercorn_exchange):
+        for module in HTTP_MODULES:
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
 

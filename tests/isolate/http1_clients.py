@@ -7,9 +7,9 @@ from edge_process import PATIENCE_S
 from http_server import serving_by
 from memory_connections import MemoryClient
 
-from edge_runtime.isolate.connection import Connections
-from edge_runtime.isolate.http1_connection import Http1Connections
-from edge_runtime.isolate.hypercorn_connection import HypercornConnections
+from edge_runtime.isolate.http.open_connections import OpenConnections
+from edge_runtime.isolate.http1.server import Http1Server
+from edge_runtime.isolate.hypercorn.server import HypercornServer
 from edge_runtime.seams import SystemClock
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -17,8 +17,8 @@ GET_1_0 = b"GET / HTTP/1.0\r\n\r\n"
 
 
 def server_of(app):
-    connections = Connections()
-    return Http1Connections(app, connections, HypercornConnections(app, connections), SystemClock())
+    connections = OpenConnections()
+    return Http1Server(app, connections, HypercornServer(app, connections), SystemClock())
 
 
 async def answered(app, *pieces):

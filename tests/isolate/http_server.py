@@ -4,23 +4,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
-from edge_runtime.isolate.client_socket import ClientSocket
-from edge_runtime.isolate.connection import Connections
-from edge_runtime.isolate.http1_connection import Http1Connections
-from edge_runtime.isolate.hypercorn_connection import HypercornConnections
+from edge_runtime.isolate.http.open_connections import OpenConnections
+from edge_runtime.isolate.http1.client_socket import ClientSocket
+from edge_runtime.isolate.http1.server import Http1Server
+from edge_runtime.isolate.hypercorn.server import HypercornServer
 from edge_runtime.seams import SystemClock
 
 
 @asynccontextmanager
 async def serving_by(implementation, app):
     """Gives a function that connects, and the server."""
-    connections = Connections()
-    server = hypercorn = HypercornConnections(app, connections)
+    connections = OpenConnections()
+    server = hypercorn = HypercornServer(app, connections)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     async with AsyncExitStack() as clients, listener, trio.open_nursery() as nursery:
         if implementation == "llhttp":
-            server = Http1Connections(app, connections, hypercorn, SystemClock())
+            server = Http1Server(app, connections, hypercorn, SystemClock())
             await nursery.start(server.watch)
 
         async def accept():

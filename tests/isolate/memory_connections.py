@@ -51,7 +51,7 @@ class MemoryStream:
 
 
 class MemoryClient:
-    """`client_socket.Client`, without waiting: the client's pieces are there whenever they are asked for."""
+    """`http1.client_socket.Client`, without waiting: the client's pieces are there whenever they are asked for."""
 
     family = socket.AF_INET
 

@@ -9,8 +9,8 @@ import trio
 
 from edge_runtime.config.load import load_config
 from edge_runtime.errors import StoreFull
-from edge_runtime.isolate import accounting
-from edge_runtime.isolate.accounting import Accounting
+from edge_runtime.isolate.events import accounting
+from edge_runtime.isolate.events.accounting import Accounting
 from edge_runtime.metering.ledger import read_usage
 from edge_runtime.promise import Promise
 from edge_runtime.seams import SystemClock

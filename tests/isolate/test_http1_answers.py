@@ -6,7 +6,7 @@ import trio.testing
 from http1_clients import GET, GET_1_0, answered, clients_of, head_and_body, responding, streaming
 from http_server import read_all
 
-from edge_runtime.isolate.connection import WrongBodyLength
+from edge_runtime.isolate.http.exchange import WrongBodyLength
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import trio.testing
 from http1_clients import GET, answered, clients_of, echo, responding
 from http_server import read_all
 
-from edge_runtime.isolate import http1_exchange
-from edge_runtime.isolate.connection import BodyTimeout
+from edge_runtime.isolate.http.exchange import BodyTimeout
+from edge_runtime.isolate.http1 import exchange as http1_exchange
 
 EXPECTING = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
 

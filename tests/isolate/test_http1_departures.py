@@ -10,12 +10,13 @@ from http1_clients import GET, GET_1_0, clients_of, responding, server_of
 from http_server import read_all, read_until
 from memory_connections import MemoryClient
 
-from edge_runtime.isolate import http1_connection, http1_loop
-from edge_runtime.isolate.client_socket import ClientSocket
+from edge_runtime.isolate.http1 import connection as http1_connection
+from edge_runtime.isolate.http1 import server as http1_server
+from edge_runtime.isolate.http1.client_socket import ClientSocket
 
 
 async def test_head_that_does_not_come_to_an_end_is_answered_408(monkeypatch):
-    monkeypatch.setattr(http1_loop, "REQUEST_HEAD_S", 0.05)
+    monkeypatch.setattr(http1_connection, "REQUEST_HEAD_S", 0.05)
     async with clients_of(responding(200)) as (connect, _):
         stream = await connect()
         await stream.send_all(b"GET / HTTP/1.1\r\nHo")
@@ -26,7 +27,7 @@ async def test_head_that_does_not_come_to_an_end_is_answered_408(monkeypatch):
 
 @pytest.mark.parametrize("framing", [[], [(b"content-length", b"4")]])
 async def test_half_closed_client_gets_its_whole_answer(monkeypatch, framing):
-    for module in (http1_connection, http1_loop):
+    for module in (http1_server, http1_connection):
         monkeypatch.setattr(module, "CONNECTION_TICK_S", 60)  # it is not probed meanwhile
     go_on = trio.Event()
 
@@ -50,7 +51,7 @@ async def test_half_closed_client_gets_its_whole_answer(monkeypatch, framing):
 
 
 async def test_half_closed_client_that_is_still_there_survives_being_probed(monkeypatch):
-    for module in (http1_connection, http1_loop):
+    for module in (http1_server, http1_connection):
         monkeypatch.setattr(module, "CONNECTION_TICK_S", 0.02)
     go_on = trio.Event()
 

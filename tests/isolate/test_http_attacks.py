@@ -18,8 +18,8 @@ import trio.testing
 from edge_process import PATIENCE_S
 from http_server import read_all, read_until
 
-from edge_runtime.isolate.connection import BodyTimeout, BodyTooLarge
-from edge_runtime.isolate.fetch import BadRequest, incoming_request
+from edge_runtime.isolate.handlers.fetch import BadRequest, incoming_request
+from edge_runtime.isolate.http.exchange import BodyTimeout, BodyTooLarge
 
 HOST = b"Host: a\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"

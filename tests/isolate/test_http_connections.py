@@ -8,7 +8,7 @@ import trio.testing
 from edge_process import PATIENCE_S
 from http_server import read_all, read_until
 
-from edge_runtime.isolate.connection import BodyTooLarge
+from edge_runtime.isolate.http.exchange import BodyTooLarge
 
 PLAIN = [(b"content-type", b"text/plain")]
 

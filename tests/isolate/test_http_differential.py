@@ -27,10 +27,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_connections import MemoryClient
 
-from edge_runtime.isolate.connection import Connections
-from edge_runtime.isolate.fetch import BadRequest, incoming_request
-from edge_runtime.isolate.http1_connection import Http1Connections
-from edge_runtime.isolate.hypercorn_connection import HypercornConnections
+from edge_runtime.isolate.handlers.fetch import BadRequest, incoming_request
+from edge_runtime.isolate.http.open_connections import OpenConnections
+from edge_runtime.isolate.http1.server import Http1Server
+from edge_runtime.isolate.hypercorn.server import HypercornServer
 from edge_runtime.seams import SystemClock
 
 EVERY_BOUNDARY_UP_TO = 1024
@@ -89,11 +89,11 @@ def answers(received, methods):
 
 async def seen(implementation, pieces):
     """What the worker sees of a connection, and what the client gets."""
-    echo, connections = Echo(), Connections()
-    hypercorn = HypercornConnections(echo, connections)
+    echo, connections = Echo(), OpenConnections()
+    hypercorn = HypercornServer(echo, connections)
     client = MemoryClient(pieces)
     if implementation == "llhttp":
-        await Http1Connections(echo, connections, hypercorn, SystemClock()).serve(client)
+        await Http1Server(echo, connections, hypercorn, SystemClock()).serve(client)
     else:
         await hypercorn.serve(client.stream())
     assert not len(connections)

@@ -4,7 +4,7 @@ import pytest
 
 from edge_runtime.config.model import WorkerLimits
 from edge_runtime.event import EventKind
-from edge_runtime.isolate.events import IsolateEvents
+from edge_runtime.isolate.events.lifecycle import IsolateEvents
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.workers.websocket_recipient import SocketFlags
 

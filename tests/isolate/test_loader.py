@@ -8,7 +8,7 @@ import pytest
 
 from edge_runtime.config.model import WorkerConfig, WorkerLimits
 from edge_runtime.errors import ScriptError
-from edge_runtime.isolate.loader import load_script
+from edge_runtime.isolate.script.loader import load_script
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from edge_runtime.event import EventContext, EventKind
-from edge_runtime.isolate.activity import ObjectActivity
+from edge_runtime.isolate.events.activity import ObjectActivity
 from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.quantities import ACTIVE_US
 

@@ -15,7 +15,7 @@ from edge_runtime.actors.api import ActorAddress, ActorKind
 from edge_runtime.errors import ActorBroken, ConnectionLost, UsageError
 from edge_runtime.event import EventContext, EventKind
 from edge_runtime.frames import encode_frame
-from edge_runtime.isolate.peer_frames import (
+from edge_runtime.isolate.peers.frames import (
     Body,
     CallMethod,
     CallStub,
@@ -32,7 +32,7 @@ from edge_runtime.isolate.peer_frames import (
     StreamEnded,
     StubReleased,
 )
-from edge_runtime.isolate.peer_link import MovedAway, PeerLink, open_channel
+from edge_runtime.isolate.peers.link import MovedAway, PeerLink, open_channel
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import PEER_WINDOW
 from edge_runtime.promise import Promise

@@ -21,9 +21,9 @@ from wsproto.events import (
 )
 
 from edge_runtime.event import EventContext, EventKind
-from edge_runtime.isolate.net import open_net
+from edge_runtime.isolate.events.socket_messages import WorkerSockets
+from edge_runtime.isolate.outgoing.net import open_net
 from edge_runtime.isolate.trio_flavour import TrioFlavour
-from edge_runtime.isolate.websocket_events import WorkerSockets
 from edge_runtime.testing.surroundings import RecordedEvents
 from edge_runtime.workers import fetch
 from edge_runtime.workers.js_object import JsException

@@ -11,9 +11,10 @@ from edge_process import PATIENCE_S
 from websocket_client import Refused, WebSocketClient
 from wsproto.extensions import PerMessageDeflate
 
-from edge_runtime.isolate import socket_writer, websocket_connection
-from edge_runtime.isolate.connection import Connections
-from edge_runtime.isolate.hypercorn_connection import HypercornConnections
+from edge_runtime.isolate.http.open_connections import OpenConnections
+from edge_runtime.isolate.hypercorn.server import HypercornServer
+from edge_runtime.isolate.websockets import connection as websocket_connection
+from edge_runtime.isolate.websockets import writer as websocket_writer
 
 
 class Recorder:
@@ -59,8 +60,8 @@ class Serving:
         self.received = []
         self._make = lambda link: receiver(link, **options)
         self._headers = headers
-        self.connections = Connections()
-        self.server = HypercornConnections(self.app, self.connections)
+        self.connections = OpenConnections()
+        self.server = HypercornServer(self.app, self.connections)
 
     async def app(self, exchange):
         if not exchange.upgradable:
@@ -267,7 +268,7 @@ async def test_reading_stops_while_messages_are_unhandled():
 
 
 async def test_client_that_does_not_read_is_cut_off_after_the_write_deadline(monkeypatch):
-    monkeypatch.setattr(socket_writer, "WRITE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(websocket_writer, "WRITE_TIMEOUT_S", 0.1)
     serving = Serving(Recorder)
     async with serving.open() as connect:
         await connect()
@@ -280,7 +281,7 @@ async def test_client_that_does_not_read_is_cut_off_after_the_write_deadline(mon
 
 
 async def test_client_for_which_too_much_waits_is_cut_off(monkeypatch):
-    monkeypatch.setattr(socket_writer, "WEBSOCKET_UNSENT_MAX", 10_000_000)
+    monkeypatch.setattr(websocket_writer, "WEBSOCKET_UNSENT_MAX", 10_000_000)
     serving = Serving(Recorder)
     async with serving.open() as connect:
         await connect()

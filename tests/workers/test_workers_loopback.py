@@ -9,7 +9,7 @@ from script_event import open_event
 
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.asyncio_flavour import open_asyncio_flavour
-from edge_runtime.isolate.loopback import loopback_services
+from edge_runtime.isolate.script.loopback import loopback_services
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import INVOCATION_DEPTH_MAX
 from edge_runtime.testing.surroundings import RecordedEvents

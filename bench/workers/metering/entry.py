@@ -9,7 +9,7 @@ import trio
 from workers import Response, WorkerEntrypoint, WorkflowEntrypoint
 
 from edge_runtime import event
-from edge_runtime.isolate.cpu_guard import guard_cpu
+from edge_runtime.isolate.events.cpu_guard import guard_cpu
 from edge_runtime.metering import measure
 
 
