@@ -60,6 +60,17 @@ LEAVES = [
 """Used by many; a leaf imports only from leaves."""
 
 SUBFOLDERS = {
+    "edge_runtime.isolate": [
+        "http1",
+        "hypercorn",
+        "handlers",
+        "script",
+        "events",
+        "peers",
+        "outgoing",
+        "websockets",
+        "http",
+    ],
     "edge_runtime.workflows": ["control", "instance", "driver", "attempts", "script", "stored", "core"],
 }
 """Within a package the same: its subfolders, each of which imports only from itself and from those after it."""
@@ -140,6 +151,12 @@ def place(name, package):
     """Where the subfolder stands that the module is in; before all others what is in none."""
     folder = name.removeprefix(f"{package}.").partition(".")[0]
     return SUBFOLDERS[package].index(folder) if folder in SUBFOLDERS[package] else -1
+
+
+@pytest.mark.parametrize("package", SUBFOLDERS)
+def test_every_subfolder_has_a_place_in_the_order(package):
+    folder = ROOT / package.replace(".", "/")
+    assert sorted(SUBFOLDERS[package]) == sorted(path.parent.name for path in folder.glob("*/__init__.py"))
 
 
 @pytest.mark.parametrize("package", SUBFOLDERS)
