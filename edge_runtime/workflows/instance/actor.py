@@ -3,32 +3,25 @@
 Its storage is its journal, its timer is what it waits for next, its mailbox is the inbox table. While it waits for
 nothing but times and events it may leave memory; the next activation replays.
 
-An activation launches the engine, and launches it again where a command asks for it: after a pause, and after a
-restart, which rewrites the journal first.
+An activation launches the engine (`launch`), and launches it again where a command asks for it: after a pause, and
+after a restart, which rewrites the journal first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import trio
-
 from edge_runtime.actors.api import ActorAddress, ActorContext
 from edge_runtime.control import ActorDeath
-from edge_runtime.event import EventContext, EventKind
 from edge_runtime.limits import QUEUED_LOOK_MS
 from edge_runtime.promise import Promise
-from edge_runtime.workflows.core.durable_operations import count_start
-from edge_runtime.workflows.core.effects import RunRaised, RunReturned, Woken
 from edge_runtime.workflows.core.engine import Engine
-from edge_runtime.workflows.core.journal import Created
 from edge_runtime.workflows.driver.driver import Driver
-from edge_runtime.workflows.driver.endings import Ended, outcome_of_end
 from edge_runtime.workflows.driver.shared_tasks import SharedTasks
 from edge_runtime.workflows.instance import deaths
 from edge_runtime.workflows.instance.at_rest import AtRest
 from edge_runtime.workflows.instance.definition import WorkflowDefinition
-from edge_runtime.workflows.instance.script_run import run_script
+from edge_runtime.workflows.instance.launch import Launch
 from edge_runtime.workflows.instance.slots import Slots
 from edge_runtime.workflows.stored import inbox, instances
 from edge_runtime.workflows.stored.blocks import JournalBroken
@@ -64,12 +57,8 @@ class WorkflowInstance:
         self._idle_s = idle_ms / 1000
         self._slots = slots
         self._tasks = tasks
-        self._driver: Driver | None = None
-        self._run_scope: trio.CancelScope | None = None
-        """Of the script, while it runs."""
-        self._run_over: Promise[None] = Promise.resolved(None)
-        self._event: EventContext | None = None
-        self._ended: Ended | None = None
+        self._latest: Launch | None = None
+        """The launch of its engine that is under way, or was the last."""
         self._launched: Promise[None] = Promise.resolved(None)
         """Pending while a launch is in progress."""
         self._stopping = False
@@ -106,9 +95,8 @@ class WorkflowInstance:
 
     async def stop(self) -> None:
         self._stopping = True
-        if self._driver is not None:
-            self._driver.stop()
-        self._cancel_run()
+        if self._latest is not None:
+            self._latest.stop()
 
     @property
     def answering(self) -> bool:
@@ -116,9 +104,9 @@ class WorkflowInstance:
 
     @property
     def idle(self) -> bool:
-        driver = self._driver
-        if driver is None or driver.closed:
-            return self._run_over.settled and self._launched.settled
+        launch, driver = self._latest, self._live_driver
+        if driver is None:
+            return (launch is None or launch.run_over.settled) and self._launched.settled
         if driver.hibernating:
             return True
         idle_s = driver.idle_s
@@ -157,7 +145,8 @@ class WorkflowInstance:
 
     @property
     def _live_driver(self) -> Driver | None:
-        return None if self._driver is None or self._driver.closed else self._driver
+        launch = self._latest
+        return None if launch is None or launch.driver.closed else launch.driver
 
     async def _launch_alone(self) -> None:
         """Launch once nobody else does. A lock of trio's would give up control at every start."""
@@ -174,7 +163,8 @@ class WorkflowInstance:
         """Do what commands ask for and, unless it is over, paused or not its turn, run the instance."""
         context, address = self._context, self._home
         while not self._stopping:
-            await self._run_over
+            if self._latest is not None:
+                await self._latest.run_over
             await context.wait_durable()
             with context.store.snapshot() as snapshot:
                 record = instances.read(snapshot, address)
@@ -232,66 +222,19 @@ class WorkflowInstance:
         tail = await stored.load(record.seq, engine.load)
         if self._stopping:
             return True
-        engine.live = False
-        self._tasks.workers.adopt_context()
-        event = context.events.begin(EventKind.WORKFLOW, address.namespace, actor=context)
-        self._ended = None
-        self._event = event
-        self._driver = driver = Driver(
-            context,
-            address,
-            record,
-            engine,
-            tail,
-            event,
-            self._on_end,
-            self._tasks,
-            self._definition.version,
-            self._definition.interceptor,
+        launch = self._latest = Launch(
+            context, address, self._definition, self._tasks, record, engine, tail, self._launch_over
         )
-        driver.on_close = self._end_event
-        if engine.pausing and not engine.paused:
-            driver.put_in(Woken())
         for command in commands:
-            driver.take(command)
-        if (
-            not driver.closed
-            and not engine.paused
-            and self._is_due(record)
-            and self._take_slot(resuming=record.started_ms is not None)
-        ):
-            engine.live = True
-            if record.started_ms is None:
-                count_start(event.meter.quantities, engine.created)
-            driver.begin()
-            self._begin_run(event, driver, engine.created)
+            launch.driver.take(command)
+        if launch.may_run and self._is_due(record) and self._take_slot(resuming=record.started_ms is not None):
+            launch.run(self._rested)
             return True
-        driver.close()
-        return not self._relaunch_asked
-
-    @property
-    def _relaunch_asked(self) -> bool:
-        return self._ended is not None and self._ended.relaunch
+        launch.driver.close()
+        return launch.ended is None or not launch.ended.relaunch
 
     def _take_slot(self, *, resuming: bool) -> bool:
         return self._slots is None or self._slots.take(self._context.address.id, resuming=resuming)
-
-    # The run
-
-    def _begin_run(self, event: EventContext, driver: Driver, created: Created) -> None:
-        self._run_scope = scope = trio.CancelScope()
-        self._run_over = Promise()
-        driver.stop_run = self._stop_run
-        driver.rested = self._rested
-        event.start(self._run, event, driver, created, scope)
-
-    def _stop_run(self) -> Promise[None]:
-        self._cancel_run()
-        return self._run_over
-
-    def _cancel_run(self) -> None:
-        if self._run_scope is not None:
-            self._run_scope.cancel()
 
     def _rested(self) -> None:
         driver = self._live_driver
@@ -302,42 +245,10 @@ class WorkflowInstance:
         if driver.hibernating:
             self._context.rest()
 
-    async def _run(self, event: EventContext, driver: Driver, created: Created, scope: trio.CancelScope) -> None:
-        """Execute `run` from the top. Its end, of whatever kind, is an input of the engine, unless it was suspended."""
-        ended: RunReturned | RunRaised | None = None
-        try:
-            with scope:
-                try:
-                    ended = await run_script(self._definition, self._context.address.id, event, driver, created)
-                finally:
-                    self._run_scope = None
-            if ended is not None:
-                driver.put_in(ended)
-        finally:
-            self._ran(driver)
-
-    def _on_end(self, ended: Ended) -> None:
-        self._ended = ended
-        self._cancel_run()
-
-    def _ran(self, driver: Driver) -> None:
-        self._run_over.resolve(None)
-        if not driver.closed and not driver.undoing:
-            # Whoever cancelled the run cancels everything: nobody is to take its place.
+    def _launch_over(self, launch: Launch) -> None:
+        if launch.cut:
             self._slots = None
-            driver.close()
-        self._end_event()
-
-    def _end_event(self) -> None:
-        """End the event once both the run and the engine are over."""
-        event, driver, ended = self._event, self._driver, self._ended
-        if event is None or driver is None or not driver.closed or not self._run_over.settled:
-            return
-        self._event = None
-        driver.let_go()
-        address = self._context.address
-        if ended is not None and not ended.relaunch:
+        if launch.ended is not None and not launch.ended.relaunch:
             self._context.when_durable().add_done_callback(lambda _: self._context.rest())
         if self._slots is not None:
-            self._slots.release(address.id)
-        self._context.events.end(event, *outcome_of_end(ended, address.id))
+            self._slots.release(self._context.address.id)
