@@ -93,7 +93,7 @@ class EventContext:
         self.charged_as: Outcome | None = None
         """The outcome with which it is in the ledger; None: it is not there."""
         self.net: Any = None
-        """The network for `fetch` (`workers.outgoing.Net`); the isolate's, set when the event begins."""
+        """The network for `fetch` (`workers.network.Net`); the isolate's, set when the event begins."""
         self.sockets: Any = None
         """What gives accepted WebSockets their events (`workers.websocket.Recipients`); set when the event begins."""
         self.subrequests_max: int | None = None

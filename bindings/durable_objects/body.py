@@ -28,14 +28,14 @@ from edge_runtime.limits import ALARM_WALL_MS
 from edge_runtime.metering.quantities import WEBSOCKET_BYTES_IN
 from edge_runtime.promise import Promise
 from edge_runtime.tracebacks import script_traceback
-from edge_runtime.workers.conversion import SAME, SMALL, from_wire
+from edge_runtime.workers.conversion import SAME, SMALL, from_wire, received
 from edge_runtime.workers.entrypoints import DurableObjectAbort
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods, sync_methods
 from edge_runtime.workers.held_stream import hold_body
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
-from edge_runtime.workers.replies import checked_response, plain_result, seen_by_caller
-from edge_runtime.workers.rpc import received, remote_error
+from edge_runtime.workers.remote_errors import remote_error, seen_by_caller
+from edge_runtime.workers.replies import checked_response, plain_result
 
 _log = logging.getLogger("edge.durable_objects")
 

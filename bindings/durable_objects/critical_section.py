@@ -15,7 +15,7 @@ from edge_runtime.event import EventContext
 from edge_runtime.limits import BLOCK_CONCURRENCY_MS
 from edge_runtime.promise import Promise
 from edge_runtime.workers.entrypoints import DurableObjectAbort
-from edge_runtime.workers.replies import seen_by_caller
+from edge_runtime.workers.remote_errors import seen_by_caller
 
 BLOCKED_TOO_LONG: Final = (
     "A call to blockConcurrencyWhile() in a Durable Object waited for too long. The call was canceled and the Durable "

@@ -35,9 +35,11 @@ from edge_runtime.limits import FACET_DEPTH_MAX, FACET_NAME_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.store.api import Batch
 from edge_runtime.tracebacks import script_traceback
+from edge_runtime.workers.conversion import RpcStub
 from edge_runtime.workers.entrypoints import DurableObject
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workers.rpc import RpcStub, Target, pass_on
+from edge_runtime.workers.lending import Target
+from edge_runtime.workers.stubs import pass_on
 
 NO_ALARMS: Final = "Facets currently cannot set alarms."
 DELETED: Final = "Facet was deleted."
@@ -268,7 +270,7 @@ def _option(options: object, name: str) -> Any:
 
 
 class _Facet:
-    """`workers.rpc.Target` of one facet, until it is aborted. Calls begin in the order in which they were made."""
+    """`workers.lending.Target` of one facet, until it is aborted. Calls begin in the order in which they were made."""
 
     def __init__(self, of: Facets, name: str) -> None:
         self.get_start: Callable[[], Any]

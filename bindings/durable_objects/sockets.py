@@ -26,7 +26,8 @@ from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.workers.buffers import ArrayBuffer
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workers.websocket import DISCONNECTED, GONE, WebSocket
+from edge_runtime.workers.websocket import WebSocket
+from edge_runtime.workers.websocket_end import DISCONNECTED, GONE
 from edge_runtime.workers.websocket_link import Handled, message_bytes
 from edge_runtime.workers.websocket_pair import WebSocketRequestResponsePair
 from edge_runtime.workers.websocket_recipient import Recipient, SocketFlags

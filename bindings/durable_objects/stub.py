@@ -12,11 +12,12 @@ from edge_runtime.actors.ids import DurableObjectId
 from edge_runtime.errors import ActorBroken, ConnectionLost
 from edge_runtime.event import EventContext, current_event, require_event
 from edge_runtime.promise import Promise
-from edge_runtime.workers.conversion import to_wire_args
+from edge_runtime.workers.conversion import received, to_wire_args
 from edge_runtime.workers.js_object import JsException
+from edge_runtime.workers.lending import Target
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
-from edge_runtime.workers.rpc import GatedSends, Target, count_subrequest, received
+from edge_runtime.workers.stubs import GatedSends, count_subrequest
 
 RESERVED: Final = frozenset(
     {"alarm", "connect", "constructor", "dup", "webSocketClose", "webSocketError", "webSocketMessage"}

@@ -27,9 +27,9 @@ from edge_runtime.compat.blocking import enter_loop
 from edge_runtime.compat.lifespan import ASGI_VERSIONS, is_cancellation
 from edge_runtime.event import require_event
 from edge_runtime.promise import Promise, PromiseCancelled
-from edge_runtime.workers.js_views import JsRequest
-from edge_runtime.workers.request import Request
-from edge_runtime.workers.response import NULL_BODY_STATUSES, Response
+from edge_runtime.workers.request import JsRequest, Request
+from edge_runtime.workers.response import Response
+from edge_runtime.workers.status import NULL_BODY_STATUSES
 from edge_runtime.workers.streams import ReadableStream
 
 AsgiApp: TypeAlias = Callable[

@@ -11,7 +11,8 @@ from edge_runtime.compat.app_body import ClientDisconnected
 from edge_runtime.compat.lifespan import is_cancellation
 from edge_runtime.promise import Promise, PromiseCancelled
 from edge_runtime.workers.response import Response
-from edge_runtime.workers.websocket import DISCONNECTED, GONE, WebSocket
+from edge_runtime.workers.websocket import WebSocket
+from edge_runtime.workers.websocket_end import DISCONNECTED, GONE
 from edge_runtime.workers.websocket_link import Handled
 from edge_runtime.workers.websocket_pair import open_pair
 from edge_runtime.workers.websocket_recipient import SocketFlags

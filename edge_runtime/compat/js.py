@@ -48,8 +48,8 @@ from edge_runtime.workers.formdata import FormData
 from edge_runtime.workers.headers import Headers
 from edge_runtime.workers.js_date import JsDate as Date
 from edge_runtime.workers.js_values import JsArray as Array
-from edge_runtime.workers.js_views import JsRequest as Request
-from edge_runtime.workers.js_views import JsResponse as Response
+from edge_runtime.workers.request import JsRequest as Request
+from edge_runtime.workers.response import JsResponse as Response
 from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workers.transform_stream import (
     FixedLengthStream,

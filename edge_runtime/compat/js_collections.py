@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from edge_runtime.workers.js_object import JsException, JsObject
 from edge_runtime.workers.js_values import JsArray, JsDict, plain
@@ -148,6 +148,9 @@ class RegExp(JsObject):
     def exec(self, text: str) -> JsArray | None:
         match = self._compiled.search(text)
         return None if match is None else JsArray([match.group(), *match.groups()])
+
+    def _to_wire(self) -> NoReturn:
+        raise TypeError("RegExp cannot be sent over RPC.")
 
     def __repr__(self) -> str:
         return f"/{self.source}/{self.flags}"

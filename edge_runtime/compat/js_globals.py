@@ -21,8 +21,7 @@ from edge_runtime.workers import outgoing
 from edge_runtime.workers.buffers import ArrayBuffer, JsBytes, TypedArray, as_bytes
 from edge_runtime.workers.conversion import from_wire, to_wire
 from edge_runtime.workers.js_object import JsException, JsObject
-from edge_runtime.workers.js_views import JsResponse
-from edge_runtime.workers.response import Response
+from edge_runtime.workers.response import JsResponse, Response
 
 _COMPONENT_SAFE = "-_.!~*'()"
 _URI_SAFE = _COMPONENT_SAFE + ";/?:@&=+$,#"

@@ -8,7 +8,8 @@ from edge_runtime.compat.missing_names import refuse
 from edge_runtime.promise import Promise
 from edge_runtime.workers.abort import AbortError
 from edge_runtime.workers.outgoing import fetch
-from edge_runtime.workers.response import FetchResponse, HttpStatusError, Response
+from edge_runtime.workers.response import FetchResponse, Response
+from edge_runtime.workers.status import HttpStatusError
 
 __all__ = ["AbortError", "FetchResponse", "HttpStatusError", "pyfetch"]
 

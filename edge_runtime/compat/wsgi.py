@@ -21,9 +21,9 @@ from edge_runtime.event import EventContext, require_event
 from edge_runtime.limits import WSGI_THREADS_MAX
 from edge_runtime.metering.threads import measure_call
 from edge_runtime.promise import Promise, PromiseCancelled
-from edge_runtime.workers.js_views import JsRequest
-from edge_runtime.workers.request import Request
-from edge_runtime.workers.response import NULL_BODY_STATUSES, Response
+from edge_runtime.workers.request import JsRequest, Request
+from edge_runtime.workers.response import Response
+from edge_runtime.workers.status import NULL_BODY_STATUSES
 
 WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
 

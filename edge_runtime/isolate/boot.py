@@ -51,7 +51,7 @@ from edge_runtime.store.lmdb_store import LmdbStore, store_on
 from edge_runtime.store.transaction import EventStore
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
-from edge_runtime.workers.outgoing import Net
+from edge_runtime.workers.network import Net
 from edge_runtime.workers.websocket_recipient import socket_flags
 
 _log = logging.getLogger("edge.isolate")

@@ -12,7 +12,7 @@ import trio
 from edge_runtime.config.durations import parse_duration_ms
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.seams import Flavour
-from edge_runtime.workers.outgoing import Hop, Net, Reply
+from edge_runtime.workers.network import Hop, Net, Reply
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
 
@@ -72,7 +72,7 @@ async def offload_inline(fn: Callable[..., T], /, *args: object) -> T:
 
 
 class FunctionNet:
-    """`workers.outgoing.Net` that asks a function; without one every request is refused."""
+    """`workers.network.Net` that asks a function; without one every request is refused."""
 
     def __init__(self, fetch: Fetch | None) -> None:
         self._fetch = fetch

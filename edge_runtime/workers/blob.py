@@ -61,6 +61,9 @@ class Blob(JsObject):
     def js_object(self) -> Blob:
         return self
 
+    def _to_wire(self) -> Blob:
+        return self
+
     async def text(self) -> str:
         return self.data.decode("utf-8", "replace")
 

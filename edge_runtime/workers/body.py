@@ -9,15 +9,15 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import AsyncIterable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edge_runtime.workers.blob import Blob
 from edge_runtime.workers.buffers import ArrayBuffer, as_bytes
-from edge_runtime.workers.js_object import on_trio
+from edge_runtime.workers.formdata import FormData
+from edge_runtime.workers.js_object import JsObject, on_trio
+from edge_runtime.workers.multipart import decode_form, encode_multipart
 from edge_runtime.workers.streams import DISTURBED, LOCKED, ReadableStream, Receive
-
-if TYPE_CHECKING:
-    from edge_runtime.workers.blob import Blob
-    from edge_runtime.workers.formdata import FormData
+from edge_runtime.workers.url import URLSearchParams
 
 _Bytes = bytes
 
@@ -136,15 +136,9 @@ def extract(body: object, owner: str) -> tuple[Payload, bytes | None]:
         if body.locked:
             raise TypeError(LOCKED)
         return Payload(None, body), None
-    from edge_runtime.workers.blob import Blob
-    from edge_runtime.workers.formdata import FormData
-    from edge_runtime.workers.url import URLSearchParams
-
     if isinstance(body, Blob):
         return Payload(body.data), body.content_type.encode("latin-1", "replace") or None
     if isinstance(body, FormData):
-        from edge_runtime.workers.multipart import encode_multipart
-
         encoded, content_type = encode_multipart(body.entry_list())
         return Payload(encoded), content_type.encode()
     if isinstance(body, URLSearchParams):
@@ -192,14 +186,44 @@ class BodyReader:
         return ArrayBuffer(await self._payload.read())
 
     async def blob(self) -> Blob:
-        from edge_runtime.workers.blob import Blob
-
         return Blob([await self._payload.read()], content_type=self._content_type())
 
     async def form_data(self) -> FormData:
         """The fields of a multipart or urlencoded body; TypeError for other content types and broken bodies."""
-        from edge_runtime.workers.formdata import FormData
-        from edge_runtime.workers.multipart import decode_form
-
         content_type = self._content_type()
         return FormData.of_entries(decode_form(await self._payload.read(), content_type))
+
+
+class BodyView(JsObject):
+    """What the views of Request and Response by JavaScript's member names share."""
+
+    __slots__ = ()
+
+    def _viewed(self) -> BodyReader:
+        raise AssertionError("given by the views")
+
+    @property
+    def body(self) -> ReadableStream | None:
+        return self._viewed().body
+
+    @property
+    def bodyUsed(self) -> bool:
+        return self._viewed().body_used
+
+    async def text(self) -> str:
+        return await self._viewed().text()
+
+    async def json(self) -> Any:
+        return await self._viewed().json()
+
+    async def arrayBuffer(self) -> ArrayBuffer:
+        return await self._viewed().buffer()
+
+    async def bytes(self) -> _Bytes:
+        return await self._viewed().bytes()
+
+    async def blob(self) -> Blob:
+        return await self._viewed().blob()
+
+    async def formData(self) -> FormData:
+        return await self._viewed().form_data()

@@ -3,24 +3,31 @@
 `to_wire` checks a script's value and brings it to a plain form; `from_wire` makes of that what Cloudflare's SDK would
 hand to a script. Between them the value may be kept in memory or go through `store.values`.
 
+What goes by reference (functions, RpcTargets) is lent, and a stub arrives; their calls convert in their turn, so both
+get their conversions here (`lending` and `stubs` have the rest of them).
+
 Beyond Cloudflare, dates without time, UUIDs and Decimals cross unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from edge_runtime.event import EventContext, current_event
 from edge_runtime.store.values import ErrorRecord
 from edge_runtime.workers.body import BodyReader
 from edge_runtime.workers.buffers import ArrayBuffer, DataView, JsBytes, TypedArray
+from edge_runtime.workers.js_date import whole_milliseconds
 from edge_runtime.workers.js_object import JsException, JsNull, JsObject, data_clone_error
 from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.lending import Lent, RpcTarget, Target
 from edge_runtime.workers.rpc_size import require_rpc_size
+from edge_runtime.workers.stubs import Stub
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, UUID, Decimal, date})
 SAME = frozenset({type(None), bool, int, str})
@@ -65,7 +72,7 @@ def _other_to_wire(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return {to_wire(item) for item in value}
     if isinstance(value, datetime):
-        return _whole_milliseconds(value)
+        return whole_milliseconds(value)
     if isinstance(value, BaseException):
         return Exception(value.message if isinstance(value, JsException) else str(value))
     if isinstance(value, BodyReader):
@@ -83,8 +90,6 @@ def _other_to_wire(value: Any) -> Any:
 
 def _target(value: Any) -> Any:
     """What crosses by reference: functions, RpcTargets, stubs."""
-    from edge_runtime.workers.rpc import RpcTarget, lend
-
     if (own := getattr(type(value), "_rpc_target", None)) is not None:
         return own(value)
     if isinstance(value, RpcTarget) or callable(value):
@@ -93,25 +98,7 @@ def _target(value: Any) -> Any:
 
 
 def _js_to_wire(value: JsObject) -> Any:
-    from edge_runtime.workers.blob import Blob
-    from edge_runtime.workers.formdata import FormData
-    from edge_runtime.workers.js_date import JsDate
-    from edge_runtime.workers.js_views import JsRequest, JsResponse
-    from edge_runtime.workers.streams import ReadableStream
-
-    if isinstance(value, JsDate):
-        return _whole_milliseconds(value.to_py())
-    if isinstance(value, JsRequest):
-        return value.request
-    if isinstance(value, JsResponse):
-        return value.response
-    if isinstance(value, (Blob, FormData, ReadableStream)):
-        return value
-    if value.constructor.name == "RegExp":
-        raise TypeError("RegExp cannot be sent over RPC.")
-    if callable(value):
-        return _target(value)
-    raise data_clone_error(value)
+    return _target(value) if callable(value) else value._to_wire()
 
 
 def _base_value(value: Any) -> Any:
@@ -139,12 +126,6 @@ def _key(key: object) -> str:
     if isinstance(key, float):
         return str(int(key)) if key.is_integer() else repr(key)
     raise TypeError(f"{type(key)} cannot be a key of an object sent over RPC; keys are strings")
-
-
-def _whole_milliseconds(moment: datetime) -> datetime:
-    """The moment as a JavaScript Date holds it; a naive one is local time."""
-    utc = moment.astimezone(UTC)
-    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
 
 
 def from_wire(value: Any) -> Any:
@@ -188,27 +169,11 @@ def _other_from_wire(value: Any) -> Any:
     if isinstance(value, ErrorRecord):
         return Exception(f"Error: {value.message}")
     if isinstance(value, JsObject) and not callable(value):
-        return _js_from_wire(value)
+        return value._from_wire()
     if hasattr(value, "invoke") or (callable(value) and not isinstance(value, type)):
-        from edge_runtime.workers.rpc import RpcStub, lend
-
         if isinstance(value, RpcStub):
             return value
         return RpcStub(value if hasattr(value, "invoke") else lend(value))
-    return value
-
-
-def _js_from_wire(value: JsObject) -> Any:
-    from edge_runtime.workers.js_date import JsDate
-    from edge_runtime.workers.js_views import JsRequest, JsResponse
-    from edge_runtime.workers.response import Response
-
-    if isinstance(value, JsResponse):
-        return Response(value)
-    if isinstance(value, JsRequest):
-        return value.request
-    if isinstance(value, JsDate):
-        return value.to_py().replace(tzinfo=None)
     return value
 
 
@@ -233,3 +198,33 @@ def to_wire_result(result: Any) -> Any:
     plain = to_wire(result)
     require_rpc_size((plain,))
     return plain
+
+
+def received(event: EventContext, plain: Any) -> Any:
+    """What a script gets of a result that arrived in `event`."""
+    token = current_event.set(event)
+    try:
+        return from_wire(plain)
+    finally:
+        current_event.reset(token)
+
+
+class _Lent(Lent):
+    _from_wire = staticmethod(from_wire)
+    _to_wire_result = staticmethod(to_wire_result)
+
+
+def lend(value: Any) -> Target:
+    """The target of a function or RpcTarget that the current event passes on."""
+    return _Lent(value, current_event.get())
+
+
+class RpcStub(Stub):
+    """A function or object that arrived by RPC; see `Stub`."""
+
+    __slots__ = ()
+    _to_wire_args = staticmethod(to_wire_args)
+    _received = staticmethod(received)
+
+    def _another(self) -> RpcStub:
+        return RpcStub(self._target)

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from edge_runtime.workers.request import JsRequest
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -65,8 +67,6 @@ def handler(func: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(func)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        from edge_runtime.workers.js_views import JsRequest
-
         if args and isinstance(args[0], JsRequest):
             return func(args[0].request, *args[1:], **kwargs)  # type: ignore[arg-type]
         return func(*args, **kwargs)

@@ -35,6 +35,9 @@ class FormData(JsObject, MutableMapping[str, Any]):
     def entry_list(self) -> list[tuple[str, FormDataValue]]:
         return self._entries
 
+    def _to_wire(self) -> FormData:
+        return self
+
     def __getitem__(self, key: str) -> Any:
         """The first value; KeyError if there is none."""
         for name, value in self._entries:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
-from edge_runtime.workers.outgoing import Hop, Reply
+from edge_runtime.workers.network import Hop, Reply
 from edge_runtime.workers.streams import ReadableStream
 
 if TYPE_CHECKING:

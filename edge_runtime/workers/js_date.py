@@ -44,6 +44,12 @@ class JsDate(JsObject):
     def to_py(self, **_options: Any) -> datetime:
         return datetime.fromtimestamp(self._ms / 1000, UTC)
 
+    def _to_wire(self) -> datetime:
+        return whole_milliseconds(self.to_py())
+
+    def _from_wire(self) -> datetime:
+        return self.to_py().replace(tzinfo=None)
+
     def __eq__(self, other: object) -> bool:
         return self._ms == other._ms if isinstance(other, JsDate) else NotImplemented
 
@@ -58,3 +64,9 @@ class JsDate(JsObject):
 
     def __repr__(self) -> str:
         return f"<Date {self.toISOString()}>"
+
+
+def whole_milliseconds(moment: datetime) -> datetime:
+    """The moment as a Date holds it, in UTC; a naive one is local time."""
+    utc = moment.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)

@@ -9,6 +9,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, ClassVar, Final, Self
 
+import sniffio
+
+from edge_runtime.event import require_event
+
 
 class Constructor:
     """What `proxy.constructor` answers: its `name` tells scripts the JavaScript class."""
@@ -50,6 +54,15 @@ class JsObject:
     def destroy(self) -> None:
         """Nothing to release here: Python's references are enough."""
 
+    def _to_wire(self) -> Any:
+        """The object as it crosses a boundary (`conversion.to_wire`). JsException: DataCloneError, for a class that
+        does not say how."""
+        raise data_clone_error(self)
+
+    def _from_wire(self) -> Any:
+        """What a script gets of the object where it arrives."""
+        return self
+
 
 class JsNull(Enum):
     """JavaScript's null as a value of its own, `pyodide.ffi.jsnull`; falsy, as null is."""
@@ -86,10 +99,6 @@ def data_clone_error(value: object) -> JsException:
 
 async def on_trio(work: Any, *args: object) -> Any:
     """Await the runtime's trio function `work` from a script's task of either flavour."""
-    import sniffio
-
     if sniffio.thread_local.name != "asyncio":
         return await work(*args)
-    from edge_runtime.event import require_event
-
     return await require_event("this operation").spawn(work, *args)

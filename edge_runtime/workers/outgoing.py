@@ -1,75 +1,35 @@
 """`fetch`: requests that leave the worker.
 
-Here is what every fetch obeys: the event's limits, the actor's output gate, redirects. How a request travels is behind
-the `Net` seam (`workers.http_net` in production); the isolate puts the Net into each event context.
+Here is what becomes of one fetch: its hops over redirects, its answer's body, its signal. How a request travels is
+behind the `Net` seam (`network`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import trio
 
 from edge_runtime.event import EventContext, require_event
-from edge_runtime.limits import OPEN_CONNECTIONS_MAX, REDIRECTS_MAX
+from edge_runtime.limits import REDIRECTS_MAX
 from edge_runtime.promise import OwnedPromise, Promise
 from edge_runtime.workers.abort import AbortSignal
 from edge_runtime.workers.body import Payload
-from edge_runtime.workers.headers import RawHeaders, header
-from edge_runtime.workers.js_views import JsRequest, JsResponse
-from edge_runtime.workers.request import Request
-from edge_runtime.workers.response import Response
-from edge_runtime.workers.streams import ReadableStream, Receive
+from edge_runtime.workers.headers import header
+from edge_runtime.workers.network import Hop, Reply, count_fetch, turn_to_send
+from edge_runtime.workers.request import JsRequest, Request
+from edge_runtime.workers.response import JsResponse, Response
+from edge_runtime.workers.status import REDIRECT_STATUSES
+from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workers.url import normalize_url
 from edge_runtime.workers.websocket import WebSocket
-from edge_runtime.workers.websocket_link import SocketLink
 
-_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _OF_BODY = frozenset(
     {b"content-type", b"content-length", b"content-encoding", b"content-language", b"transfer-encoding"}
 )
 _CREDENTIALS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
-
-
-class Hop(NamedTuple):
-    """One request to one URL. A stream body can be sent once."""
-
-    method: str
-    url: str
-    headers: RawHeaders
-    body: bytes | ReadableStream | None
-
-
-class Reply(NamedTuple):
-    """The head of an answer, and the way to its body: `receive` gives its pieces and None at the end (then the
-    connection is free again); `close` gives up the rest, and may be called at any time. With a `socket` the answer is
-    101 and has no body: the connection is a WebSocket."""
-
-    status: int
-    reason: str
-    headers: RawHeaders
-    receive: Receive
-    close: Callable[[], Awaitable[None]]
-    socket: SocketLink | None = None
-
-
-class Net(Protocol):
-    """The network as workers reach it."""
-
-    async def send(self, hop: Hop) -> Reply:
-        """Send one request and return when the head of the answer is there; redirects are not followed.
-
-        OSError if there is no answer. Cancelling closes the connection.
-        """
-
-    async def upgrade(self, hop: Hop) -> Reply:
-        """Ask for a WebSocket, on a connection of its own; as `send` otherwise. The hop has no body.
-
-        What of its headers belongs to the handshake is not sent, except for `sec-websocket-protocol`.
-        """
 
 
 def fetch(resource: Request | JsRequest | str, **options: Any) -> Promise[Response]:
@@ -125,7 +85,7 @@ async def _fetch(event: EventContext, request: Request) -> Response:
         while True:
             count_fetch(event)
             reply = await (event.net.upgrade if wants_socket else event.net.send)(hop)
-            if reply.status not in _REDIRECT_STATUSES or request.redirect == "manual":
+            if reply.status not in REDIRECT_STATUSES or request.redirect == "manual":
                 break
             following = next_hop(hop, reply)
             if following is None:
@@ -152,24 +112,6 @@ async def _fetch(event: EventContext, request: Request) -> Response:
 def asks_for_socket(hop: Hop) -> bool:
     upgrade = header(hop.headers, b"upgrade")
     return hop.method == "GET" and upgrade is not None and upgrade.lower() == "websocket"
-
-
-@asynccontextmanager
-async def turn_to_send(event: EventContext) -> AsyncIterator[None]:
-    """One of the event's connections, once there is one to be had and its actor's output gate is open."""
-    if event.open_fetches is None:
-        event.open_fetches = trio.CapacityLimiter(OPEN_CONNECTIONS_MAX)
-    async with event.open_fetches:
-        if event.actor is not None:
-            await event.actor.wait_durable()
-        yield
-
-
-def count_fetch(event: EventContext) -> None:
-    """OSError if the event has sent as many requests as it may."""
-    if event.subrequests_max is not None and event.meter.subrequests >= event.subrequests_max:
-        raise OSError("Too many subrequests.")
-    event.meter.count_subrequest()
 
 
 def next_hop(hop: Hop, reply: Reply) -> Hop | None:

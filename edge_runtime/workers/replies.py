@@ -1,4 +1,4 @@
-"""What a caller gets of a script's method or `fetch`: its result or its error, in the form in which they travel."""
+"""The result of a script's method or `fetch`, in the form in which it travels."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from typing import Any
 
 from edge_runtime.event import EventContext, current_event
 from edge_runtime.workers.conversion import to_wire_result
-from edge_runtime.workers.js_object import JsException
-from edge_runtime.workers.js_views import JsResponse
-from edge_runtime.workers.response import FetchResponse, Response
-from edge_runtime.workers.rpc import remote_error
-from edge_runtime.workers.workflows import NonRetryableError
+from edge_runtime.workers.response import FetchResponse, JsResponse, Response
 
 
 def plain_result(event: EventContext, result: object) -> Any:
@@ -32,14 +28,3 @@ def checked_response(class_name: str, result: object) -> FetchResponse:
             "(was a return missing?)"
         )
     return result
-
-
-def seen_by_caller(error: BaseException) -> Exception:
-    """The error as callers of an object get it: TypeError, ValueError and NonRetryableError keep their class, of any
-    other only the message arrives (another object's reset included: this object was not reset). `remote` says where it
-    came from."""
-    if isinstance(error, (TypeError, ValueError, NonRetryableError, JsException)):
-        return remote_error(error)
-    seen = Exception(str(error) or type(error).__name__)
-    seen.__dict__["remote"] = True
-    return seen

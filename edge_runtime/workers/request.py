@@ -1,21 +1,19 @@
-"""Request: an HTTP request, received by the isolate or made by the script."""
+"""Request: an HTTP request, received by the isolate or made by the script; and its view `js.Request`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPMethod
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.workers.body import BodyReader, Payload, extract
-from edge_runtime.workers.headers import RawHeaders, encode_headers, header, to_message
+from edge_runtime.workers.body import BodyReader, BodyView, Payload, extract
+from edge_runtime.workers.headers import Headers, RawHeaders, encode_headers, header, to_message
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.streams import Receive
 from edge_runtime.workers.url import normalize_url
 
 if TYPE_CHECKING:
     from http.client import HTTPMessage
-
-    from edge_runtime.workers.js_views import JsRequest
 
 _OPTIONS = frozenset(
     {
@@ -49,8 +47,6 @@ class Request(BodyReader):
             TypeError: the URL, a header, the method or the body cannot be used, or an option is unknown.
             ValueError: options with a `js.Request`.
         """
-        from edge_runtime.workers.js_views import JsRequest
-
         if isinstance(input, JsRequest):
             if options:
                 raise ValueError("Expected no options when constructing Request from a js.Request")
@@ -181,8 +177,6 @@ class Request(BodyReader):
     @property
     def js_object(self) -> JsRequest:
         """The request with JavaScript's member names, sharing everything."""
-        from edge_runtime.workers.js_views import JsRequest
-
         return JsRequest.view(self)
 
     _js_request = js_object
@@ -200,6 +194,64 @@ class Request(BodyReader):
 
     def __repr__(self) -> str:
         return f"Request(method={self._method!r}, url={self.url!r})"
+
+
+class JsRequest(BodyView):
+    """`js.Request`: a request with JavaScript's member names. It shares everything with the Request that it shows."""
+
+    __slots__ = ("request",)
+
+    request: Request
+    js_name = "Request"
+
+    def __init__(self, input: Any, options: Mapping[str, Any] | None = None) -> None:
+        if isinstance(input, JsRequest):
+            input = input.request
+        self.request = Request(input, **(options or {}))
+
+    @classmethod
+    def view(cls, request: Request) -> JsRequest:
+        view = cls.__new__(cls)
+        view.request = request
+        return view
+
+    def _viewed(self) -> Request:
+        return self.request
+
+    def _to_wire(self) -> Request:
+        return self.request
+
+    _from_wire = _to_wire
+
+    @property
+    def headers(self) -> Headers:
+        return Headers.of(self.request._raw_headers)
+
+    @property
+    def url(self) -> str:
+        return self.request.url
+
+    @property
+    def method(self) -> str:
+        return self.request._method
+
+    @property
+    def redirect(self) -> str:
+        return self.request.redirect
+
+    @property
+    def cf(self) -> Any:
+        return self.request.cf
+
+    @property
+    def signal(self) -> Any:
+        return self.request.signal
+
+    def clone(self) -> JsRequest:
+        return JsRequest.view(self.request.clone())
+
+    def __repr__(self) -> str:
+        return f"<js {self.request!r}>"
 
 
 def _moved(payload: Payload) -> Payload:

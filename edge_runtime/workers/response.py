@@ -1,60 +1,29 @@
-"""Response: an HTTP response, made by the script or received by `fetch`."""
+"""Response: an HTTP response, made by the script or received by `fetch`; and its view `js.Response`."""
 
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from edge_runtime.workers.body import TEXT, BodyReader, Payload, extract
-from edge_runtime.workers.headers import HeadersInit, RawHeaders, encode_headers, header, to_message
+from edge_runtime.event import require_event
+from edge_runtime.workers.body import TEXT, BodyReader, BodyView, Payload, extract
+from edge_runtime.workers.formdata import FormData
+from edge_runtime.workers.headers import Headers, HeadersInit, RawHeaders, encode_headers, header, to_message
+from edge_runtime.workers.js_json import stringify
+from edge_runtime.workers.outgoing_response import OutgoingResponse
+from edge_runtime.workers.status import REASONS, REDIRECT_STATUSES, HttpStatusError, allowed, checked_status
+from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workers.url import normalize_url
 
 if TYPE_CHECKING:
     from http.client import HTTPMessage
 
-    from edge_runtime.workers.formdata import FormData
-    from edge_runtime.workers.js_views import JsResponse
-    from edge_runtime.workers.streams import ReadableStream
-
 _Memoryview = memoryview
 
-NULL_BODY_STATUSES = frozenset({101, 103, 204, 205, 304})
-_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
-_REASONS = {int(status): status.phrase for status in HTTPStatus}
 _JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 _TEXT_CONTENT_TYPE = (b"content-type", TEXT)
-
-
-class HttpStatusError(OSError):
-    """Raised by `raise_for_status`; known to scripts as `pyodide.http.HttpStatusError`."""
-
-    def __init__(self, status: int, status_text: str, url: str) -> None:
-        self.status = status
-        self.status_text = status_text
-        self.url = url
-        kind = "Client" if status < 500 else "Server"
-        super().__init__(f"{status} {kind} Error: {status_text} for url: {url}")
-
-
-class OutgoingResponse(NamedTuple):
-    """A response on its way out, for whoever writes it to a connection."""
-
-    status: int
-    headers: RawHeaders
-    """Lower-case names. A content-length is the script's own; it may be wrong where the body is bytes."""
-    body: bytes | ReadableStream
-    """Bytes, b"" for none; or a stream, to be sent with its `write_to`."""
-    web_socket: Any
-    """The client end of a WebSocketPair of a 101 response; else None."""
-
-    @property
-    def headers_with_length(self) -> RawHeaders:
-        """The headers as a client gets them, where the body is bytes: its true length among them."""
-        if not isinstance(self.body, bytes) or self.status in NULL_BODY_STATUSES:
-            return self.headers
-        others = [pair for pair in self.headers if pair[0] != b"content-length"]
-        return [*others, (b"content-length", b"%d" % len(self.body))]
 
 
 class FetchResponse(BodyReader):
@@ -72,7 +41,7 @@ class FetchResponse(BodyReader):
 
     @property
     def status_text(self) -> str:
-        return self._status_text or _REASONS.get(self.status, "")
+        return self._status_text or REASONS.get(self.status, "")
 
     @property
     def ok(self) -> bool:
@@ -89,8 +58,6 @@ class FetchResponse(BodyReader):
     @property
     def js_object(self) -> JsResponse:
         """The response with JavaScript's member names, sharing everything."""
-        from edge_runtime.workers.js_views import JsResponse
-
         return JsResponse.view(self)
 
     js_response = js_object
@@ -127,7 +94,7 @@ class FetchResponse(BodyReader):
         raw = list(self._raw_headers)
         if content_type is not None and header(raw, b"content-type") is None:
             raw.append((b"content-type", content_type))
-        return Response._of(self.status, raw, _allowed(payload, self.status), self._status_text)
+        return Response._of(self.status, raw, allowed(payload, self.status), self._status_text)
 
     def raise_for_status(self) -> None:
         if 400 <= self.status < 600:
@@ -135,8 +102,6 @@ class FetchResponse(BodyReader):
 
     def abort(self, reason: object = None) -> None:
         """Give up the rest of the body; reading it afterwards fails."""
-        from edge_runtime.event import require_event
-
         stream = self._payload.opened()
         self._payload.used = True
         if stream is not None and not stream.locked:
@@ -146,7 +111,7 @@ class FetchResponse(BodyReader):
     def redirect(url: str, status: HTTPStatus | int = HTTPStatus.FOUND) -> Response:
         """A redirect. ValueError for a status that is none, TypeError for an unusable URL."""
         code = int(status)
-        if code not in _REDIRECT_STATUSES:
+        if code not in REDIRECT_STATUSES:
             raise ValueError(f"{code} is not a redirect status code.")
         return Response._of(code, [(b"location", normalize_url(str(url)).encode("latin-1"))], Payload(None))
 
@@ -162,8 +127,8 @@ class FetchResponse(BodyReader):
         raw = encode_headers(headers) if headers else []
         if header(raw, b"content-type") is None:
             raw.append(_JSON_CONTENT_TYPE)
-        code = _checked_status(status, None)
-        return Response._of(code, raw, _allowed(payload, code), status_text)
+        code = checked_status(status, None)
+        return Response._of(code, raw, allowed(payload, code), status_text)
 
     def json(self: Any, *args: Any, **options: Any) -> Any:
         """On a response: its body, decoded (a coroutine). On the class: `from_json`."""
@@ -235,18 +200,18 @@ class Response(FetchResponse):
             self.redirected = False
             self.web_socket = None
             return
-        if isinstance(body, FetchResponse) or _is_js_response(body):
+        if isinstance(body, (FetchResponse, JsResponse)):
             self._share(body, status, status_text, headers)
             return
         payload, content_type = extract(body, "Response")
-        code = _checked_status(status, web_socket)
+        code = checked_status(status, web_socket)
         raw = encode_headers(headers) if headers else []
         if content_type is not None and header(raw, b"content-type") is None:
             raw.append((b"content-type", content_type))
         self.status = code
         self._status_text = status_text
         self._raw_headers = raw
-        self._payload = _allowed(payload, code)
+        self._payload = allowed(payload, code)
         self.url = ""
         self.redirected = False
         self.web_socket = web_socket
@@ -279,41 +244,91 @@ class Response(FetchResponse):
         self.web_socket = other.web_socket
 
 
-def _is_js_response(body: object) -> bool:
-    if body is None or isinstance(body, (str, bytes)):
-        return False
-    from edge_runtime.workers.js_views import JsResponse
+class JsResponse(BodyView):
+    """`js.Response`: a response with JavaScript's member names. It shares everything with the one that it shows."""
 
-    return isinstance(body, JsResponse)
+    __slots__ = ("response",)
+    js_name = "Response"
 
+    def __init__(self, body: Any = None, options: Mapping[str, Any] | FetchResponse | JsResponse | None = None) -> None:
+        """As `new Response(body, {status, statusText, headers, webSocket})`; `options` may be another response."""
+        if isinstance(options, JsResponse):
+            options = options.response
+        if isinstance(options, FetchResponse):
+            self.response: FetchResponse = options.replace_body(body)
+            return
+        given = options or {}
+        self.response = Response(
+            body,
+            status=given.get("status"),
+            status_text=given.get("statusText", ""),
+            headers=given.get("headers"),
+            web_socket=given.get("webSocket"),
+        )
 
-def _web_socket_class() -> type:
-    from edge_runtime.workers.websocket import WebSocket
+    @classmethod
+    def view(cls, response: FetchResponse) -> JsResponse:
+        view = cls.__new__(cls)
+        view.response = response
+        return view
 
-    return WebSocket
+    @classmethod
+    def redirect(cls, url: object, status: int = 302) -> JsResponse:
+        return cls.view(Response.redirect(str(url), status))
 
+    def json(self: Any, *args: Any, **options: Any) -> Any:
+        """On an object: its body, decoded (a coroutine). On the class: a response of JSON text."""
+        if isinstance(self, JsResponse):
+            return self.response.json()
+        given = {**args[0], **options} if args else options
+        made = JsResponse(stringify(self), given)
+        if "content-type" not in Headers(given.get("headers") or {}):
+            made.headers.set("content-type", "application/json")
+        return made
 
-def _checked_status(status: HTTPStatus | int | None, web_socket: object) -> int:
-    if web_socket is not None and not isinstance(web_socket, _web_socket_class()):
-        raise TypeError(f"web_socket is an end of a WebSocketPair, not {type(web_socket).__name__}")
-    if not status and web_socket is None:
-        return 200
-    if status is None:
-        status = 200
-    if isinstance(status, bool) or not isinstance(status, int):
-        raise TypeError(f"the status of a response is an int or an http.HTTPStatus, not {type(status).__name__}")
-    code = int(status)
-    if web_socket is not None:
-        if code != 101:
-            raise ValueError("Responses with a WebSocket must have status code 101.")
-    elif not 200 <= code <= 599:
-        raise ValueError("Responses may only be constructed with status codes in the range 200 to 599, inclusive.")
-    return code
+    def _viewed(self) -> FetchResponse:
+        return self.response
 
+    def _to_wire(self) -> FetchResponse:
+        return self.response
 
-def _allowed(payload: Payload, status: int) -> Payload:
-    if status not in NULL_BODY_STATUSES or payload.absent:
-        return payload
-    if payload.data == b"":
-        return Payload(None)
-    raise TypeError("Response with null body status (101, 204, 205, or 304) cannot have a body.")
+    def _from_wire(self) -> Response:
+        return Response(self)
+
+    @property
+    def headers(self) -> Headers:
+        return Headers.of(self.response._raw_headers)
+
+    @property
+    def url(self) -> str:
+        return self.response.url
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+    @property
+    def statusText(self) -> str:
+        return self.response.status_text
+
+    @property
+    def ok(self) -> bool:
+        return self.response.ok
+
+    @property
+    def redirected(self) -> bool:
+        return self.response.redirected
+
+    @property
+    def type(self) -> str:
+        return self.response.type
+
+    @property
+    def webSocket(self) -> Any:
+        return self.response.web_socket
+
+    def clone(self) -> JsResponse:
+        return JsResponse.view(self.response.clone())
+
+    def __repr__(self) -> str:
+        return f"<js {self.response!r}>"

@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import trio
 
-from edge_runtime.event import EventContext, current_event
+from edge_runtime.event import EventContext, current_event, require_event
 from edge_runtime.workers.buffers import JsBytes, as_bytes
 from edge_runtime.workers.js_object import JsException, JsObject, on_trio
 from edge_runtime.workers.js_values import JsDict
 from edge_runtime.workers.stream_sources import ControlledSource, Fork
-
-if TYPE_CHECKING:
-    from edge_runtime.workers.transform_stream import WritableStream
 
 Receive: TypeAlias = Callable[[], Awaitable[bytes | None]]
 """Gives the next piece of a body, None at its end, and None again if called after that."""
@@ -31,6 +28,22 @@ Write: TypeAlias = Callable[[bytes], Awaitable[object]]
 
 LOCKED = "This ReadableStream is currently locked to a reader."
 DISTURBED = "This ReadableStream is disturbed (has already been read from), and cannot be used as a body."
+
+
+class PieceWriter(Protocol):
+    """Takes the pieces of a stream: `transform_stream.WritableStreamWriter`."""
+
+    def write(self, piece: Any) -> Awaitable[object]: ...
+
+    def close(self) -> Awaitable[object]: ...
+
+    def abort(self, reason: object) -> Awaitable[object]: ...
+
+
+class Destination(Protocol):
+    """What a stream can be piped to: `transform_stream.WritableStream`."""
+
+    def getWriter(self) -> PieceWriter: ...
 
 
 class ReadableStream(JsObject):
@@ -115,7 +128,7 @@ class ReadableStream(JsObject):
         )
         return first, second
 
-    async def pipeTo(self, destination: WritableStream, **_options: object) -> None:
+    async def pipeTo(self, destination: Destination, **_options: object) -> None:
         """Write every piece to `destination` and close it; an error of ours aborts it."""
         writer = destination.getWriter()
         try:
@@ -128,8 +141,6 @@ class ReadableStream(JsObject):
 
     def pipeThrough(self, transform: Any, **_options: object) -> ReadableStream:
         """Feed the writable side of `transform` in the background and return its readable side."""
-        from edge_runtime.event import require_event
-
         event = require_event("ReadableStream.pipeThrough()")
         event.spawn(event.run, self.pipeTo, transform.writable)
         return cast(ReadableStream, transform.readable)
@@ -137,7 +148,10 @@ class ReadableStream(JsObject):
     def __aiter__(self) -> AsyncIterator[Any]:
         return _Pieces(self.getReader())
 
-    # For the runtime. Neither looks at the lock.
+    # For the runtime. None looks at the lock.
+
+    def _to_wire(self) -> ReadableStream:
+        return self
 
     async def next_piece(self) -> Any:
         """The next piece for code of the script, None at the end. Binary pieces answer as Uint8Array too."""

@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 import trio
 
-from edge_runtime.event import EventContext, require_event
+from edge_runtime.event import EventContext
 from edge_runtime.limits import WEBSOCKET_OPEN_S
 from edge_runtime.promise import Promise
 from edge_runtime.workers.headers import header
 from edge_runtime.workers.js_object import JsException
-from edge_runtime.workers.outgoing import Hop, count_fetch, turn_to_send
+from edge_runtime.workers.network import Hop, count_fetch, turn_to_send
 from edge_runtime.workers.url import normalize_url
-from edge_runtime.workers.websocket import WebSocket
+from edge_runtime.workers.websocket_end import SocketEnd
 from edge_runtime.workers.websocket_link import Handled, SocketReceiver
 from edge_runtime.workers.websocket_recipient import Recipient
 
@@ -24,22 +24,8 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CLOSED_EARLY: Final = "Called close before connection was established."
 
 
-def connect(url: object, protocols: object) -> WebSocket:
-    """See `WebSocket.new`. Within a Durable Object the handshake waits for the writes before it; the connection lasts
-    as long as the object is in memory, or, without one, 30 s longer than the event at most."""
-    event = require_event("WebSocket.new()")
-    hop = _hop(str(url), protocols)
-    attempt = _Attempt()
-    socket = WebSocket(attempt, event.sockets.flags, to_server=True)
-    socket.url = str(url)
-    socket._connect_by(attempt)
-    recipient = event.sockets.recipient(event, socket)
-    attempt.begin(event, socket, recipient, hop)
-    socket._hold(event)
-    return socket
-
-
-def _hop(url: str, protocols: object) -> Hop:
+def hop_to(url: str, protocols: object) -> Hop:
+    """The request of the handshake. JsException: a SyntaxError, for a URL or protocol that cannot be used."""
     try:
         parts = urlsplit(normalize_url(url))
     except (TypeError, ValueError):
@@ -79,17 +65,18 @@ def _refuse(why: str) -> NoReturn:
     raise JsException(f"WebSocket Constructor: {why}", "SyntaxError")
 
 
-class _Attempt:
-    """`SocketLink` of a socket that is not connected yet: it can only be given up."""
+class Attempt:
+    """`SocketLink` of a socket that is not connected yet: it can only be given up. Ends with the socket's `_opened` or
+    `_failed`."""
 
     def __init__(self) -> None:
         self._work: Promise[None] | None = None
         self._closed = False
 
-    def begin(self, event: EventContext, socket: WebSocket, recipient: Recipient, hop: Hop) -> None:
+    def begin(self, event: EventContext, socket: SocketEnd, recipient: Recipient, hop: Hop) -> None:
         self._work = event.spawn(self._open, event, socket, recipient, hop)
 
-    async def _open(self, event: EventContext, socket: WebSocket, recipient: Recipient, hop: Hop) -> None:
+    async def _open(self, event: EventContext, socket: SocketEnd, recipient: Recipient, hop: Hop) -> None:
         try:
             async with turn_to_send(event):
                 count_fetch(event)

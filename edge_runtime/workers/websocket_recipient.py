@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from edge_runtime.config.model import WorkerConfig
-from edge_runtime.event import EventContext
 from edge_runtime.workers.websocket_link import Handled
-
-if TYPE_CHECKING:
-    from edge_runtime.workers.websocket import WebSocket
 
 
 class SocketFlags(NamedTuple):
@@ -35,11 +31,3 @@ class Recipient(Protocol):
     def deliver(self, call: Callable[[], Any], handled: Handled) -> None:
         """Have the script's `call()` run as an event of its own, begun after those delivered before. `handled` is
         called when it has ended, or will never run."""
-
-
-class Recipients(Protocol):
-    """Gives accepted sockets their recipients; every event has one (`EventContext.sockets`)."""
-
-    flags: SocketFlags
-
-    def recipient(self, event: EventContext, socket: WebSocket) -> Recipient: ...

@@ -38,12 +38,11 @@ from edge_runtime.limits import PEER_WINDOW
 from edge_runtime.promise import Promise
 from edge_runtime.store import values
 from edge_runtime.workers.blob import File
-from edge_runtime.workers.conversion import to_wire
+from edge_runtime.workers.conversion import RpcStub, to_wire
 from edge_runtime.workers.formdata import FormData
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import Response
-from edge_runtime.workers.rpc import RpcStub
 from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.websocket_link import pipe

@@ -7,11 +7,11 @@ from edge_runtime.compat.pyodide_ffi import to_js
 from edge_runtime.promise import Promise
 from edge_runtime.workers import Blob, Request, Response, python_from_rpc, python_to_rpc
 from edge_runtime.workers.buffers import ArrayBuffer, DataView, Int16Array
-from edge_runtime.workers.conversion import from_wire, to_wire
+from edge_runtime.workers.conversion import RpcStub, from_wire, to_wire
 from edge_runtime.workers.js_date import JsDate
 from edge_runtime.workers.js_object import JsException, jsnull
 from edge_runtime.workers.js_values import JsArray, JsDict
-from edge_runtime.workers.rpc import RpcStub, remote_error
+from edge_runtime.workers.remote_errors import remote_error
 from edge_runtime.workers.workflows import NonRetryableError
 
 

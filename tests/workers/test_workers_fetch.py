@@ -8,7 +8,8 @@ from script_event import open_event, open_server
 from edge_runtime.limits import OPEN_CONNECTIONS_MAX, REDIRECTS_MAX
 from edge_runtime.workers import Request, Response, fetch
 from edge_runtime.workers.abort import AbortController, AbortError
-from edge_runtime.workers.outgoing import Hop, Reply, next_hop
+from edge_runtime.workers.network import Hop, Reply
+from edge_runtime.workers.outgoing import next_hop
 from edge_runtime.workers.streams import ReadableStream
 
 

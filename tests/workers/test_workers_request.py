@@ -4,7 +4,7 @@ import pytest
 
 from edge_runtime.workers import Blob, FormData, Request
 from edge_runtime.workers.headers import Headers
-from edge_runtime.workers.js_views import JsRequest
+from edge_runtime.workers.request import JsRequest
 from edge_runtime.workers.streams import ReadableStream
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from edge_runtime.workers import Blob, FormData, Response
 from edge_runtime.workers.buffers import Float64Array, Int16Array, Uint8Array
-from edge_runtime.workers.js_views import JsResponse
-from edge_runtime.workers.response import HttpStatusError
+from edge_runtime.workers.response import JsResponse
+from edge_runtime.workers.status import HttpStatusError
 from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workers.url import URLSearchParams
 

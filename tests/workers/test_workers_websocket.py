@@ -14,8 +14,7 @@ from script_event import open_event
 from edge_runtime.event import EventContext
 from edge_runtime.workers.blob import Blob
 from edge_runtime.workers.buffers import ArrayBuffer, Uint8Array
-from edge_runtime.workers.js_views import JsResponse
-from edge_runtime.workers.response import Response
+from edge_runtime.workers.response import JsResponse, Response
 from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.websocket_pair import WebSocketPair
 from edge_runtime.workers.websocket_recipient import SocketFlags

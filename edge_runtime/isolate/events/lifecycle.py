@@ -25,7 +25,7 @@ from edge_runtime.metering.threads import show_charged_in_threads
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.wire import Channel
-from edge_runtime.workers.outgoing import Net
+from edge_runtime.workers.network import Net
 from edge_runtime.workers.websocket_recipient import SocketFlags
 
 _LINES_HELD_MAX = 10_000

@@ -19,9 +19,9 @@ from edge_runtime.isolate.outgoing.relay import Relay
 from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_URL_MAX
 from edge_runtime.metering.quantities import BYTES_IN, BYTES_OUT
 from edge_runtime.tracebacks import script_traceback
-from edge_runtime.workers.js_views import JsResponse
+from edge_runtime.workers.outgoing_response import OutgoingResponse
 from edge_runtime.workers.request import Request
-from edge_runtime.workers.response import FetchResponse, OutgoingResponse, Response
+from edge_runtime.workers.response import FetchResponse, JsResponse, Response
 from edge_runtime.workers.url import normalize_url
 from edge_runtime.workers.websocket import WebSocket
 

@@ -11,13 +11,13 @@ import trio
 
 from edge_runtime.isolate.outgoing.websocket import ask_for_socket
 from edge_runtime.workers.http_net import HttpNet
-from edge_runtime.workers.outgoing import Hop, Net, Reply
+from edge_runtime.workers.network import Hop, Net, Reply
 
 _PORTS = {"http": 80, "https": 443}
 
 
 class _IsolateNet:
-    """`workers.outgoing.Net`."""
+    """`workers.network.Net`."""
 
     def __init__(self, http: HttpNet, nursery: trio.Nursery) -> None:
         self._http = http

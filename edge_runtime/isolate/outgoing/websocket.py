@@ -19,7 +19,7 @@ from edge_runtime.isolate.websockets.connection import WebSocketConnection
 from edge_runtime.isolate.websockets.writer import Connected
 from edge_runtime.limits import REQUEST_HEADERS_MAX
 from edge_runtime.workers.headers import header
-from edge_runtime.workers.outgoing import Reply
+from edge_runtime.workers.network import Reply
 from edge_runtime.workers.websocket_link import Handled, SocketReceiver
 
 _RECEIVE_BYTES: Final = 64 * 1024

@@ -30,7 +30,7 @@ from edge_runtime.isolate.peers.link import MovedAway, PeerLink, open_channel, o
 from edge_runtime.limits import ACTOR_QUEUE_MAX, PEER_HOLD_S
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
-from edge_runtime.workers.rpc import received
+from edge_runtime.workers.conversion import received
 from edge_runtime.workers.websocket_recipient import SocketFlags
 
 HELD_TOO_LONG: Final = "Durable Object is overloaded. Requests queued for too long."

@@ -61,8 +61,8 @@ from edge_runtime.isolate.peers.values import (
 from edge_runtime.limits import PEER_FRAME_MAX, PEER_QUEUE_MAX, PEER_UNSENT_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.wire import Channel
+from edge_runtime.workers.lending import Target
 from edge_runtime.workers.response import FetchResponse
-from edge_runtime.workers.rpc import Target
 from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workers.websocket import WebSocket
 from edge_runtime.workers.websocket_recipient import SocketFlags

@@ -13,7 +13,7 @@ from edge_runtime.frames import Message
 from edge_runtime.isolate.peers.frames import CallStub, FetchStub, StubReleased
 from edge_runtime.isolate.peers.values import Ends, pack, pack_request
 from edge_runtime.promise import Promise
-from edge_runtime.workers.rpc import Target
+from edge_runtime.workers.lending import Target
 
 
 class StubLink(Ends, Protocol):

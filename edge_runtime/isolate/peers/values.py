@@ -13,10 +13,10 @@ from edge_runtime.workers.body import Payload
 from edge_runtime.workers.formdata import FormData
 from edge_runtime.workers.js_object import JsException, data_clone_error
 from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.lending import Target
 from edge_runtime.workers.multipart import decode_form, encode_multipart
 from edge_runtime.workers.request import Request
 from edge_runtime.workers.response import FetchResponse, Response
-from edge_runtime.workers.rpc import Target
 from edge_runtime.workers.rpc_size import too_large
 from edge_runtime.workers.streams import ReadableStream
 from edge_runtime.workers.websocket import WebSocket

@@ -18,15 +18,15 @@ from edge_runtime.limits import INVOCATION_DEPTH_MAX
 from edge_runtime.promise import Promise
 from edge_runtime.tracebacks import script_traceback
 from edge_runtime.workers.context import ExecutionContext
-from edge_runtime.workers.conversion import from_wire, to_wire
+from edge_runtime.workers.conversion import RpcStub, from_wire, to_wire
 from edge_runtime.workers.entrypoints import WorkerEntrypoint
 from edge_runtime.workers.exports import relaxed_call_args, rpc_methods
 from edge_runtime.workers.held_stream import hold_body
 from edge_runtime.workers.js_object import JsException
 from edge_runtime.workers.js_values import JsDict
+from edge_runtime.workers.remote_errors import remote_error
 from edge_runtime.workers.replies import checked_response, plain_result
 from edge_runtime.workers.request import Request
-from edge_runtime.workers.rpc import RpcStub, remote_error
 
 TOO_DEEP: Final = (
     "Subrequest depth limit exceeded. This request recursed through Workers too many times. This can happen e.g. if "
@@ -61,7 +61,7 @@ class LoopbackService(RpcStub):
 
 
 class _Entrypoint:
-    """`workers.rpc.Target` of one entrypoint class."""
+    """`workers.lending.Target` of one entrypoint class."""
 
     def __init__(
         self,
