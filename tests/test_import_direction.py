@@ -1,6 +1,7 @@
 """Imports run one way, as the folders are ordered; a cycle or a shortcut upwards fails here."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -111,10 +112,10 @@ def imported(name, path):
     return sorted(target for target in found if target.split(".")[0] in ("edge_runtime", "bindings"))
 
 
-def statements(name, path):
+def statements(name, path, tree=None):
     """What each import of the module may mean: for `from a import b` these are a and a.b."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree or ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from ({alias.name} for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -184,3 +185,29 @@ def test_a_pure_package_imports_nothing_that_reads_writes_waits_or_draws(package
 
 def within(name, packages):
     return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    paths = dict(modules())
+    needed = {}
+    for name, path in paths.items():
+        meant = [{*one} & paths.keys() for one in statements_that_run(name, path)]
+        # `from a import b` needs a.b if that is a module, and a otherwise.
+        needed[name] = {max(found, key=len) for found in meant if found} - {name}
+    try:
+        TopologicalSorter(needed).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+    else:
+        circle = []
+    assert not circle, " imports ".join(reversed(circle))
+
+
+def statements_that_run(name, path):
+    """`statements`, lazy ones too, without those that only a type checker reads."""
+    return statements(name, path, WithoutTypes().visit(ast.parse(path.read_text())))
+
+
+class WithoutTypes(ast.NodeTransformer):
+    def visit_If(self, node):
+        return node.orelse if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
