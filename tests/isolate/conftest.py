@@ -5,11 +5,19 @@ from http_server import serving_by
 
 from edge_runtime.isolate.http1 import connection as http1_connection
 from edge_runtime.isolate.http1 import exchange as http1_exchange
+from edge_runtime.isolate.http1 import writer as http1_writer
 from edge_runtime.isolate.hypercorn import connection as hypercorn_connection
 from edge_runtime.isolate.hypercorn import exchange as hypercorn_exchange
 from edge_runtime.isolate.hypercorn import server as hypercorn_server
 
-HTTP_MODULES = (http1_connection, http1_exchange, hypercorn_connection, hypercorn_exchange, hypercorn_server)
+HTTP_MODULES = (
+    http1_connection,
+    http1_exchange,
+    http1_writer,
+    hypercorn_connection,
+    hypercorn_exchange,
+    hypercorn_server,
+)
 
 
 @pytest.fixture(params=["llhttp", "hypercorn"])

@@ -16,8 +16,10 @@ import trio
 from edge_runtime.connection_marks import BEGUN, IDLE, UNKNOWN, number_of
 from edge_runtime.isolate.http1.client_socket import Client
 from edge_runtime.isolate.http1.exchange import Http1Exchange
-from edge_runtime.isolate.http1.parser import OtherProtocol, RefusedRequest, RequestHead, RequestParser
+from edge_runtime.isolate.http1.head import OtherProtocol, RefusedRequest, RequestHead
+from edge_runtime.isolate.http1.parser import RequestParser
 from edge_runtime.isolate.http1.response import response_head
+from edge_runtime.isolate.http1.writer import ClientWriter
 from edge_runtime.limits import (
     CONNECTION_TICK_S,
     HALF_CLOSED_S,
@@ -26,7 +28,6 @@ from edge_runtime.limits import (
     REQUESTS_PER_CONNECTION_MAX,
     UNREAD_BODY_MAX,
     UNREAD_BODY_S,
-    WRITE_TIMEOUT_S,
 )
 
 if TYPE_CHECKING:
@@ -41,18 +42,16 @@ _PROBE_S: Final = 15.0
 _PLAIN: Final = ((b"content-type", b"text/plain;charset=UTF-8"),)
 
 
-class Http1Connection:
+class Http1Connection(ClientWriter):
     __slots__ = (
-        "_begun_mark", "_broken", "_fresh", "_gone", "_half_closed_s", "_idle_mark", "_in_head", "_lock", "_probe_s",
-        "_server", "_unsent", "client", "exchange", "expires_s", "marks", "number", "parser", "place", "relayed",
-        "scope",
+        "_begun_mark", "_fresh", "_gone", "_half_closed_s", "_idle_mark", "_in_head", "_probe_s", "_server", "exchange",
+        "expires_s", "marks", "number", "parser", "place", "relayed",
     )  # fmt: skip
 
     def __init__(self, server: Http1Server, client: Client) -> None:
+        super().__init__(client)
         self._server = server
-        self.client = client
         self.parser = RequestParser()
-        self.scope = trio.CancelScope()
         self.exchange: Http1Exchange | None = None
         self.expires_s = inf
         self.relayed = client.family == socket.AF_UNIX
@@ -66,9 +65,6 @@ class Http1Connection:
         self.marks[self.place] = self._idle_mark
         self._fresh = True
         self._in_head = False
-        self._unsent: list[memoryview] = []
-        self._lock: trio.Lock | None = None
-        self._broken = False
         self._gone = False
         self._half_closed_s = 0.0
         self._probe_s = 0.0
@@ -226,65 +222,7 @@ class Http1Connection:
         await self._end()
         return False
 
-    # Writing
-
-    def send_now(self, data: bytes, body: bytes = b"") -> bool:
-        """Send bytes; whether all are out. What the kernel does not take waits for `flush`, so that a writer who is
-        cancelled leaves no half of a message behind."""
-        unsent = self._unsent
-        sent = 0
-        if not unsent and not self._broken:
-            try:
-                sent = self.client.sendmsg((data, body)) if body else self.client.send(data)
-                if sent == len(data) + len(body):
-                    return True
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._broken = True
-        if sent < len(data):
-            unsent.append(memoryview(data)[sent:])
-            sent = len(data)
-        if sent < len(data) + len(body):
-            unsent.append(memoryview(body)[sent - len(data) :])
-        return not unsent
-
-    async def write(self, data: bytes, body: bytes = b"") -> None:
-        if not self.send_now(data, body):
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Wait until all is out. Cancels the connection's scope if the client is gone, or does not read."""
-        if self._lock is None:
-            self._lock = trio.Lock()
-        async with self._lock:
-            while self._unsent:
-                if self._broken:
-                    await self._lose()
-                    return
-                with trio.move_on_after(WRITE_TIMEOUT_S) as limit:
-                    await self.client.writable()
-                if limit.cancelled_caught:
-                    self.client.break_off()
-                    await self._lose()
-                    return
-                try:
-                    sent = self.client.send(self._unsent[0])
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    await self._lose()
-                    return
-                if sent == len(self._unsent[0]):
-                    del self._unsent[0]
-                else:
-                    self._unsent[0] = self._unsent[0][sent:]
-
-    async def _lose(self) -> None:
-        self._broken = True
-        self._unsent.clear()
-        self.scope.cancel()
-        await trio.lowlevel.checkpoint()
+    # Ends
 
     def _refusal(self, status: int, reason: str) -> bytes:
         body = reason.encode()

@@ -12,7 +12,7 @@ import trio
 from edge_runtime.connection_marks import UNKNOWN
 from edge_runtime.isolate.http.exchange import BodyTimeout, BodyTooLarge, RawHeaders, WrongBodyLength
 from edge_runtime.isolate.http.framing import WITHOUT_BODY, declared_length, length_without_body
-from edge_runtime.isolate.http1.parser import RefusedRequest, RequestHead
+from edge_runtime.isolate.http1.head import RefusedRequest, RequestHead
 from edge_runtime.isolate.http1.response import response_head
 from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_BODY_WINDOW_MIN, REQUEST_BODY_WINDOW_S
 from edge_runtime.workers.websocket_link import SocketLink

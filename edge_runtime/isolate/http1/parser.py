@@ -2,95 +2,35 @@
 
 llhttp tells neither where a message ends nor stops there, so it is fed no further than that: a head ends with the first
 empty line, a body of known length after so many bytes, and a chunked body cannot end but with an empty line. What
-comes after stays here until it is asked for. Beyond what llhttp checks, the request line must be what it read, to the
-byte. Sources: RFC 9112; llhttp 9.
+comes after stays here until it is asked for. Sources: RFC 9112; llhttp 9.
 """
 
 from __future__ import annotations
 
-import re
-from http import HTTPMethod
 from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from edge_runtime.isolate.http.exchange import Checked
-from edge_runtime.limits import (
-    CHUNK_OVERHEAD_RATIO,
-    REQUEST_HEADERS_COUNT_MAX,
-    REQUEST_HEADERS_MAX,
-    REQUEST_URL_MAX,
+from edge_runtime.isolate.http1.head import (
+    METHOD_LENGTH_MAX,
+    NOT_HTTP,
+    STARTS,
+    OtherProtocol,
+    RefusedRequest,
+    RequestHead,
+    ascii_line,
+    check_size,
+    may_be_method,
 )
+from edge_runtime.limits import CHUNK_OVERHEAD_RATIO, REQUEST_HEADERS_MAX, REQUEST_URL_MAX
 
 _END: Final = b"\r\n\r\n"
-_METHODS: Final = {name.encode(): name for name in HTTPMethod.__members__ if name != "CONNECT"}
-_STARTS: Final = (b"GET ", b"POST ", *(method + b" " for method in _METHODS if method not in (b"GET", b"POST")))
-_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]")
-_METHOD_LENGTH_MAX: Final = 32
-_LINE_MAX: Final = _METHOD_LENGTH_MAX + REQUEST_URL_MAX + len(b"  HTTP/1.1\r\n")
 _EMPTY_LINES_MAX: Final = 2
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _HEADS_KEPT: Final = 256
 _KEPT_HEAD_MAX: Final = 1024
-_TLS_HANDSHAKE: Final = b"\x16"
-_HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n"
-
-
-class RefusedRequest(Exception):
-    """The connection cannot be understood from here on: answer with `status` and close it."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        self.status = status
-        super().__init__(reason)
-
-
-class OtherProtocol(Exception):
-    """The client speaks HTTP/2 or TLS, or asks for an upgrade: `take_unserved` has its bytes."""
-
-
-class RequestHead:
-    """One request without its body. Not to be changed, but for what is `checked` of it: the next request with the same
-    bytes gets the same object."""
-
-    __slots__ = (
-        "checked", "chunked", "expects_continue", "headers", "keep_alive", "length", "method", "target", "version",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        method: str,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        version: str,
-        keep_alive: bool,
-        length: int,
-        chunked: bool,
-        expects_continue: bool,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        """Names in lower case, in order of arrival, without the white space around values."""
-        self.version = version
-        self.keep_alive = keep_alive
-        """Whether the client is ready to send another request on the connection."""
-        self.length = length
-        """Bytes of the body; 0 also for a chunked one."""
-        self.chunked = chunked
-        self.expects_continue = expects_continue
-        self.checked = Checked()
-
 
 _heads: dict[bytes, RequestHead] = {}
 """Heads of requests without a body that were parsed before: clients that ask again often ask with the same bytes."""
-
-
-def _ascii_line(raw: bytes) -> bytes:
-    """A head whose request line may have raw bytes beyond ASCII, which browsers do send and llhttp refuses: they become
-    percent-encoded, as the worker's URL has them."""
-    line, end, rest = raw.partition(b"\n")
-    return _BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line) + end + rest
 
 
 class RequestParser:
@@ -175,7 +115,7 @@ class RequestParser:
                 self._empty_lines = 0
                 self._at = end
                 return head
-        if not data.startswith(_STARTS, at) and not self._may_be_method(data[at : at + _METHOD_LENGTH_MAX + 1]):
+        if not data.startswith(STARTS, at) and not may_be_method(data[at : at + METHOD_LENGTH_MAX + 1], self._first):
             return None
         self._first = self._head_done = self.complete = False
         self._empty_lines = 0
@@ -187,7 +127,7 @@ class RequestParser:
             return self._continue_head(self._partial)
         self._at = end
         if not raw.isascii():
-            raw = _ascii_line(raw)
+            raw = ascii_line(raw)
         self._parse(raw)
         return self._finish_head(raw)
 
@@ -200,10 +140,10 @@ class RequestParser:
             line_end = data.find(b"\n", at) + 1
             partial += data[at : line_end or len(data)]
             if not line_end:
-                self._check_size(partial)
+                check_size(partial)
                 return None
             at = line_end
-            partial[:] = line = _ascii_line(bytes(partial))
+            partial[:] = line = ascii_line(bytes(partial))
             self._line_done = True
             self._parse(line)
         seen = len(partial)
@@ -211,7 +151,7 @@ class RequestParser:
         end = partial.find(_END, max(0, seen - 3)) + 4
         if end == 3:
             self._parse(data[at:])
-            self._check_size(partial)
+            check_size(partial)
             return None
         self._at = at + end - seen
         self._parse(data[at : self._at])
@@ -230,20 +170,6 @@ class RequestParser:
             raise RefusedRequest(400, "Bad Request: no request line")
         return self._at
 
-    def _may_be_method(self, start: bytes) -> bool:
-        """Whether more bytes may make a method of `start`; raises for what is none, or not one of ours."""
-        if self._first and start.startswith((_TLS_HANDSHAKE, _HTTP2_PREFACE)):
-            raise OtherProtocol
-        if self._first and _HTTP2_PREFACE.startswith(start):
-            return False
-        token = _TOKEN.match(start)
-        if token is not None and len(token[0]) <= _METHOD_LENGTH_MAX:
-            if token.end() == len(start):
-                return False
-            if start[token.end()] == 0x20:
-                raise RefusedRequest(501, f"Not Implemented: method {token[0].decode()}")
-        raise RefusedRequest(400, "Bad Request: this is not an HTTP request")
-
     def _parse(self, data: bytes) -> None:
         assert self._llhttp is not None
         try:
@@ -257,57 +183,22 @@ class RequestParser:
                 raise RefusedRequest(400, "Bad Request: both Content-Length and Transfer-Encoding") from None
             raise RefusedRequest(400, f"Bad Request: {error}") from None
 
-    def _check_size(self, head: bytes | bytearray) -> None:
-        line = head.find(b"\r\n") + 2
-        if (line if line > 1 else len(head)) > _LINE_MAX:
-            raise RefusedRequest(414, f"URI Too Long: at most {REQUEST_URL_MAX} bytes")
-        if line > 1 and len(head) - line > REQUEST_HEADERS_MAX:
-            raise RefusedRequest(431, f"Request Header Fields Too Large: at most {REQUEST_HEADERS_MAX} bytes")
-
     def _finish_head(self, raw: bytes) -> RequestHead:
         if len(raw) > REQUEST_URL_MAX:
-            self._check_size(raw)
+            check_size(raw)
+        if not self._head_done:
+            raise RefusedRequest(400, NOT_HTTP)
         assert self._llhttp is not None
-        method, headers = self._llhttp.get_method(), self._headers
+        head = RequestHead(raw, self._llhttp.get_method(), self._target, self._headers, self._keep_alive)
         self._headers = []
-        if not self._head_done or method not in _METHODS:
-            raise RefusedRequest(400, "Bad Request: this is not an HTTP request")
-        if len(headers) > REQUEST_HEADERS_COUNT_MAX:
-            raise RefusedRequest(431, f"Request Header Fields Too Large: at most {REQUEST_HEADERS_COUNT_MAX} fields")
-        if raw.startswith(b"%b %b HTTP/1.1\r\n" % (method, self._target)):
-            version = "1.1"
-        elif raw.startswith(b"%b %b HTTP/1.0\r\n" % (method, self._target)):
-            version = "1.0"
-        elif raw.startswith(b"%b %b HTTP/" % (method, self._target)):
-            raise RefusedRequest(505, "HTTP Version Not Supported: HTTP/1.0, HTTP/1.1 and, by its preface, HTTP/2 are")
-        else:
-            raise RefusedRequest(400, "Bad Request: the request line is malformed")
-        length, chunked, expects_continue = 0, False, False
-        for name, value in headers:
-            if name in _FRAMING:
-                if name == b"content-length":
-                    length = int(value)
-                elif name == b"transfer-encoding":
-                    chunked = True
-                    if value.lower() != b"chunked":
-                        raise RefusedRequest(501, "Not Implemented: transfer codings other than chunked")
-                    if version == "1.0":
-                        raise RefusedRequest(400, "Bad Request: Transfer-Encoding in HTTP/1.0")
-                elif value.lower() != b"100-continue":
-                    raise RefusedRequest(417, "Expectation Failed: only 100-continue is known")
-                else:
-                    expects_continue = version == "1.1"
         if self._upgrade:
             self._raw = raw
             raise OtherProtocol
-        self._chunked = chunked
-        self.remaining = length
-        if chunked:
+        self._chunked = head.chunked
+        self.remaining = head.length
+        if head.chunked:
             self._tail = b""
             self._body_bytes = self._overhead = 0
-        head = RequestHead(
-            _METHODS[method], self._target, headers, version, self._keep_alive, length, chunked, expects_continue
-        )
         if self.complete and len(raw) <= _KEPT_HEAD_MAX:
             if len(_heads) >= _HEADS_KEPT:
                 _heads.clear()
