@@ -32,7 +32,8 @@ from edge_runtime.isolate.peers.frames import (
     StreamEnded,
     StubReleased,
 )
-from edge_runtime.isolate.peers.link import MovedAway, PeerLink, open_channel
+from edge_runtime.isolate.peers.link import PeerLink, open_channel
+from edge_runtime.isolate.peers.made_calls import MovedAway
 from edge_runtime.isolate.trio_flavour import TrioFlavour
 from edge_runtime.limits import PEER_WINDOW
 from edge_runtime.promise import Promise

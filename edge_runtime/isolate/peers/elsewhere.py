@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from bindings.durable_objects.messages import RpcCall
+from edge_runtime.actors.activation import OVERLOADED
 from edge_runtime.actors.api import ActorAddress, ActorHost
 from edge_runtime.actors.placement import NOBODY, View, route
 from edge_runtime.control import (
@@ -26,7 +27,8 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import ActorBroken, UsageError
 from edge_runtime.frames import Message
-from edge_runtime.isolate.peers.link import MovedAway, PeerLink, open_channel, overloaded
+from edge_runtime.isolate.peers.link import PeerLink, open_channel
+from edge_runtime.isolate.peers.made_calls import MovedAway
 from edge_runtime.limits import ACTOR_QUEUE_MAX, PEER_HOLD_S
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
@@ -107,7 +109,7 @@ class Peers:
         if found is None:
             found = self._routes[address] = _Route()
         elif found.open + len(found.waiting) + len(found.back) >= ACTOR_QUEUE_MAX:
-            return Promise.rejected(overloaded())
+            return Promise.rejected(_overloaded())
         call = _Call(message, name, identity, self._clock.monotonic_s())
         found.waiting.append(call)
         self._dispatch(address, found)
@@ -258,7 +260,7 @@ class Peers:
                 return self._host.deliver(address, message, name=name, identity=identity)
             return Promise.rejected(MovedAway(mine))
         if len(self._early) >= ACTOR_QUEUE_MAX:
-            return Promise.rejected(overloaded())
+            return Promise.rejected(_overloaded())
         promise: Promise[object] = Promise()
 
         def deliver() -> None:
@@ -276,6 +278,10 @@ class Peers:
                 deliver()
             else:
                 self._early.append((view, deliver))
+
+
+def _overloaded() -> ActorBroken:
+    return ActorBroken(OVERLOADED, retryable=False, overloaded=True, reset=False)
 
 
 def _settle(promise: Promise[object], reply: Promise[object]) -> None:

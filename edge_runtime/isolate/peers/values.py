@@ -59,6 +59,13 @@ def pack(plain: Any, ends: Ends) -> Packed:
     return Packed(encoded, tuple(references))
 
 
+def unpack_arguments(packed: Packed, ends: Ends) -> list[Any]:
+    args = unpack(packed, ends)
+    if not isinstance(args, list):
+        raise WireError("the arguments of a call are not a list")
+    return args
+
+
 def _is_reference(value: Any) -> bool:
     return isinstance(value, (Request, FetchResponse, ReadableStream, Blob, FormData)) or hasattr(value, "invoke")
 
