@@ -23,7 +23,7 @@ from edge_runtime.workflows.attempts.interception import Interceptor
 from edge_runtime.workflows.attempts.verdicts import DelayRefused, judge, judge_delay, read_delay
 from edge_runtime.workflows.attempts.workers import AttemptWorkers
 from edge_runtime.workflows.core.effects import AskDelay, Input, StartAttempt
-from edge_runtime.workflows.core.journal import StepKey
+from edge_runtime.workflows.core.journal import ROLLBACK, StepKey
 from edge_runtime.workflows.script.branches import current_branch
 from edge_runtime.workflows.script.calls import Call, ctx_of
 from edge_runtime.workflows.script.errors import error_of
@@ -67,6 +67,13 @@ class Attempts:
         for attempt in self._live:
             if attempt.scope is not None:
                 attempt.scope.cancel()
+
+    def replaced(self) -> Attempts:
+        """Cancel what runs; returns those that follow, which have nothing to call but the rollback handlers."""
+        following = Attempts(self.context, self._run_event, self.put_in, self._workers, self.interceptor)
+        following.calls.update(item for item in self.calls.items() if item[0].path[:1] == (ROLLBACK,))
+        self.cancel()
+        return following
 
     def let_go(self) -> None:
         """After `cancel`: put in nothing any more."""

@@ -94,11 +94,9 @@ class Launch:
         engine.live = True
         if self._first:
             count_start(event.meter.quantities, engine.created)
-        driver.begin()
         self._run_scope = scope = trio.CancelScope()
         self.run_over = Promise()
-        driver.stop_run = self._stop_run
-        driver.rested = rested
+        driver.begin(self._stop_run, rested)
         event.start(self._run, event, scope)
 
     def stop(self) -> None:
