@@ -19,6 +19,7 @@ from edge_runtime.isolate.http1.exchange import Http1Exchange
 from edge_runtime.isolate.http1.head import OtherProtocol, RefusedRequest, RequestHead
 from edge_runtime.isolate.http1.parser import RequestParser
 from edge_runtime.isolate.http1.response import response_head
+from edge_runtime.isolate.http1.unread import RECEIVE_BYTES, drop_rest, end_sending
 from edge_runtime.isolate.http1.writer import ClientWriter
 from edge_runtime.limits import (
     CONNECTION_TICK_S,
@@ -26,15 +27,11 @@ from edge_runtime.limits import (
     KEEP_ALIVE_TIMEOUT_S,
     REQUEST_HEAD_S,
     REQUESTS_PER_CONNECTION_MAX,
-    UNREAD_BODY_MAX,
-    UNREAD_BODY_S,
 )
 
 if TYPE_CHECKING:
     from edge_runtime.isolate.http1.server import Http1Server
 
-_RECEIVE_BYTES: Final = 64 * 1024
-"""Memory for larger reads comes fresh from the kernel each time, which costs more than the reads that they save."""
 _IN_A_ROW_MAX: Final = 16
 """Pipelined requests served before other connections have a turn."""
 _PROBE_S: Final = 15.0
@@ -126,11 +123,9 @@ class Http1Connection(ClientWriter):
             exchange.reading.cancel()
             await trio.lowlevel.checkpoint()
         if exchange.closes or not exchange.ended:
-            await self._end()
+            await end_sending(self.client, self.parser)
             return False
-        return self.parser.complete or await self._drop_rest()
-
-    # Reading
+        return self.parser.complete or await drop_rest(self.client, self.parser)
 
     async def _receive_head(self) -> bool:
         """Take in more of a request's head, or wait for one; False when none will come."""
@@ -153,7 +148,7 @@ class Http1Connection(ClientWriter):
                 await client.readable()
             self.marks[self.place] = self._begun_mark
             try:
-                data = client.recv(_RECEIVE_BYTES)
+                data = client.recv(RECEIVE_BYTES)
                 break
             except BlockingIOError:
                 if not self._in_head:
@@ -166,60 +161,6 @@ class Http1Connection(ClientWriter):
             return True
         if self._in_head:
             await self.refuse(RefusedRequest(400, "Bad Request: the head is not complete"))
-        return False
-
-    def receive_now(self) -> bytes | None:
-        """Bytes that have arrived; None if none have, b"" at the end."""
-        try:
-            return self.client.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
-
-    def will_take_rest(self, expects_continue: bool) -> bool:
-        """Whether what is missing of the body will be read away after the answer; what has arrived is at once.
-
-        If not, the answer must say that the connection closes, or the client's next request on it fails.
-        """
-        parser = self.parser
-        unread = UNREAD_BODY_MAX
-        while not parser.complete and unread > 0:
-            try:
-                piece = parser.next_piece()
-            except RefusedRequest:
-                return False
-            if not piece and piece is not None:
-                data = self.receive_now()
-                if not data:
-                    break
-                parser.feed(data)
-            elif piece:
-                unread -= len(piece)
-        return parser.complete or (not expects_continue and 0 < parser.remaining <= UNREAD_BODY_MAX)
-
-    async def _drop_rest(self) -> bool:
-        """Read away what is missing of the body after the answer; whether that was possible within bounds."""
-        parser = self.parser
-        unread = UNREAD_BODY_MAX
-        with trio.move_on_after(UNREAD_BODY_S):
-            while unread >= 0:
-                try:
-                    piece = parser.next_piece()
-                except RefusedRequest:
-                    break
-                if piece is None:
-                    return True
-                unread -= len(piece)
-                if not piece:
-                    data = self.receive_now()
-                    if data is None:
-                        await self.client.readable()
-                    elif data:
-                        parser.feed(data)
-                    else:
-                        return False
-        await self._end()
         return False
 
     # Ends
@@ -235,32 +176,7 @@ class Http1Connection(ClientWriter):
         self.expires_s = inf
         self.marks[self.place] = UNKNOWN
         await self.write(self._refusal(refusal.status, str(refusal)))
-        await self._end()
-
-    async def _end(self) -> None:
-        """End our side. If the client is still sending, take that in for a while: closing over unread bytes would reset
-        the connection and could take the answer along."""
-        client, unread = self.client, UNREAD_BODY_MAX
-        try:
-            if self.parser.complete and not self.parser.has_unread:
-                try:
-                    if not client.recv(_RECEIVE_BYTES):
-                        return
-                except BlockingIOError:
-                    return
-            client.shutdown(socket.SHUT_WR)
-            with trio.move_on_after(UNREAD_BODY_S):
-                while unread > 0:
-                    try:
-                        data = client.recv(_RECEIVE_BYTES)
-                    except BlockingIOError:
-                        await client.readable()
-                        continue
-                    if not data:
-                        return
-                    unread -= len(data)
-        except OSError:
-            return  # the client ended it first
+        await end_sending(self.client, self.parser)
 
     # What others tell
 

@@ -14,6 +14,7 @@ from edge_runtime.isolate.http.exchange import BodyTimeout, BodyTooLarge, RawHea
 from edge_runtime.isolate.http.framing import WITHOUT_BODY, declared_length, length_without_body
 from edge_runtime.isolate.http1.head import RefusedRequest, RequestHead
 from edge_runtime.isolate.http1.response import response_head
+from edge_runtime.isolate.http1.unread import receive_now, will_take_rest
 from edge_runtime.limits import REQUEST_BODY_MAX, REQUEST_BODY_WINDOW_MIN, REQUEST_BODY_WINDOW_S
 from edge_runtime.workers.websocket_link import SocketLink
 
@@ -99,10 +100,10 @@ class Http1Exchange:
         if self._expects_continue and not self.started:
             self._expects_continue = False
             await connection.write(_CONTINUE)
-        data = connection.receive_now()
+        data = receive_now(connection.client)
         if data is None:
             await self._wait_for_more()
-            data = None if self.over else connection.receive_now()
+            data = None if self.over else receive_now(connection.client)
         else:
             await trio.lowlevel.checkpoint()
         return data
@@ -148,7 +149,7 @@ class Http1Exchange:
         framing = b"" if length is None else b"content-length: %d\r\n" % length
         closes = close or self._last or connection.draining
         if not closes and not connection.parser.complete:
-            closes = not connection.will_take_rest(self._expects_continue)
+            closes = not will_take_rest(connection.client, connection.parser, self._expects_continue)
         if closes:
             framing += _CLOSE
         elif self.http_version == "1.0":
