@@ -190,7 +190,7 @@ class _Isolate:
             )
             background.start_soon(self._watch_store, background.cancel_scope, work.cancel_scope)
             background.start_soon(accounting.run, events)
-            background.start_soon(events.ship_logs, channel)
+            background.start_soon(events.log.ship, channel)
             await background.start(peers.run, host)
             await background.start(host.run)
             background.start_soon(self._serve_actors, following, built, runtime)

@@ -188,4 +188,4 @@ class Following:
         self.work.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
             await self.accounting.finish(self.events)
-            await self.events.flush_logs(self.channel)
+            await self.events.log.flush(self.channel)

@@ -26,7 +26,7 @@ import trio  # noqa: E402
 from http_corpus import CASES  # noqa: E402
 from memory_connections import MemoryClient  # noqa: E402
 
-from edge_runtime.isolate.handlers.fetch import BadRequest, incoming_request  # noqa: E402
+from edge_runtime.isolate.handlers.incoming import BadRequest, incoming_request  # noqa: E402
 from edge_runtime.isolate.http.exchange import BodyTooLarge  # noqa: E402
 from edge_runtime.isolate.http.open_connections import OpenConnections  # noqa: E402
 

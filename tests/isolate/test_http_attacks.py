@@ -18,7 +18,7 @@ import trio.testing
 from edge_process import PATIENCE_S
 from http_server import read_all, read_until
 
-from edge_runtime.isolate.handlers.fetch import BadRequest, incoming_request
+from edge_runtime.isolate.handlers.incoming import BadRequest, incoming_request
 from edge_runtime.isolate.http.exchange import BodyTimeout, BodyTooLarge
 
 HOST = b"Host: a\r\n"

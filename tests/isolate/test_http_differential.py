@@ -27,7 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_connections import MemoryClient
 
-from edge_runtime.isolate.handlers.fetch import BadRequest, incoming_request
+from edge_runtime.isolate.handlers.incoming import BadRequest, incoming_request
 from edge_runtime.isolate.http.open_connections import OpenConnections
 from edge_runtime.isolate.http1.server import Http1Server
 from edge_runtime.isolate.hypercorn.server import HypercornServer

@@ -12,11 +12,11 @@ from typing import Any
 import trio
 
 from edge_runtime.config.model import WorkerLimits
-from edge_runtime.control import ChargeLost, Log, LogLine
+from edge_runtime.control import ChargeLost
 from edge_runtime.event import EventContext, EventKind, Outcome
 from edge_runtime.isolate.events.activity import ObjectActivity
+from edge_runtime.isolate.events.log_lines import LogLines
 from edge_runtime.isolate.events.socket_messages import WorkerSockets
-from edge_runtime.limits import ERROR_DETAIL_MAX
 from edge_runtime.metering.ledger import Ledger, Product
 from edge_runtime.metering.loop_thread import show_part_charged
 from edge_runtime.metering.meter import BACKGROUND, BACKGROUND_NAME, NATIVE, NATIVE_NAME, Meter
@@ -24,13 +24,9 @@ from edge_runtime.metering.panel import actor_number
 from edge_runtime.metering.threads import show_charged_in_threads
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
-from edge_runtime.wire import Channel
 from edge_runtime.workers.network import Net
 from edge_runtime.workers.websocket_recipient import SocketFlags
 
-_LINES_HELD_MAX = 10_000
-_LINES_PER_FRAME = 50
-"""With the longest errors, and all characters of four bytes, still within FRAME_MAX."""
 # Members of an enum are found by its metaclass, which takes longer than a global.
 _FETCH = EventKind.FETCH
 _OK = Outcome.OK
@@ -59,11 +55,7 @@ def _no_label(product: str, kind: str, name: str) -> int:
 
 
 class IsolateEvents:
-    """`event.Events` of one isolate.
-
-    Log lines are collected here and sent to the supervisor in bulk, off the path of the request. When the supervisor
-    does not take them, at most `_LINES_HELD_MAX` are held and later ones are dropped and counted.
-    """
+    """`event.Events` of one isolate; `log` is what to send to the supervisor."""
 
     def __init__(
         self,
@@ -79,7 +71,6 @@ class IsolateEvents:
         """`label(product, kind, name)`: a number for events of this kind, for who watches what runs."""
         self._nursery = nursery
         self._flavour = flavour
-        self._clock = clock
         self._ledger = ledger
         self._net = net
         self._subrequests_max = limits.subrequests
@@ -90,9 +81,7 @@ class IsolateEvents:
         NATIVE.label = label(_WORKER, *NATIVE_NAME)
         self._activity = ObjectActivity(ledger)
         self._sockets = WorkerSockets(nursery, self, socket_flags)
-        self._lines: list[LogLine] = []
-        self._dropped = 0
-        self._wanted = trio.Event()
+        self.log = LogLines(clock)
         self.open = 0
         self._used = False
         self._none_open: trio.Event | None = None
@@ -169,7 +158,7 @@ class IsolateEvents:
             self._charge(event, outcome, now_s)
         if meter.shared:
             self._late.append(_Late(meter, event.kind, event.name, product))
-        self._log_line(event.kind, event.name, detail, outcome, int(meter.cpu_s * 1e6), wall_ms, error)
+        self.log.add(event.kind, event.name, detail, outcome, int(meter.cpu_s * 1e6), wall_ms, error)
 
     def _charge(self, event: EventContext, outcome: Outcome, now_s: float) -> None:
         """Charge what the event has used since it was charged last; as one that has this outcome."""
@@ -193,19 +182,6 @@ class IsolateEvents:
             show_charged_in_threads()
         if meter.quantities:
             meter.quantities.clear()
-
-    def _log_line(
-        self, kind: str, name: str, detail: str, outcome: str, cpu_us: int, wall_ms: float, error: str
-    ) -> None:
-        if len(self._lines) >= _LINES_HELD_MAX:
-            self._dropped += 1
-            return
-        if error:
-            error = error[-ERROR_DETAIL_MAX:]
-        lines = self._lines
-        if not lines:
-            self._wanted.set()
-        lines.append(LogLine(self._clock.now_ms(), kind, name, detail, outcome, cpu_us, wall_ms, error))
 
     def charge_late(self) -> None:
         """Charge what tasks and threads of the script used that have outlived their events, and how long objects have
@@ -236,7 +212,7 @@ class IsolateEvents:
         if used.counted and not used.failed:
             self._ledger.charge_event((used.product, used.kind, used.name, _OK), -1, 0.0, 0.0)
         if used.outcome != Outcome.OK:
-            self._log_line(used.kind, used.name, "", used.outcome, used.cpu_ns // 1000, used.wall_ms, "")
+            self.log.add(used.kind, used.name, "", used.outcome, used.cpu_ns // 1000, used.wall_ms, "")
 
     async def wait_none_open(self) -> None:
         """Return when no event is in progress, background work included."""
@@ -251,20 +227,3 @@ class IsolateEvents:
             self._none_unanswered = trio.Event()
             await self._none_unanswered.wait()
             self._none_unanswered = None
-
-    async def ship_logs(self, channel: Channel) -> None:
-        """Send log lines to the supervisor, a tenth of a second after the first that waits; runs until cancelled."""
-        while True:
-            await self._wanted.wait()
-            await trio.sleep(0.1)
-            await self.flush_logs(channel)
-
-    async def flush_logs(self, channel: Channel) -> None:
-        self._wanted = trio.Event()
-        while self._lines:
-            lines, self._lines = self._lines[:_LINES_PER_FRAME], self._lines[_LINES_PER_FRAME:]
-            await channel.send(Log.of(lines))
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            note = f"{dropped} log lines were dropped because they were not taken in time"
-            await channel.send(Log.of([LogLine(self._clock.now_ms(), "log", "", note, "ok", 0, 0.0, "")]))
