@@ -18,7 +18,7 @@ from edge_runtime.errors import WireError
 
 class MakeTemplate(msgspec.Struct, tag="make_template", frozen=True):
     """Fork a template. Carries three descriptors: the template's end of its control socket, a pipe for what it and
-    its isolates print, and a file for where it is while it imports the script (`metering.panel.stack_shown_in`)."""
+    its isolates print, and a file for where it is while it imports the script (`metering.stack_file`)."""
 
     worker: str
     version: str

@@ -22,7 +22,8 @@ from typing import Any, Final, TypeVar, cast
 
 from edge_runtime.limits import RUNTIME_THREADS_SPARE, SCRIPT_THREADS_MAX
 from edge_runtime.metering.meter import BACKGROUND, OVERHEAD, Meter, user_meter
-from edge_runtime.metering.threads import check_may_begin, living_count, measure_call, run_stoppable, start_thread
+from edge_runtime.metering.thread_starts import run_stoppable, start_thread
+from edge_runtime.metering.threads import check_may_begin, living_count, measure_call
 
 T = TypeVar("T")
 

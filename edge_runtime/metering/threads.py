@@ -1,4 +1,5 @@
-"""CPU time of user code in other threads than the event loop's: of calls, as far as they have got.
+"""CPU time of user code in other threads than the event loop's: of calls, as far as they have got. A thread that
+`thread_starts` starts is one call from its beginning to its end.
 
 The event loop charges them and stops those over their limit (`charge_threads`), about every CPU_TICK_MS that the
 process uses. It may be kept from that, as threads that begin and end all the time leave it neither the interpreter nor
@@ -13,7 +14,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from heapq import heappop, heappush
 from time import clock_gettime, process_time, pthread_getcpuclockid, thread_time
 from typing import Final, TypeVar
@@ -45,6 +45,7 @@ _NO_ROW: Final = -1
 _BEGINS_S: Final = 200e-6
 """What a thread uses at most before who has started it can tell it from others."""
 
+
 _page = memoryview(bytearray(PAGE_BYTES)).cast("d")
 _free_rows: Final = list(range(ROWS))
 """A heap, so that few rows have to be read where few are used."""
@@ -54,8 +55,6 @@ _unlooked_s = 0.0
 """What was charged at the ends of calls since all were charged."""
 _missed = False
 """All were to be charged, and somebody had the lock."""
-_told = 0
-"""The number of the event for which CpuLimitExceeded was raised last: nobody wants to read it of each thread."""
 _ends: Counter[Meter] = Counter()
 """Threads that have ended, by who pays for that."""
 _charged_after: Final[list[Callable[[float], None]]] = []
@@ -79,12 +78,12 @@ def used_for_no_event_s() -> float:
 
 def living_count() -> int:
     """How many threads there are that have been measured from their beginning, and calls in others."""
-    return len(_calls) + len(_starting)
+    return len(calls) + len(starting)
 
 
 def unseen_starts_s() -> float:
     """What threads that have just begun may have used, and will be charged."""
-    return len(_starting) * _BEGINS_S
+    return len(starting) * _BEGINS_S
 
 
 def charge_after_threads(charge: Callable[[float], None]) -> None:
@@ -103,7 +102,7 @@ def take_ends() -> Counter[Meter]:
 
 def youngest_event() -> Meter | None:
     """Of those that have calls in threads."""
-    events = [call.meter for call in _calls.values() if call.meter.limit_s < NO_LIMIT_S]
+    events = [call.meter for call in calls.values() if call.meter.limit_s < NO_LIMIT_S]
     return max(events, key=lambda meter: meter.started_s, default=None)
 
 
@@ -121,7 +120,7 @@ def _charge(meter: Meter, used_s: float) -> None:
         _page[NO_EVENT_S] = _for_no_event_s
 
 
-class _Call:
+class Call:
     """A measured call in a thread. `since_s`: up to where the thread's CPU clock is charged, while it is innermost."""
 
     __slots__ = ("clock", "ended", "from_beginning", "may_be_stopped", "meter", "outer", "owns_row", "row", "since_s")
@@ -132,20 +131,20 @@ class _Call:
         """It is all that its thread does."""
         self.clock = 0
         """Of its thread, as time.clock_gettime() has it; 0 until it is entered."""
-        self.outer: _Call | None = None
+        self.outer: Call | None = None
         self.since_s = 0.0
         self.row = _NO_ROW
         self.owns_row = False
         self.may_be_stopped = False
         self.ended = False
 
-    def enter(self, ident: int, outer: _Call | None, since_s: float) -> None:
+    def enter(self, ident: int, outer: Call | None, since_s: float) -> None:
         """It is the innermost of that thread, which lives, from now on; under the lock."""
         self.clock = pthread_getcpuclockid(ident) if outer is None else outer.clock
         self.outer = outer
         self.since_s = since_s
         self.row = _NO_ROW if outer is None else outer.row
-        _calls[ident] = self
+        calls[ident] = self
         self.owns_row = self.row == _NO_ROW and self.meter is not OVERHEAD and bool(_free_rows)
         if self.owns_row:
             number = heappop(_free_rows)
@@ -179,24 +178,24 @@ class _Call:
         """It is over; under the lock."""
         self.ended = True
         if self.outer is None:
-            _calls.pop(ident, None)
+            calls.pop(ident, None)
         else:
             self.outer.since_s = self.since_s
-            _calls[ident] = self.outer
+            calls[ident] = self.outer
         if self.owns_row:
             self.owns_row = False
             _page[self.row + THREAD] = 0
             heappush(_free_rows, (self.row - HEAD) // ROW)
-            if not _calls:
+            if not calls:
                 _page[SHOWN] = 0
         elif self.outer is not None:
             self.outer.show()
 
 
-_calls: Final[dict[int, _Call]] = {}
+calls: Final[dict[int, Call]] = {}
 """The innermost call of each thread that has one, by its ident. Changed and charged under the lock."""
-_calls_lock: Final = threading.Lock()
-_starting: Final[set[_Call]] = set()
+calls_lock: Final = threading.Lock()
+starting: Final[set[Call]] = set()
 """Those of threads that are being started."""
 _set_async_exc: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
@@ -207,12 +206,12 @@ def check_may_begin(meter: Meter) -> None:
     if meter.cpu_s <= meter.limit_s:
         return
     # Who goes on trying is to be seen to go on.
-    with _calls_lock:
-        call = _calls.get(threading.get_ident())
+    with calls_lock:
+        call = calls.get(threading.get_ident())
         if call is not None:
             _unlooked_s += call.charge(thread_time())
             call.show()
-            _look_if_due()
+            look_if_due()
     raise stop_of(meter, meter.cpu_s)
 
 
@@ -222,94 +221,27 @@ def measure_call(meter: Meter, fn: Callable[..., T], *args: object) -> T:
     check_may_begin(meter)
     meter.shared = True
     ident = threading.get_ident()
-    call = _Call(meter)
-    with _calls_lock:
-        outer = _calls.get(ident)
+    call = Call(meter)
+    with calls_lock:
+        outer = calls.get(ident)
         now_s = thread_time()
         if outer is not None:
             outer.charge(now_s)
         call.enter(ident, outer, now_s)
-        _look_if_due()
+        look_if_due()
     try:
         call.may_be_stopped = True
         return fn(*args)
     finally:
-        _end(ident, call)
+        end_call(ident, call)
 
 
-def start_thread(start: Callable[[Callable[[], object]], int], meter: Meter, fn: Callable[[], object]) -> int:
-    """Start a thread that does `fn()` by `start`, which gives its ident, and charge all that it uses. It is stopped
-    only where `fn` calls `run_stoppable`."""
-    meter.shared = True  # already now: the event may end before the thread begins
-    call = _Call(meter, from_beginning=True)
-    _starting.add(call)
-    try:
-        ident = start(partial(_measure_thread, call, [fn]))
-        with _calls_lock:
-            if not call.clock and not call.ended:  # so it lives: it ends under the lock
-                call.enter(ident, None, 0.0)
-    finally:
-        _starting.discard(call)
-    return ident
-
-
-def _measure_thread(call: _Call, taken: list[Callable[[], object]]) -> None:
-    ident = threading.get_ident()
-    fn: Callable[[], object] | None = taken.pop()
-    assert fn is not None, "it begins once"
-    try:
-        with _calls_lock:
-            _starting.discard(call)
-            if _calls.get(ident) is not call:  # who has started it may have been stopped half-way
-                call.enter(ident, None, 0.0)
-            _look_if_due()
-        fn()
-    finally:
-        fn = None  # what it holds may have something to do at its end
-        _end(ident, call)
-
-
-THREAD_BEGINS: Final = _measure_thread.__name__
-"""Outermost function of every thread that `start_thread` has started, by which a crash in one is told."""
-
-
-def run_stoppable(fn: Callable[[], object]) -> None:
-    """Call `fn()` in a thread that `start_thread` has started: CpuLimitExceeded may be raised inside of it, and it is
-    left out if its event has used up its time. Of the threads of an event the first is raised for that is stopped."""
-    global _told
-    call = _calls[threading.get_ident()]
-    if call.meter.cpu_s > call.meter.limit_s:
-        return
-    try:
-        call.may_be_stopped = True
-        fn()
-    except CpuLimitExceeded:
-        if _told != id(call.meter):
-            _told = id(call.meter)
-            raise
-    finally:
-        _stop_no_more(call)
-
-
-def _stop_no_more(call: _Call) -> None:
-    """A stop that was meant for the call and comes late is raised in here, not in the caller."""
-    while True:
-        try:
-            with _calls_lock:
-                call.may_be_stopped = False
-            for _ in range(2):
-                pass
-            return
-        except CpuLimitExceeded:
-            continue
-
-
-def _end(ident: int, call: _Call) -> None:
+def end_call(ident: int, call: Call) -> None:
     global _unlooked_s
     while not call.ended:
         try:
             call.may_be_stopped = False
-            with _calls_lock:
+            with calls_lock:
                 # Nobody stops it from now on. A stop that comes late is raised here, before anything is changed.
                 for _ in range(2):
                     pass
@@ -317,19 +249,19 @@ def _end(ident: int, call: _Call) -> None:
                 call.leave(ident)
                 if call.from_beginning:
                     _ends[call.meter] += 1
-                _look_if_due()
+                look_if_due()
         except CpuLimitExceeded:
             continue
 
 
 def _be_a_copy() -> None:
     """In a forked process: of the threads none but the caller is there, and the page is the parent's."""
-    _calls_lock._at_fork_reinit()  # type: ignore[attr-defined]
-    _starting.clear()
+    calls_lock._at_fork_reinit()  # type: ignore[attr-defined]
+    starting.clear()
     own = threading.get_ident()
-    for ident in [ident for ident in _calls if ident != own]:
-        del _calls[ident]
-    if call := _calls.get(own):
+    for ident in [ident for ident in calls if ident != own]:
+        del calls[ident]
+    if call := calls.get(own):
         call.clock = pthread_getcpuclockid(own)
     show_threads_on(memoryview(bytearray(PAGE_BYTES)).cast("d"))
 
@@ -340,7 +272,7 @@ os.register_at_fork(after_in_child=_be_a_copy)
 def show_charged_in_threads() -> None:
     """Bring the page up to date, after something was added to the ledger; for the event loop's thread."""
     # Others may have the lock for long; so a call may end meanwhile, and its row be another's.
-    for call in list(_calls.values()):
+    for call in list(calls.values()):
         shown_s = call.meter.shown_s
         if not call.ended and call.row != _NO_ROW:
             _page[call.row + CHARGED] = shown_s
@@ -353,16 +285,16 @@ def charge_threads(*, and_stop: bool = False) -> None:
     or ends just now, which then does it.
     """
     global _missed
-    if not _calls_lock.acquire(blocking=False):
+    if not calls_lock.acquire(blocking=False):
         _missed = _missed or and_stop
         return
     try:
         _charge_all(and_stop=and_stop)
     finally:
-        _calls_lock.release()
+        calls_lock.release()
 
 
-def _look_if_due() -> None:
+def look_if_due() -> None:
     """Under the lock."""
     if _missed or _unlooked_s >= _TICK_S:
         _charge_all(and_stop=True)
@@ -373,7 +305,7 @@ def _charge_all(*, and_stop: bool) -> None:
     global _missed, _unlooked_s
     _missed, _unlooked_s = False, 0.0
     process_s = process_time()
-    for call in _calls.values():
+    for call in calls.values():
         try:
             call.charge(clock_gettime(call.clock))
         except OSError:
@@ -384,9 +316,9 @@ def _charge_all(*, and_stop: bool) -> None:
     if not and_stop:
         return
     # All threads of an event at once: stopped one after the other, they would seem to go on.
-    over = {call.meter for call in _calls.values() if call.meter.cpu_s > call.meter.stop_s}
+    over = {call.meter for call in calls.values() if call.meter.cpu_s > call.meter.stop_s}
     for meter in over:
         stop_of(meter, meter.cpu_s)
-    for ident, call in _calls.items():
+    for ident, call in calls.items():
         if call.meter in over and call.may_be_stopped:
             _set_async_exc(ctypes.c_ulong(ident), ctypes.py_object(CpuLimitExceeded))

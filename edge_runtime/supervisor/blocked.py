@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from edge_runtime.metering.panel import Stack
+from edge_runtime.metering.stack_file import Stack
 from edge_runtime.tracebacks import is_runtime_file
 
 _BELOW_SCRIPTS: Final = ("edge_runtime/metering/measure.py", "edge_runtime/isolate/script/loader.py")

@@ -38,7 +38,7 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import WireError
 from edge_runtime.limits import EXIT_GRACE_S, HEARTBEAT_S
-from edge_runtime.metering.panel import Stack
+from edge_runtime.metering.stack_file import Stack
 from edge_runtime.promise import Promise
 from edge_runtime.supervisor.blocked import answered_stack
 from edge_runtime.supervisor.cpu_alarm import CpuAlarm

@@ -12,7 +12,8 @@ from edge_runtime.control import ChargeLost
 from edge_runtime.event import Outcome
 from edge_runtime.limits import CPU_KILL_SLACK_MS
 from edge_runtime.metering.meter import BACKGROUND_NAME
-from edge_runtime.metering.panel import Look, PanelReader, Running, Stack
+from edge_runtime.metering.panel_reader import Look, PanelReader, Running
+from edge_runtime.metering.stack_file import Stack
 from edge_runtime.supervisor.culprits import Suspect
 from edge_runtime.supervisor.heartbeat import Beat, Heartbeat, Seen
 from edge_runtime.supervisor.left_connections import LeftConnection, LeftConnections

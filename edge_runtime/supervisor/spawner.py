@@ -12,7 +12,7 @@ import trio
 
 from edge_runtime.control import FromTemplate, FromZygote, MakeTemplate, TemplateExited, TemplateForked
 from edge_runtime.errors import EdgeError
-from edge_runtime.metering.panel import StackReader
+from edge_runtime.metering.stack_file import StackReader
 from edge_runtime.supervisor.template_handle import TemplateHandle
 from edge_runtime.supervisor.zygote import ZygoteHandle
 from edge_runtime.wire import Channel

@@ -32,7 +32,7 @@ from edge_runtime.control import (
 from edge_runtime.errors import EdgeError
 from edge_runtime.limits import ERROR_DETAIL_MAX, MIB, RUNTIME_MEMORY_SPARE
 from edge_runtime.memory import trim
-from edge_runtime.metering.panel import stack_shown_in
+from edge_runtime.metering.stack_file import stack_shown_in
 from edge_runtime.supervisor.process_tree import Children, fork
 from edge_runtime.wire import BlockingChannel
 

@@ -25,7 +25,7 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import ScriptError, StartInterrupted, WireError
 from edge_runtime.limits import CPU_KILL_SLACK_MS, STARTUP_MS, STARTUP_TOLD_S
-from edge_runtime.metering.panel import StackReader
+from edge_runtime.metering.stack_file import StackReader
 from edge_runtime.supervisor.blocked import answered_stack, importing_notice
 from edge_runtime.supervisor.exit_status import ended_from_outside, how_ended
 from edge_runtime.supervisor.isolate import IsolateHandle

@@ -16,7 +16,8 @@ from edge_runtime.metering.loop_thread import PAGE_BYTES, show_part_charged, sho
 from edge_runtime.metering.measure import measure_inline
 from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.native import show_burst_on, show_charged
-from edge_runtime.metering.panel import Panel, PanelReader, Running
+from edge_runtime.metering.panel import Panel
+from edge_runtime.metering.panel_reader import PanelReader, Running
 from edge_runtime.metering.threads import measure_call, show_threads_on
 
 LIMIT_S = 10.0

@@ -13,7 +13,8 @@ from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.metering import threads
 from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.thread_rows import HEAD, PAGE_BYTES, ROW, SHOWN, EventRow, read_events
-from edge_runtime.metering.threads import charge_threads, measure_call, run_stoppable, show_threads_on, start_thread
+from edge_runtime.metering.thread_starts import run_stoppable, start_thread
+from edge_runtime.metering.threads import charge_threads, measure_call, show_threads_on
 
 LIMIT_S = 10.0
 PATIENCE_S = 60
