@@ -105,7 +105,7 @@ def test_who_has_kept_the_loop_from_charging_does_it_in_its_place() -> None:
     thread = threading.Thread(target=measure_call, args=(outer, burn))
     thread.start()
     burnt.wait()
-    with threads._calls_lock:
+    with threads.calls_lock:
         charge_threads(and_stop=True)
     assert outer.cpu_s == 0.0
     other = threading.Thread(target=measure_call, args=(Meter(LIMIT_S), int))
