@@ -11,7 +11,8 @@ import trio
 
 from bindings.kind import load_kinds
 from edge_runtime.config.model import WorkerConfig
-from edge_runtime.control import AskedBySomeIsolate, LogLine, Members, Pong
+from edge_runtime.control import AskedBySomeIsolate, Members, Pong
+from edge_runtime.log_lines import LogLine
 from edge_runtime.supervisor.data_dir import DataDirectory
 from edge_runtime.supervisor.isolate import IsolateHandle
 from edge_runtime.supervisor.sources import read_version

@@ -33,6 +33,7 @@ LEAVES = [
     "edge_runtime.wire",
     "edge_runtime.frames",
     "edge_runtime.control",
+    "edge_runtime.log_lines",
     "edge_runtime.event",
     "edge_runtime.promise",
     "edge_runtime.metering.child_tasks",

@@ -1,4 +1,5 @@
-"""The host of all actors of one isolate: activates them, evicts and releases them; `timer_watch` fires their timers.
+"""The host of all actors of one isolate: activates and releases them. `eviction` takes idle ones out of memory,
+`timer_watch` fires their timers.
 
 Where its worker has several isolates, the host holds those actors that the members' view gives to this one.
 """
@@ -11,25 +12,19 @@ from functools import partial
 
 import trio
 
-from edge_runtime.actors.activation import CODE_UPDATED, OVERLOADED, STORAGE_TIMED_OUT, Activation
+from edge_runtime.actors.activation import CODE_UPDATED, OVERLOADED, Activation
 from edge_runtime.actors.api import ActorAddress, ActorKind, BodyFactory, Elsewhere
 from edge_runtime.actors.carriers import Carriers
 from edge_runtime.actors.deaths import Deaths
 from edge_runtime.actors.delivery import Delivery, TimerMessage
+from edge_runtime.actors.eviction import Eviction
 from edge_runtime.actors.placement import NOBODY, View, owner_of, route
 from edge_runtime.actors.timer_watch import TimerWatch
 from edge_runtime.actors.turns import TurnEnd
 from edge_runtime.control import ActorDeath
 from edge_runtime.errors import ActorBroken, ConnectionLost, UsageError
 from edge_runtime.event import Events
-from edge_runtime.limits import (
-    ACTOR_QUEUE_MAX,
-    ACTOR_SWEEP_S,
-    ACTOR_WAVE,
-    ACTOR_WAVE_SWEEPS_MAX,
-    MOVE_PATIENCE_S,
-    STORAGE_TIMEOUT_S,
-)
+from edge_runtime.limits import ACTOR_QUEUE_MAX, ACTOR_SWEEP_S, MOVE_PATIENCE_S
 from edge_runtime.memory import give_back
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock, Offload, Randomness
@@ -52,7 +47,8 @@ class LocalActorHost:
         elsewhere: Elsewhere | None = None,
         give_back: Callable[[], None] = give_back,
     ) -> None:
-        """`sweep_s`: how often idle actors are looked for; `give_back()` is called when many have been evicted."""
+        """`sweep_s`: how often idle actors are looked for; math.inf: all stay in memory. `give_back()` is called when
+        many have been evicted."""
         self._deaths = Deaths()
         self._elsewhere = elsewhere
         self._me = 0
@@ -65,7 +61,6 @@ class LocalActorHost:
         self._offload = offload
         self._events = events
         self._worker = worker
-        self._sweep_s = sweep_s
         self._factories: dict[tuple[str, ActorKind, str], BodyFactory] = {}
         self._activations: dict[ActorAddress, Activation] = {}
         self._settling: dict[ActorAddress, Promise[None]] = {}
@@ -84,10 +79,7 @@ class LocalActorHost:
             call=self._call_timer,
             activation=self._activations.get,
         )
-        self._populated = trio.Event()
-        self._give_back = give_back
-        self._evicted = 0
-        """Since memory was last given back."""
+        self._eviction = Eviction(self._activations, clock, sweep_s, give_back)
 
     def register(self, worker: str, kind: ActorKind, namespace: str, factory: BodyFactory) -> None:
         self._factories[worker, kind, namespace] = factory
@@ -99,9 +91,10 @@ class LocalActorHost:
                 self._nursery = nursery
                 self._tasks = contextvars.copy_context()
                 self._carriers.open(nursery)
+                self._eviction.open(nursery, self._tasks)
                 nursery.start_soon(self._turn_end.run)
                 nursery.start_soon(self._timers.run)
-                nursery.start_soon(self._sweep)
+                nursery.start_soon(self._eviction.run)
                 task_status.started()
         finally:
             self._nursery = None
@@ -219,10 +212,10 @@ class LocalActorHost:
             timer_written=self._timers.written,
             before=self._settling.pop(address, None),
             ended=self._ended,
-            evict=self._evict,
+            evict=self._eviction.evict,
         )
         self._activations[address] = activation
-        self._populated.set()
+        self._eviction.populated.set()
         return activation
 
     def _ended(self, activation: Activation) -> None:
@@ -281,7 +274,7 @@ class LocalActorHost:
             return Promise.rejected(UsageError(f"no {address.kind} namespace {address.namespace!r} is configured"))
         return self._deliver(address, Delivery(TimerMessage(woken=woken), None, self._turn_end), None)
 
-    # Eviction
+    # For whoever asks
 
     @property
     def active(self) -> int:
@@ -292,41 +285,6 @@ class LocalActorHost:
         return tuple(
             address.id for address in self._activations if (address.kind, address.namespace) == (kind, namespace)
         )
-
-    async def _sweep(self) -> None:
-        """Evict idle actors and break those whose writes take too long. Return the memory after a wave of evictions:
-        when nothing more was found to evict, or when it goes on and on."""
-        sweeps = 0
-        while True:
-            if not self._activations and self._evicted < ACTOR_WAVE:
-                self._populated = trio.Event()
-                await self._populated.wait()
-            await trio.sleep(self._sweep_s)
-            before = self._evicted
-            self._sweep_once()
-            sweeps += 1
-            if self._evicted >= ACTOR_WAVE and (self._evicted == before or sweeps >= ACTOR_WAVE_SWEEPS_MAX):
-                self._give_back()
-                self._evicted = 0
-            if not self._evicted:
-                sweeps = 0
-
-    def _sweep_once(self) -> None:
-        now_s = self._clock.monotonic_s()
-        for activation in list(self._activations.values()):
-            if activation.closing:
-                continue
-            oldest_s = activation.oldest_commit_s
-            if oldest_s is not None and now_s - oldest_s > STORAGE_TIMEOUT_S:
-                activation.abort(ActorBroken(STORAGE_TIMED_OUT, overloaded=True))
-            elif activation.idle and (now_s - activation.touched_s) * 1000 >= activation.idle_ms:
-                self._evict(activation)
-
-    def _evict(self, activation: Activation) -> None:
-        assert self._nursery is not None
-        activation.closing = True
-        self._evicted += 1
-        self._tasks.run(self._nursery.start_soon, activation.stop, ActorBroken(CODE_UPDATED))
 
 
 def _fail_waiting(activation: Activation, error: ActorBroken) -> None:

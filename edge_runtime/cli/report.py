@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
-from edge_runtime.control import LogLine
+from edge_runtime.log_lines import LogLine
 
 
 class TerminalReport:

@@ -22,8 +22,6 @@ from edge_runtime.control import (
     IsolateFailed,
     IsolateReady,
     ListObjects,
-    Log,
-    LogLine,
     Members,
     MembersReleased,
     Objects,
@@ -38,6 +36,7 @@ from edge_runtime.control import (
 )
 from edge_runtime.errors import WireError
 from edge_runtime.limits import EXIT_GRACE_S, HEARTBEAT_S
+from edge_runtime.log_lines import Log, LogLine
 from edge_runtime.metering.stack_file import Stack
 from edge_runtime.promise import Promise
 from edge_runtime.supervisor.blocked import answered_stack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from edge_runtime.control import LogLine
+from edge_runtime.log_lines import LogLine
 
 
 class Report(Protocol):

@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import trio
 
-from edge_runtime.control import AskedBySomeIsolate, LogLine, Pong, Routes, RunScheduled
+from edge_runtime.control import AskedBySomeIsolate, Pong, Routes, RunScheduled
 from edge_runtime.errors import ScriptError, StartInterrupted, UsageError
 from edge_runtime.limits import ISOLATE_IDLE_GROWN_S, ISOLATE_IDLE_S, MEMORY_REPLACE_SHARE, START_WAIT_S, STARTUP_MS
+from edge_runtime.log_lines import LogLine
 from edge_runtime.metering.stack_file import Stack
 from edge_runtime.supervisor.blocked import blocked_notice
 from edge_runtime.supervisor.culprits import blame

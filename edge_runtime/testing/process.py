@@ -11,7 +11,6 @@ import trio
 
 from bindings.kind import BindingKind, BindingRuntime, load_kinds
 from bindings.workflows.kind import WorkflowSpec
-from edge_runtime.actors.activation import Activation
 from edge_runtime.actors.api import ActorKind, BodyFactory
 from edge_runtime.actors.host import LocalActorHost
 from edge_runtime.config.model import Binding
@@ -64,10 +63,6 @@ class _Host(LocalActorHost):
             idle_ms = factory.idle_ms if self._idle_ms is None else self._idle_ms
             factory = factory.intercepted(self._interceptor, idle_ms)
         super().register(worker, kind, namespace, factory)
-
-    def _evict(self, activation: Activation) -> None:
-        if self._idle_ms != NEVER:
-            super()._evict(activation)
 
 
 class Process:

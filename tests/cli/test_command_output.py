@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from edge_runtime.cli.main import edge
 from edge_runtime.cli.report import JsonReport, TerminalReport
 from edge_runtime.cli.tables import print_rows
-from edge_runtime.control import LogLine
+from edge_runtime.log_lines import LogLine
 
 ROWS = [{"name": "a", "count": 3, "none": None}, {"name": "longer", "count": 12345, "none": 1.25}]
 LINE = LogLine(1_700_000_000_000, "fetch", "Default.fetch", "GET / 500", "exception", 250, 1.5, "Traceback: no\n")

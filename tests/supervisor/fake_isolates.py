@@ -21,8 +21,6 @@ from edge_runtime.control import (
     Connection,
     Drained,
     IsolateReady,
-    Log,
-    LogLine,
     Members,
     MembersReleased,
     Ping,
@@ -32,6 +30,7 @@ from edge_runtime.control import (
     TimersChanged,
 )
 from edge_runtime.errors import ScriptError
+from edge_runtime.log_lines import Log, LogLine
 from edge_runtime.supervisor.template import ScriptRuntime
 from edge_runtime.wire import Channel
 

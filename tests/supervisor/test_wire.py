@@ -12,10 +12,11 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.control import Connection, ForkIsolate, IsolateReady, Log, LogLine, Ping, Pong, Retire, ToSupervisor
+from edge_runtime.control import Connection, ForkIsolate, IsolateReady, Ping, Pong, Retire, ToSupervisor
 from edge_runtime.errors import WireError
 from edge_runtime.frames import FrameReader, decode_body, encode_frame
 from edge_runtime.limits import FRAME_MAX
+from edge_runtime.log_lines import Log, LogLine
 from edge_runtime.wire import BlockingChannel, Channel
 
 

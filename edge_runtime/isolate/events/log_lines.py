@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import trio
 
-from edge_runtime.control import Log, LogLine
 from edge_runtime.limits import ERROR_DETAIL_MAX
+from edge_runtime.log_lines import Log, LogLine
 from edge_runtime.seams import Clock
 from edge_runtime.wire import Channel
 
