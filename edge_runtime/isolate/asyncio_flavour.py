@@ -14,7 +14,7 @@ import contextvars
 import functools
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar, cast
 
@@ -29,6 +29,7 @@ from edge_runtime.isolate.first_step import FirstStep
 from edge_runtime.isolate.loop_callbacks import Crossing
 from edge_runtime.isolate.script_loop import ScriptLoop
 from edge_runtime.limits import ASYNCIO_CLOSE_S, ASYNCIO_THREADS_MAX
+from edge_runtime.metering.measure import MeteredCoroutine
 from edge_runtime.promise import OwnedPromise, Promise, PromiseCancelled
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class AsyncioFlavour:
         context = trio_task.context
         if current_loop.get() is not loop:
             current_loop.set(loop)
-        work: Any = coro if isinstance(coro, (Generator, Coroutine)) else _await(coro)
+        work = MeteredCoroutine(coro, None)
         first: FirstStep[T]
         if context.get(current_event) is current_event.get():
             first = FirstStep(work, loop, context)
@@ -113,7 +114,7 @@ class AsyncioFlavour:
         if sniffio.thread_local.name != "asyncio":
             return None
         context = contextvars.copy_context()
-        first = FirstStep(coro, self._loop, context)
+        first = FirstStep(MeteredCoroutine(coro, None), self._loop, context)
         try:
             task = context.run(first.take)
         except BaseException as error:
@@ -211,10 +212,6 @@ async def _end_tasks(loop: ScriptLoop) -> None:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # it has just been logged
         elif not task.cancelled() and (error := task.exception()) is not None:
             loop.call_exception_handler({"message": "error while a task was cancelled", "exception": error})
-
-
-async def _await(awaitable: Awaitable[T]) -> T:
-    return await awaitable
 
 
 def _nothing() -> None:

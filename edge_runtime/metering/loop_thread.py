@@ -72,7 +72,6 @@ class _LoopThread:
         "page",
         "since_s",
         "stuck",
-        "sure_until_s",
         "waits",
         "waits_since_s",
     )
@@ -81,13 +80,13 @@ class _LoopThread:
         self.charged: Meter | None = None
         """The meter whose code runs right now."""
         self.since_s = 0.0
-        """On the wall's clock, moved on by as much as the thread was seen to stand still: up to where it is charged."""
+        """On the wall's clock: since when it is charged to this one, moved on by as much as the thread was seen to stand
+        still; or, where nobody is charged, since when, or since the loop's wait after that."""
         self.attributed_s = 0.0
         self.cpu_less_wall_s = 0.0
         """When the CPU clock was read last."""
-        self.sure_until_s = self.due_s = 0.0
-        """On the wall's clock: until when the thread cannot have stood still for long, since the clock was looked at;
-        and when the CPU clock is to be read at the end of a stretch."""
+        self.due_s = 0.0
+        """On the wall's clock: when the CPU clock is to be read at the end of a stretch."""
         self.waits = 0
         """Since the CPU clock was read."""
         self.waits_since_s = 0.0
@@ -99,25 +98,24 @@ class _LoopThread:
     def begin(self, meter: Meter) -> Meter | None:
         """Charge the thread to `meter` from now on; returns whom it was charged to, for `end`."""
         wall_s = monotonic()
-        if wall_s >= self.sure_until_s:
+        if wall_s - self.since_s >= CLOCK_READ_S:
             self.read_clock(wall_s)
-        self.sure_until_s = wall_s + CLOCK_READ_S
         outer = self.charged
         if outer is not None:
-            self.charge(outer, wall_s - self.since_s)
+            self.charge(outer, wall_s)
         self.let_run(meter, wall_s)
         return outer
 
     def end(self, outer: Meter | None) -> None:
         """Charge `outer` again from now on."""
         wall_s = monotonic()
-        if wall_s >= self.sure_until_s or wall_s >= self.due_s:
+        if wall_s - self.since_s >= CLOCK_READ_S or wall_s >= self.due_s:
             self.read_clock(wall_s)
-        self.sure_until_s = wall_s + CLOCK_READ_S
         if self.charged is not None:
-            self.charge(self.charged, wall_s - self.since_s)
+            self.charge(self.charged, wall_s)
         if outer is None:
             self.charged = None
+            self.since_s = wall_s
             self.page[DEADLINE] = 0.0
         else:
             self.let_run(outer, wall_s)
@@ -133,7 +131,8 @@ class _LoopThread:
             page[LABEL] = meter.label
         page[DEADLINE] = wall_s + self.cpu_less_wall_s + meter.limit_s - meter.cpu_s
 
-    def charge(self, meter: Meter, used_s: float) -> None:
+    def charge(self, meter: Meter, wall_s: float) -> None:
+        used_s = wall_s - self.since_s
         if used_s < 0.0:
             # The thread did not run for a while since the last reading: what was charged too much is taken back.
             used_s = max(used_s, -meter.cpu_s)
@@ -207,13 +206,15 @@ def end_wait() -> None:
     loop.waits += 1
     if loop.waits > WAITS_MAX:
         forget_clock()
-    elif loop.waits_since_s < loop.sure_until_s:
-        loop.sure_until_s = wall_s + CLOCK_READ_S
+    elif loop.waits_since_s - loop.since_s < CLOCK_READ_S:
+        loop.since_s = wall_s
 
 
 def forget_clock() -> None:
-    """The next look reads the CPU clock."""
-    loop_thread.sure_until_s = 0.0
+    """The next stretch reads the CPU clock, where it begins or where it ends."""
+    loop_thread.due_s = 0.0
+    if loop_thread.charged is None:
+        loop_thread.since_s = 0.0
 
 
 def _be_a_copy() -> None:

@@ -10,6 +10,8 @@ from typing import Final
 from edge_runtime.metering.quantities import SUBREQUESTS
 
 NO_LIMIT_S: Final = 2.0**50
+_COUNTED_S: Final = 1e-12
+"""Shown of an event that was charged before it has used anything: whoever looks knows by it that it was counted."""
 
 
 class Meter:
@@ -52,7 +54,8 @@ class Meter:
     def was_charged(self, up_to_s: float, *, failed: bool) -> None:
         """So much of it is in the ledger, as what an event used that has `failed` or not."""
         self.charged_s = up_to_s
-        self.shown_s = -up_to_s if failed else up_to_s
+        shown_s = up_to_s or _COUNTED_S
+        self.shown_s = -shown_s if failed else shown_s
 
     @property
     def cpu_us(self) -> int:

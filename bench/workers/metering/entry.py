@@ -9,8 +9,10 @@ import trio
 from workers import Response, WorkerEntrypoint, WorkflowEntrypoint
 
 from edge_runtime import event
+from edge_runtime.actors import carriers
 from edge_runtime.isolate.events.cpu_guard import guard_cpu
-from edge_runtime.metering import measure
+from edge_runtime.metering import child_tasks, measure
+from edge_runtime.metering.measure import MeteredCoroutine
 
 
 async def call(meter, fn, args):
@@ -32,15 +34,34 @@ class NoMeter:
         pass
 
 
-METERS = {"on": (event.metered_call, measure.loop_thread), "off": (call, NoMeter())}
+def unframed(coro, meter):
+    return coro
+
+
+METERS = {
+    "on": (event.metered_call, measure.loop_thread, MeteredCoroutine),
+    "off": (call, NoMeter(), unframed),
+}
 
 
 def turn(meter):
-    event.metered_call, measure.loop_thread = METERS[meter]
+    event.metered_call, measure.loop_thread, framed = METERS[meter]
+    child_tasks.MeteredCoroutine = carriers.MeteredCoroutine = framed
+    for task in tasks_below(trio.lowlevel.current_root_task()):
+        if type(task.coro) is MeteredCoroutine:
+            task.coro = task.coro._coro
+        task.coro = framed(task.coro, None)
     if meter == "on":
         guard_cpu()
     else:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def tasks_below(task):
+    yield task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from tasks_below(child)
 
 
 class Run:

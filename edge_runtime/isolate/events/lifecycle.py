@@ -32,8 +32,6 @@ _FETCH = EventKind.FETCH
 _OK = Outcome.OK
 _WORKER = Product.WORKER
 _OBJECT = Product.OBJECT
-_COUNTED_S = 1e-12
-"""For what was charged of an event that has used nothing yet: whoever watches knows by it that it was counted."""
 _WALL_LEFT_S = 0.001
 """An event that ends so shortly after it was charged is not charged again for that."""
 _OUR_REFERENCES = 3
@@ -175,7 +173,7 @@ class IsolateEvents:
             meter.quantities,
         )
         event.charged_as = outcome
-        meter.was_charged(cpu_s or _COUNTED_S, failed=outcome is not _OK)
+        meter.was_charged(cpu_s, failed=outcome is not _OK)
         meter.charged_until_s = now_s
         show_part_charged(meter)
         if meter.shared:
