@@ -53,6 +53,7 @@ class ActorContext(Protocol):
     """What the host gives a body, for one activation."""
 
     address: ActorAddress
+    number: float
     store: Store
     clock: Clock
     random: Randomness

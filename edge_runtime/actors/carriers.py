@@ -20,8 +20,6 @@ import outcome
 import trio
 from trio._core import _run, _traps
 
-from edge_runtime.metering.measure import MeteredCoroutine
-
 _GLOBAL: Final = _run.GLOBAL_RUN_CONTEXT
 _WAIT: Final = _traps.WaitTaskRescheduled
 _CHECKPOINT: Final = _traps.CancelShieldedCheckpoint
@@ -111,7 +109,6 @@ class Carrier:
         """Take the first step of `work`, in `context`, here and now; whether it has suspended. `over(self)` is called
         when that has ended. What the work raises ends the host, so it should raise nothing but trio's Cancelled."""
         task = self._task
-        work = MeteredCoroutine(work, None)
         outer = _GLOBAL.task
         _GLOBAL.task = task
         # As while a task runs: a cancellation is delivered when it waits next.

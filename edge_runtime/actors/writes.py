@@ -10,6 +10,7 @@ from edge_runtime.actors.gates import OutputGate
 from edge_runtime.actors.timers import BLANK, ActorRecord, decode_record, record_key, write_record
 from edge_runtime.actors.turns import Turn, TurnEnd
 from edge_runtime.errors import ActorBroken
+from edge_runtime.metering.panel import actor_number
 from edge_runtime.promise import Promise
 from edge_runtime.seams import Clock
 from edge_runtime.store.api import Batch, Store, Table
@@ -27,7 +28,7 @@ class ActorWrites:
     # Objects are many, and by far the most of them at rest: with slots one takes a third of the memory.
     __slots__ = (
         "_broken", "_commits", "_joined", "_name", "_name_due", "_record", "_timer_written", "_turn", "_turn_end",
-        "address", "clock", "closed", "output", "refusal", "store", "timer_set",
+        "address", "clock", "closed", "number", "output", "refusal", "store", "timer_set",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +42,8 @@ class ActorWrites:
         broken: Callable[[ActorBroken], None],
     ) -> None:
         self.address = address
+        self.number = float(actor_number(address))
+        """By which the supervisor knows it."""
         self.store = store
         self.clock = clock
         self.closed: Promise[None] = Promise()

@@ -1,5 +1,4 @@
-"""Every task's steps are framed by the meter; tasks and generators that a script starts are charged to the event that
-started them."""
+"""Tasks and generators that a script starts are charged to the event that started them."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ import trio
 from trio._core._asyncgens import AsyncGenerators
 
 from edge_runtime.metering.loop_thread import begin_wait, end_wait, forget_clock
-from edge_runtime.metering.measure import MeteredCoroutine
+from edge_runtime.metering.measure import metered_call
 from edge_runtime.metering.meter import Meter, user_meter
 
 _DYING_MAX: Final = 1024
@@ -19,11 +18,9 @@ _FINALIZE: Final = AsyncGenerators._finalize_one.__code__
 
 
 class ChildTaskMeter(trio.abc.Instrument):
-    """Lets every task be charged for what it runs while it runs, and tasks that user code starts be charged to the meter
-    of the event they were started in.
+    """Charges tasks that user code starts to the meter of the event they were started in.
 
-    Only the spawning of tasks is observed, and when the loop waits: an instrument that is told of steps costs five times
-    what a `MeteredCoroutine` does.
+    Only the spawning of tasks is observed, and when the loop waits: tasks of the runtime pay nothing per step.
     """
 
     def __init__(self) -> None:
@@ -57,7 +54,11 @@ class ChildTaskMeter(trio.abc.Instrument):
             meter = self._generators.ended(task.coro.cr_frame.f_locals["agen"])
         if meter is not None:
             meter.shared = True
-        task.coro = MeteredCoroutine(task.coro, meter)  # type: ignore[assignment]
+            task.coro = metered_call(meter, _same, (task.coro,))  # type: ignore[assignment]
+
+
+def _same(coro: object) -> object:
+    return coro
 
 
 class _Owned(ref[Any]):

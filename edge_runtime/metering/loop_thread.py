@@ -33,7 +33,7 @@ CLOCK_DUE_S: Final = 1e-3
 WAITS_MAX: Final = 4
 DEADLINE: Final = 0
 """Place on the page: what the CPU clock of the loop's thread shows when the running event reaches its limit; 0 while
-none runs."""
+none runs, or since one that has given up control the loop has waited."""
 LABEL: Final = 1
 """Place on the page: `Meter.label` of the event that runs, or ran last."""
 STUCK_LABEL: Final = 2
@@ -80,8 +80,8 @@ class _LoopThread:
         self.charged: Meter | None = None
         """The meter whose code runs right now."""
         self.since_s = 0.0
-        """On the wall's clock: since when it is charged to this one, moved on by as much as the thread was seen to stand
-        still; or, where nobody is charged, since when, or since the loop's wait after that."""
+        """On the wall's clock: since when this one is charged, moved on by as much as the thread was seen to stand
+        still. Where nobody is charged, since when, or since the loop's wait after that."""
         self.attributed_s = 0.0
         self.cpu_less_wall_s = 0.0
         """When the CPU clock was read last."""
@@ -119,6 +119,14 @@ class _LoopThread:
             self.page[DEADLINE] = 0.0
         else:
             self.let_run(outer, wall_s)
+
+    def end_uncharged(self, meter: Meter, outer: Meter | None) -> None:
+        """As `end`, for code of a meter that is not the one that is charged."""
+        if self.charged is None:
+            # It has stepped a coroutine by hand, which gave up control, and has gone on.
+            self.let_run(meter, self.since_s)
+            self.end(outer)
+        # Else somebody closes a coroutine that was left behind, and goes on to be charged.
 
     def let_run(self, meter: Meter, wall_s: float) -> None:
         self.charged = meter
@@ -166,6 +174,11 @@ def exit_at_once(status: int) -> NoReturn:
     _exit(status)
 
 
+def go_on(meter: Meter) -> None:
+    """Its code runs although nobody is charged, and has run since somebody was: charge it for all of that."""
+    loop_thread.let_run(meter, loop_thread.since_s)
+
+
 def attributed_on_loop_s() -> float:
     """What the event loop's thread has been charged so far, to any meter."""
     return loop_thread.attributed_s
@@ -195,7 +208,11 @@ def show_part_charged(meter: Meter) -> None:
 
 def begin_wait() -> None:
     """The event loop is about to wait, outside of all code that is charged: the CPU clock stands still."""
-    loop_thread.waits_since_s = monotonic()
+    loop = loop_thread
+    if loop.charged is not None:  # it was closed by the runtime, and did not run to its end
+        loop.end(None)
+    loop.page[DEADLINE] = 0.0
+    loop.waits_since_s = monotonic()
 
 
 def end_wait() -> None:

@@ -1,10 +1,10 @@
 """CPU time of user code, and of nothing else.
 
-A `Meter` is charged from where a script's function is called until it has returned, without the time between a
-suspension of the task that runs it and its next step. `metered_call` says whom a call is charged to; `MeteredCoroutine`,
-around the coroutine of every task, ends with each step what is charged, and goes on with it at the next. That is where
-the scheduler comes in, so code that steps coroutines by itself is charged like any other. `metering.child_tasks` puts
-it there, and charges tasks that a script starts to its event; `metering.threads` does it for calls in worker threads.
+A `Meter` is charged from where a script's function is called until it has returned (`metered_call`), without the time
+in which the task that runs it has given up control: where trio's tasks do that, `metering.suspension` ends the stretch,
+and begins the next when the task goes on. asyncio's tasks do it elsewhere, so their coroutines are stepped by a
+`MeteredCoroutine` each. `metering.child_tasks` charges tasks that a script starts to its event; `metering.threads` does
+it for calls in worker threads.
 
 Nested measurement is exclusive: what an inner meter is charged, the outer one is not. How a stretch is timed and shown:
 `metering.loop_thread`.
@@ -17,6 +17,7 @@ from time import monotonic
 from types import CoroutineType
 from typing import Any, TypeVar
 
+import edge_runtime.metering.suspension  # noqa: F401  # ends a stretch where a task gives up control
 from edge_runtime.metering.loop_thread import (
     CHARGED,
     CHARGED_IN_PART,
@@ -32,10 +33,9 @@ T = TypeVar("T")
 
 
 class MeteredCoroutine(Coroutine[Any, Any, T]):
-    """A coroutine that is stepped by somebody who is charged otherwise, or by the scheduler.
-
-    Whom its code is charged to when it suspends, `meter` at first, is charged for the next step too, and is stopped
-    there if that is over its limit. `meter` None: the runtime's code, which may call that of scripts.
+    """A coroutine that charges each of its steps to a meter: `meter` at first, then the one that was charged when the
+    step before it ended. Over its limit, that is stopped. `meter` None: the runtime's code, which may call that of
+    scripts.
 
     Sets no context: wrap the call that creates tasks in a context where `user_meter` is set.
     """
@@ -43,25 +43,14 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
     __slots__ = ("__weakref__", "_coro", "_meter")
 
     def __init__(self, coro: Awaitable[T], meter: Meter | None) -> None:
-        self._coro: Any = coro if type(coro) is CoroutineType or isinstance(coro, Coroutine) else _await(coro)
+        self._coro: Any = coro if isinstance(coro, Coroutine) else _await(coro)
         self._meter = meter
 
     def send(self, value: Any) -> Any:
-        # As `_step`, written out: every step of every task comes by here.
-        loop, meter = loop_thread, self._meter
-        outer = loop.charged
-        if meter is not None:
-            if meter.cpu_s > meter.stop_s:
-                return self.throw(stop_of(meter, meter.cpu_s))
-            loop.begin(meter)
-        elif outer is not None:
-            loop.end(None)
-        try:
-            return self._coro.send(value)
-        finally:
-            self._meter = charged = loop.charged
-            if charged is not outer:
-                loop.end(outer)
+        meter = self._meter
+        if meter is not None and meter.cpu_s > meter.stop_s:
+            return self.throw(stop_of(meter, meter.cpu_s))
+        return self._step(self._coro.send, value)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
         return self._step(self._coro.throw, typ)
@@ -92,7 +81,7 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
     def __next__(self) -> Any:
         return self.send(None)
 
-    # What trio, asyncio and traceback tools look at. Each by itself: with `__getattr__` the interpreter would look up all
+    # What asyncio and traceback tools look at. Each by itself: with `__getattr__` the interpreter would look up all
     # attributes of a class in its slow way.
 
     @property
@@ -119,7 +108,7 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
 async def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...]) -> Any:
     """Call `fn(*args)`, and await what it returns if that can be awaited, charging the running time to a meter.
 
-    For a task whose coroutine is a `MeteredCoroutine`, or within one.
+    For a task of trio's, or within a `MeteredCoroutine`.
     """
     # `begin` and `end` of the loop's thread are written out: every event comes by here.
     loop = loop_thread
@@ -144,7 +133,6 @@ async def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object,
             return await result
         return result
     finally:
-        # Otherwise somebody else closes a coroutine that was left behind: that one goes on to be charged.
         if loop.charged is meter:
             wall_s = monotonic()
             used_s = wall_s - loop.since_s
@@ -156,6 +144,8 @@ async def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object,
                 loop.charged = None
                 loop.since_s = wall_s
                 page[DEADLINE] = 0.0
+        else:
+            loop.end_uncharged(meter, outer)
 
 
 async def _await(awaitable: Awaitable[T]) -> T:

@@ -31,7 +31,7 @@ class Meter:
         "subrequests",
     )
 
-    def __init__(self, limit_s: float = NO_LIMIT_S, label: int = 0) -> None:
+    def __init__(self, limit_s: float = NO_LIMIT_S, label: float = 0.0) -> None:
         self.cpu_s = 0.0
         self.charged_s = 0.0
         """How much of it was charged to the ledger."""
@@ -41,7 +41,7 @@ class Meter:
         self.stop_s = limit_s
         """Where the next soft stop is due: the limit at first, and a little more after each."""
         self.label = label
-        """Whose it is, for those who read the page."""
+        """Whose it is, for those who read the page: a whole number."""
         self.shared = False
         """Tasks or threads of the script may be charged to it beyond the event's end."""
         self.started_s = self.charged_until_s = monotonic()

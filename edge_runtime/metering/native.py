@@ -84,6 +84,8 @@ class _Ends:
     def charge(self, most_s: float) -> float:
         """At most that much, if so much can be theirs; returns how much."""
         ended = threads.take_ends()
+        if not ended and not self._before:
+            return 0.0
         # Some may have been on their way out at the last look.
         since, self._before = ended + self._before, ended
         count = since.total()
@@ -167,7 +169,7 @@ class _Burst:
         page[BY_PYTHON] = self._python_s
         event = self._event
         page[BESIDE] = 0.0 if event is None else event.cpu_s + self._beside_s
-        page[EVENT] = 0 if event is None else event.label
+        page[EVENT] = 0.0 if event is None else event.label
 
 
 def _waiting_s() -> Iterator[float]:

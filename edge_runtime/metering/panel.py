@@ -49,7 +49,7 @@ class Panel:
         os.ftruncate(self.descriptors[0], BYTES)
         self._memory = mmap.mmap(self.descriptors[0], BYTES)
         self._end = LABELS_AT
-        self._labels: dict[Label, int] = {}
+        self._labels: dict[Label, float] = {}
 
     def show(self) -> None:
         """Begin to show what runs and, when asked, where."""
@@ -60,15 +60,18 @@ class Panel:
         faulthandler.register(STACK_SIGNAL, self.descriptors[1], all_threads=False)
         faulthandler.enable(self.descriptors[1], all_threads=False)
 
-    def label(self, product: str, kind: str, name: str) -> int:
-        """The number by which the supervisor will find these; that of a connection or actor can be added by `|`."""
+    def label(self, product: str, kind: str, name: str) -> float:
+        """The number by which the supervisor will find these; that of a connection or actor can be added to it.
+
+        A whole one, in floating point: to store an integer of this size on the page takes twice as long.
+        """
         key = (product, kind, name)
         number = self._labels.get(key)
         if number is None:
             line = json.dumps(key).encode() + b"\n"
             if self._end + len(line) > BYTES or len(self._labels) >= _LABELS_MAX:
-                return 0
+                return 0.0
             self._memory[self._end : self._end + len(line)] = line
             self._end += len(line)
-            number = self._labels[key] = (len(self._labels) + 1) << LABEL_SHIFT
+            number = self._labels[key] = float((len(self._labels) + 1) << LABEL_SHIFT)
         return number

@@ -54,7 +54,7 @@ def look_for_burst(reader: PanelReader, limit_s: float) -> Running:
 
 
 def test_what_runs_is_seen_with_its_label_and_what_it_has_used(panel: Panel, reader: PanelReader) -> None:
-    label = panel.label("worker", "fetch", "Default.fetch") | 7
+    label = panel.label("worker", "fetch", "Default.fetch") + 7
     meter = Meter(LIMIT_S, label)
     meter.cpu_s = 3.0
     (running,) = measure_inline(meter, look, reader)

@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Coroutine
 from types import CoroutineType
 
 import trio
+from trio._core import _traps
 from workers import Response, WorkerEntrypoint, WorkflowEntrypoint
 
 from edge_runtime import event
-from edge_runtime.actors import carriers
 from edge_runtime.isolate.events.cpu_guard import guard_cpu
-from edge_runtime.metering import child_tasks, measure
-from edge_runtime.metering.measure import MeteredCoroutine
+from edge_runtime.metering import measure
 
 
 async def call(meter, fn, args):
@@ -34,34 +33,18 @@ class NoMeter:
         pass
 
 
-def unframed(coro, meter):
-    return coro
-
-
 METERS = {
-    "on": (event.metered_call, measure.loop_thread, MeteredCoroutine),
-    "off": (call, NoMeter(), unframed),
+    "on": (event.metered_call, measure.loop_thread, _traps._async_yield),
+    "off": (call, NoMeter(), _traps._real_async_yield),
 }
 
 
 def turn(meter):
-    event.metered_call, measure.loop_thread, framed = METERS[meter]
-    child_tasks.MeteredCoroutine = carriers.MeteredCoroutine = framed
-    for task in tasks_below(trio.lowlevel.current_root_task()):
-        if type(task.coro) is MeteredCoroutine:
-            task.coro = task.coro._coro
-        task.coro = framed(task.coro, None)
+    event.metered_call, measure.loop_thread, _traps._async_yield = METERS[meter]
     if meter == "on":
         guard_cpu()
     else:
         signal.setitimer(signal.ITIMER_PROF, 0)
-
-
-def tasks_below(task):
-    yield task
-    for nursery in task.child_nurseries:
-        for child in nursery.child_tasks:
-            yield from tasks_below(child)
 
 
 class Run:

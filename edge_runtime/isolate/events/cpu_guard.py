@@ -16,7 +16,9 @@ from types import FrameType
 from typing import Final
 
 from edge_runtime.limits import CPU_TICK_MS
-from edge_runtime.metering.loop_thread import running, stop_of
+from edge_runtime.metering.loop_thread import go_on, running, stop_of
+from edge_runtime.metering.measure import metered_call
+from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.threads import charge_threads
 from edge_runtime.tracebacks import is_runtime_file
 
@@ -37,7 +39,7 @@ def guard_cpu() -> None:
 
 def _tick(_: int, frame: FrameType | None) -> None:
     charge_threads(and_stop=True)
-    found = running()
+    found = running() or _running_uncharged(frame)
     if found is None:
         return
     meter, used_s = found
@@ -47,6 +49,19 @@ def _tick(_: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_PROF, _AGAIN_S, _TICK_S)
         return
     raise stop_of(meter, used_s)
+
+
+def _running_uncharged(frame: FrameType | None) -> tuple[Meter, float] | None:
+    """The script's code where nobody is charged: it has stepped a coroutine by hand, that gave up control, and has gone
+    on. It is charged again."""
+    if frame is not None and _is_theirs(frame.f_code.co_filename):
+        outer: FrameType | None = frame
+        while outer is not None:
+            if outer.f_code is metered_call.__code__:
+                go_on(outer.f_locals["meter"])
+                return running()
+            outer = outer.f_back
+    return None
 
 
 def _is_theirs(file: str) -> bool:

@@ -20,7 +20,6 @@ from edge_runtime.isolate.events.socket_messages import WorkerSockets
 from edge_runtime.metering.ledger import Ledger, Product
 from edge_runtime.metering.loop_thread import show_part_charged
 from edge_runtime.metering.meter import BACKGROUND, BACKGROUND_NAME, NATIVE, NATIVE_NAME, Meter
-from edge_runtime.metering.panel import actor_number
 from edge_runtime.metering.threads import show_charged_in_threads
 from edge_runtime.seams import Clock, Flavour
 from edge_runtime.tracebacks import script_traceback
@@ -48,8 +47,8 @@ class _Late:
     product: str
 
 
-def _no_label(product: str, kind: str, name: str) -> int:
-    return 0
+def _no_label(product: str, kind: str, name: str) -> float:
+    return 0.0
 
 
 class IsolateEvents:
@@ -64,7 +63,7 @@ class IsolateEvents:
         net: Net,
         limits: WorkerLimits,
         socket_flags: SocketFlags,
-        label: Callable[[str, str, str], int] = _no_label,
+        label: Callable[[str, str, str], float] = _no_label,
     ) -> None:
         """`label(product, kind, name)`: a number for events of this kind, for who watches what runs."""
         self._nursery = nursery
@@ -93,8 +92,8 @@ class IsolateEvents:
         if actor is None:
             product, whose = _WORKER, connection
         else:
-            product, whose = actor.address.kind, actor_number(actor.address)
-        label = self._label(product, kind, name) | whose
+            product, whose = actor.address.kind, actor.number
+        label = self._label(product, kind, name) + whose
         event = EventContext(kind, name, self._nursery, self._flavour, actor, Meter(self._limit_s, label))
         event.net = self._net
         event.sockets = self._sockets
