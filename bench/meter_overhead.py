@@ -1,9 +1,10 @@
 """What do the meter and the soft stop cost, on hello and on a durable step, against the same build without them?
 
 Two processes of the same code differ by some percent for all of their lives, so both are measured in one: its meter is
-turned on and off in turn, in rounds of some ten milliseconds, so that what else the machine does falls on both of a
-pair. The figure is the median of the pairs' ratios, of several processes. By the processor's cycles too, where `perf`
-counts them: CPU time contains what a hypervisor takes, cycles do not.
+turned on and off in turn, for some hundred milliseconds each, so that what else the machine does falls on both of a
+pair. The interpreter specialises code to what it meets, so after each turn comes a while that is not measured. The
+figure is the median of the pairs' ratios, of several processes. By the processor's cycles too, where `perf` counts
+them: CPU time contains what a hypervisor takes, cycles do not.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ COUNTED_PAIRS = 10
 COUNTED_ROUNDS = 8
 """In one count of them."""
 WARM_ROUNDS = 10
+TURNED_ROUNDS = 3
+"""After each turn, not measured and then measured."""
 WORKER = HERE / "workers/metering"
 
 
@@ -44,12 +47,13 @@ class Load(NamedTuple):
     def with_meter(self, worker: Server, meter: str) -> float:
         """CPU time of an operation, with the meter turned "on" or "off" and what that changes warmed up."""
         turn(worker, meter)
-        self.cpu_us(worker)
-        return self.cpu_us(worker)
+        self.repeat(worker, TURNED_ROUNDS)
+        return sum(self.cpu_us(worker) for _ in range(TURNED_ROUNDS)) / TURNED_ROUNDS
 
     def cycles(self, worker: Server, meter: str) -> float:
         """The isolate's for an operation; NaN where `perf` cannot count them."""
-        self.with_meter(worker, meter)
+        turn(worker, meter)
+        self.repeat(worker, TURNED_ROUNDS)
         found = cycles(worker, lambda: self.repeat(worker, COUNTED_ROUNDS))
         return math.nan if found is None else found / COUNTED_ROUNDS / self.operations
 

@@ -42,7 +42,6 @@ LEAVES = [
     "edge_runtime.metering.thread_starts",
     "edge_runtime.metering.thread_rows",
     "edge_runtime.metering.measure",
-    "edge_runtime.metering.suspension",
     "edge_runtime.metering.loop_thread",
     "edge_runtime.metering.meter",
     "edge_runtime.metering.panel",

@@ -1,10 +1,13 @@
 """CPU time of user code, and of nothing else.
 
 A `Meter` is charged from where a script's function is called until it has returned (`metered_call`), without the time
-in which the task that runs it has given up control: where trio's tasks do that, `metering.suspension` ends the stretch,
-and begins the next when the task goes on. asyncio's tasks do it elsewhere, so their coroutines are stepped by a
-`MeteredCoroutine` each. `metering.child_tasks` charges tasks that a script starts to its event; `metering.threads` does
-it for calls in worker threads.
+in which the task that runs it has given up control: where trio's tasks do that, `suspend` ends a stretch, and begins
+the next when the task goes on. asyncio's tasks do it elsewhere, so a `MeteredCoroutine` steps the coroutine of each. `metering.child_tasks` charges tasks that a script starts to its event; `metering.threads` does it for calls in
+worker threads.
+
+Code that steps a coroutine itself, and goes on when that gives up control, is charged again from the next tick of
+`isolate.events.cpu_guard` on, or the end of its call, for all that it has used since; and where native code keeps that
+tick away, the page goes on to show it (see `loop_thread.begin_wait`).
 
 Nested measurement is exclusive: what an inner meter is charged, the outer one is not. How a stretch is timed and shown:
 `metering.loop_thread`.
@@ -12,12 +15,15 @@ Nested measurement is exclusive: what an inner meter is charged, the outer one i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from time import monotonic
-from types import CoroutineType
+from types import CoroutineType, FrameType, coroutine
 from typing import Any, TypeVar
 
-import edge_runtime.metering.suspension  # noqa: F401  # ends a stretch where a task gives up control
+import trio
+from trio._core import _traps
+
 from edge_runtime.metering.loop_thread import (
     CHARGED,
     CHARGED_IN_PART,
@@ -30,6 +36,127 @@ from edge_runtime.metering.loop_thread import (
 from edge_runtime.metering.meter import Meter
 
 T = TypeVar("T")
+
+if not hasattr(_traps, "_async_yield"):
+    raise RuntimeError(
+        f"trio {trio.__version__} lacks _traps._async_yield, where the meter notices that a task waits; allowed: 0.34, "
+        "0.35"
+    )
+
+
+async def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...]) -> Any:
+    """Call `fn(*args)`, and await what it returns if that can be awaited, charging the running time to a meter.
+
+    For a task of trio's, or within a `MeteredCoroutine`.
+    """
+    # `begin` and `end` of the loop's thread are written out: every event comes by here.
+    loop = loop_thread
+    wall_s = monotonic()
+    if wall_s - loop.since_s >= CLOCK_READ_S:
+        loop.read_clock(wall_s)
+    outer = loop.charged
+    if outer is not None:
+        loop.charge(outer, wall_s)
+    loop.charged = meter
+    loop.since_s = wall_s
+    page = loop.page
+    if meter.shown_s:
+        page[CHARGED] = meter.shown_s
+        page[LABEL] = meter.label + CHARGED_IN_PART
+    else:
+        page[LABEL] = meter.label
+    page[DEADLINE] = wall_s + loop.cpu_less_wall_s + meter.limit_s - meter.cpu_s
+    try:
+        result = fn(*args)
+        if type(result) is CoroutineType or isinstance(result, Awaitable):
+            return await result
+        return result
+    finally:
+        if loop.charged is meter:
+            wall_s = monotonic()
+            used_s = wall_s - loop.since_s
+            if outer is not None or used_s >= CLOCK_READ_S or wall_s >= loop.due_s:
+                loop.end(outer)
+            else:
+                meter.cpu_s += used_s
+                loop.attributed_s += used_s
+                loop.charged = None
+                loop.since_s = wall_s
+                page[DEADLINE] = 0.0
+        else:
+            loop.end_uncharged(meter, outer)
+
+
+@coroutine
+def suspend(message: Any) -> Generator[Any, Any, Any]:
+    """Give up control, with a message for trio; returns what trio sends.
+
+    In the place of the one generator that all of trio's waits and checkpoints come by. To step the coroutine of each
+    event by hand instead would take as long again as all the rest that the meter does.
+    """
+    loop = loop_thread
+    meter = loop.charged
+    if meter is None:
+        return (yield message)
+    # `end` and `begin` of the loop's thread are written out: their calls would be a fifth of the price.
+    wall_s = monotonic()
+    used_s = wall_s - loop.since_s
+    if used_s >= CLOCK_READ_S or wall_s >= loop.due_s:
+        loop.read_clock(wall_s)
+        loop.charge(meter, wall_s)
+    else:
+        meter.cpu_s += used_s
+        loop.attributed_s += used_s
+    loop.charged = None
+    loop.since_s = wall_s
+    try:
+        sent = yield message
+    except BaseException:
+        _go_on_by_hand(meter, wall_s)
+        raise
+    wall_s = monotonic()
+    if wall_s - loop.since_s >= CLOCK_READ_S:
+        loop.read_clock(wall_s)
+    if loop_thread.charged is not None:  # whose code steps this by hand
+        loop.charge(loop_thread.charged, wall_s)
+    loop.charged = meter
+    loop.since_s = wall_s
+    page = loop.page
+    if meter.shown_s:
+        page[CHARGED] = meter.shown_s
+        page[LABEL] = meter.label + CHARGED_IN_PART
+    else:
+        page[LABEL] = meter.label
+    page[DEADLINE] = wall_s + loop.cpu_less_wall_s + meter.limit_s - meter.cpu_s
+    if meter.cpu_s > meter.stop_s:
+        raise stop_of(meter, meter.cpu_s)
+    return sent
+
+
+_traps._async_yield = suspend
+
+
+def _go_on_by_hand(meter: Meter, left_s: float) -> None:
+    """Its code, that gave up control at that time, goes on by an exception that is not trio's: somebody closes it."""
+    loop = loop_thread
+    if loop.charged is not None:
+        return  # that one is charged
+    if loop.since_s == left_s and loop.page[DEADLINE]:
+        # Nobody was charged since, and the loop has not waited: the code that gave up control is stepped by code that
+        # is charged to this meter, too.
+        loop.let_run(meter, left_s)
+    elif calling(sys._getframe()) is not None:
+        loop.begin(meter)
+
+
+def calling(frame: FrameType | None) -> Meter | None:
+    """Whose call is the innermost one on the stack that ends with this frame; None if there is none."""
+    while frame is not None:
+        if frame.f_code is metered_call.__code__:
+            meter: Meter = frame.f_locals["meter"]
+            return meter
+        frame = frame.f_back
+    return None
 
 
 class MeteredCoroutine(Coroutine[Any, Any, T]):
@@ -103,49 +230,6 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
     @property
     def cr_running(self) -> bool:
         return bool(self._coro.cr_running)
-
-
-async def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...]) -> Any:
-    """Call `fn(*args)`, and await what it returns if that can be awaited, charging the running time to a meter.
-
-    For a task of trio's, or within a `MeteredCoroutine`.
-    """
-    # `begin` and `end` of the loop's thread are written out: every event comes by here.
-    loop = loop_thread
-    wall_s = monotonic()
-    if wall_s - loop.since_s >= CLOCK_READ_S:
-        loop.read_clock(wall_s)
-    outer = loop.charged
-    if outer is not None:
-        loop.charge(outer, wall_s)
-    loop.charged = meter
-    loop.since_s = wall_s
-    page = loop.page
-    if meter.shown_s:
-        page[CHARGED] = meter.shown_s
-        page[LABEL] = meter.label + CHARGED_IN_PART
-    else:
-        page[LABEL] = meter.label
-    page[DEADLINE] = wall_s + loop.cpu_less_wall_s + meter.limit_s - meter.cpu_s
-    try:
-        result = fn(*args)
-        if type(result) is CoroutineType or isinstance(result, Awaitable):
-            return await result
-        return result
-    finally:
-        if loop.charged is meter:
-            wall_s = monotonic()
-            used_s = wall_s - loop.since_s
-            if outer is not None or used_s >= CLOCK_READ_S or wall_s >= loop.due_s:
-                loop.end(outer)
-            else:
-                meter.cpu_s += used_s
-                loop.attributed_s += used_s
-                loop.charged = None
-                loop.since_s = wall_s
-                page[DEADLINE] = 0.0
-        else:
-            loop.end_uncharged(meter, outer)
 
 
 async def _await(awaitable: Awaitable[T]) -> T:

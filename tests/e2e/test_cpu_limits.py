@@ -74,6 +74,12 @@ SCRIPT = BURN + dedent("""
         await THREAD(burn)
 
 
+    def step_by_hand():
+        given_up = trio.lowlevel.cancel_shielded_checkpoint()
+        given_up.send(None)
+        seen.append(given_up)
+
+
     def generator():
         try:
             yield
@@ -116,6 +122,12 @@ SCRIPT = BURN + dedent("""
                     while True:
                         await SLEEP(0)
                         sum(range(5000))
+                case "by_hand":
+                    step_by_hand()
+                    burn()
+                case "native_by_hand":
+                    step_by_hand()
+                    native()
                 case "later":
                     self.ctx.waitUntil(self.burn_later())
                 case "del":
@@ -204,7 +216,7 @@ _thread.start_new_thread(burn, ())
 )
 
 BOTH = ("trio", "asyncio")
-ANSWERED = {"tidy": BOTH, "worker_thread": BOTH, "async_loop": BOTH}
+ANSWERED = {"tidy": BOTH, "worker_thread": BOTH, "async_loop": BOTH, "by_hand": ("trio",)}
 """Stopped inside of the handler: Cloudflare's page, and the isolate goes on."""
 LATER = {
     "later": ("trio",),
@@ -226,6 +238,7 @@ KILLED = {
     "turns": ("asyncio",),
     "stubborn_thread": ("trio",),
     "native": ("trio",),
+    "native_by_hand": ("trio",),
     "native_thread": BOTH,
     "greedy_thread": ("trio",),
     "signals": BOTH,

@@ -40,7 +40,7 @@ WAITS = {"sleep": 1, "naps": 20, "blocked": 1, "blocked_thread": 5, "asks": 1}
 CALLS = (
     "nothing", "plain", "sync", "slices", "children", "in_thread", "thread", "inner_thread", "raw_thread", "pooled",
     "pooled_again", "process", "blocking", "transaction", "later", "left_task", "callbacks", "generator",
-    "closed_generator", "finalizer",
+    "closed_generator", "finalizer", "by_hand",
 )  # fmt: skip
 FETCHES = ("fetch", "stream", "pull", "wsgi", "asgi")
 SOCKETS = ("socket", "listening", "hibernating")

@@ -3,11 +3,12 @@
 import time
 
 import pytest
+import trio
 
 from edge_runtime.metering import loop_thread
 from edge_runtime.metering.child_tasks import ChildTaskMeter
 from edge_runtime.metering.loop_thread import CLOCK_READ_S, attributed_on_loop_s
-from edge_runtime.metering.measure import measure_inline
+from edge_runtime.metering.measure import measure_inline, metered_call
 from edge_runtime.metering.meter import Meter
 
 BURN_S = 0.005
@@ -85,3 +86,70 @@ def test_short_waits_of_the_loop_between_short_stretches_do_not_count(monkeypatc
     monkeypatch.undo()
     loop_thread.forget_clock()
     assert meter.cpu_s == pytest.approx(100 * 0.4 * CLOCK_READ_S)
+
+
+async def test_time_between_two_steps_of_a_task_is_nobodys():
+    meter, other = Meter(), Meter()
+    used_s = 0.0
+
+    async def burn_in_steps():
+        nonlocal used_s
+        for _ in range(3):
+            used_s += burn()
+            await trio.lowlevel.checkpoint()
+
+    async def burn_beside():
+        for _ in range(5):
+            burn()
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(metered_call, other, burn_beside, ())
+        await metered_call(meter, burn_in_steps, ())
+    assert meter.cpu_s == pytest.approx(used_s, abs=6 * CLOCK_READ_S)
+    assert loop_thread.running_event() is None
+
+
+@pytest.mark.parametrize("way", ["closed", "left"])
+async def test_code_that_goes_on_after_a_coroutine_that_it_steps_by_hand_has_given_up_control_is_charged(way):
+    meter = Meter()
+    used_s = 0.0
+
+    async def step_by_hand():
+        nonlocal used_s
+        given_up = trio.lowlevel.cancel_shielded_checkpoint()  # noqa: ASYNC105
+        given_up.send(None)
+        used_s += burn()
+        if way == "closed":
+            given_up.close()
+            used_s += burn()
+        return given_up
+
+    await metered_call(meter, step_by_hand, ())
+    assert meter.cpu_s == pytest.approx(used_s, abs=4 * CLOCK_READ_S)
+    assert loop_thread.running_event() is None
+
+
+async def test_who_closes_a_coroutine_that_another_event_has_left_goes_on_to_be_charged():
+    first, second = Meter(), Meter()
+    left = []
+    used_s = 0.0
+
+    async def inner():
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def begin():
+        coro = metered_call(first, inner, ())
+        coro.send(None)
+        left.append(coro)
+
+    async def close():
+        nonlocal used_s
+        left.pop().close()
+        used_s += burn()
+
+    await metered_call(first, begin, ())
+    before_s = first.cpu_s
+    await metered_call(second, close, ())
+    assert second.cpu_s == pytest.approx(used_s, abs=4 * CLOCK_READ_S)
+    assert first.cpu_s == before_s

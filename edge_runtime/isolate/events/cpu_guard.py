@@ -17,7 +17,7 @@ from typing import Final
 
 from edge_runtime.limits import CPU_TICK_MS
 from edge_runtime.metering.loop_thread import go_on, running, stop_of
-from edge_runtime.metering.measure import metered_call
+from edge_runtime.metering.measure import calling
 from edge_runtime.metering.meter import Meter
 from edge_runtime.metering.threads import charge_threads
 from edge_runtime.tracebacks import is_runtime_file
@@ -55,12 +55,10 @@ def _running_uncharged(frame: FrameType | None) -> tuple[Meter, float] | None:
     """The script's code where nobody is charged: it has stepped a coroutine by hand, that gave up control, and has gone
     on. It is charged again."""
     if frame is not None and _is_theirs(frame.f_code.co_filename):
-        outer: FrameType | None = frame
-        while outer is not None:
-            if outer.f_code is metered_call.__code__:
-                go_on(outer.f_locals["meter"])
-                return running()
-            outer = outer.f_back
+        meter = calling(frame)
+        if meter is not None:
+            go_on(meter)
+            return running()
     return None
 
 

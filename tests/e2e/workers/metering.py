@@ -290,6 +290,14 @@ class Work(DurableObject):
         await anext(generator)
         await generator.aclose()
 
+    @known("by_hand")
+    async def by_hand(self):
+        checkpoint = (trio.lowlevel.cancel_shielded_checkpoint if IS_TRIO else lambda: asyncio.sleep(0))()
+        checkpoint.send(None)
+        burn("by_hand", 2)
+        checkpoint.close()
+        burn("by_hand", 2)
+
     @known("finalizer")
     async def finalizer(self):
         Left("finalizer")
