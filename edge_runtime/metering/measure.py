@@ -2,8 +2,8 @@
 
 A `Meter` is charged from where a script's function is called until it has returned (`metered_call`), without the time
 in which the task that runs it has given up control: where trio's tasks do that, `suspend` ends a stretch, and begins
-the next when the task goes on. asyncio's tasks do it elsewhere, so a `MeteredCoroutine` steps the coroutine of each. `metering.child_tasks` charges tasks that a script starts to its event; `metering.threads` does it for calls in
-worker threads.
+the next when the task goes on. asyncio's tasks do it elsewhere: a `MeteredCoroutine` takes the steps of each.
+`metering.child_tasks` charges tasks that a script starts to its event, `metering.threads` calls in worker threads.
 
 Code that steps a coroutine itself, and goes on when that gives up control, is charged again from the next tick of
 `isolate.events.cpu_guard` on, or the end of its call, for all that it has used since; and where native code keeps that
