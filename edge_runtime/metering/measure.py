@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from threading import get_ident, main_thread
 from time import monotonic
 from types import CoroutineType, FrameType, coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 from trio._core import _traps
@@ -36,6 +37,8 @@ from edge_runtime.metering.loop_thread import (
 from edge_runtime.metering.meter import Meter
 
 T = TypeVar("T")
+
+_LOOP: Final = main_thread().ident
 
 if not hasattr(_traps, "_async_yield"):
     raise RuntimeError(
@@ -96,7 +99,7 @@ def suspend(message: Any) -> Generator[Any, Any, Any]:
     """
     loop = loop_thread
     meter = loop.charged
-    if meter is None:
+    if meter is None or get_ident() != _LOOP:  # a thread of the script may have a trio of its own
         return (yield message)
     # `end` and `begin` of the loop's thread are written out: their calls would be a fifth of the price.
     wall_s = monotonic()

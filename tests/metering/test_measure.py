@@ -1,5 +1,6 @@
 """What the event loop's thread is charged: the kernel's CPU time of it, whatever the thread waits for meanwhile."""
 
+import threading
 import time
 
 import pytest
@@ -128,6 +129,21 @@ async def test_code_that_goes_on_after_a_coroutine_that_it_steps_by_hand_has_giv
     await metered_call(meter, step_by_hand, ())
     assert meter.cpu_s == pytest.approx(used_s, abs=4 * CLOCK_READ_S)
     assert loop_thread.running_event() is None
+
+
+def test_trio_in_a_thread_of_the_script_does_not_end_what_is_charged():
+    async def give_up_control():
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+
+    def run_beside():
+        thread = threading.Thread(target=trio.run, args=(give_up_control,))
+        thread.start()
+        thread.join()
+        return loop_thread.running_event()
+
+    meter = Meter()
+    assert measure_inline(meter, run_beside) is meter
 
 
 async def test_who_closes_a_coroutine_that_another_event_has_left_goes_on_to_be_charged():
