@@ -132,18 +132,25 @@ async def test_code_that_goes_on_after_a_coroutine_that_it_steps_by_hand_has_giv
 
 
 def test_trio_in_a_thread_of_the_script_does_not_end_what_is_charged():
-    async def give_up_control():
-        for _ in range(10):
-            await trio.lowlevel.checkpoint()
+    waits, seen = threading.Event(), threading.Event()
 
-    def run_beside():
-        thread = threading.Thread(target=trio.run, args=(give_up_control,))
+    class WhenItWaits(trio.abc.Instrument):
+        def before_io_wait(self, timeout):
+            if timeout:
+                waits.set()
+                seen.wait()
+
+    def look_meanwhile():
+        thread = threading.Thread(target=lambda: trio.run(trio.sleep, 0.001, instruments=[WhenItWaits()]))
         thread.start()
+        waits.wait()
+        running = loop_thread.running_event()
+        seen.set()
         thread.join()
-        return loop_thread.running_event()
+        return running
 
     meter = Meter()
-    assert measure_inline(meter, run_beside) is meter
+    assert measure_inline(meter, look_meanwhile) is meter
 
 
 async def test_who_closes_a_coroutine_that_another_event_has_left_goes_on_to_be_charged():
