@@ -52,6 +52,7 @@ class ChildTaskMeter(trio.abc.Instrument):
         meter = task.context.get(user_meter)
         if meter is None and getattr(task.coro, "cr_code", None) is _FINALIZE and task.coro.cr_frame is not None:
             meter = self._generators.ended(task.coro.cr_frame.f_locals["agen"])
+            task.context.run(user_meter.set, meter)
         if meter is not None:
             meter.shared = True
             task.coro = metered_call(meter, _same, (task.coro,))  # type: ignore[assignment]

@@ -34,7 +34,7 @@ from edge_runtime.metering.loop_thread import (
     loop_thread,
     stop_of,
 )
-from edge_runtime.metering.meter import Meter
+from edge_runtime.metering.meter import Meter, user_meter
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ if not hasattr(_traps, "_async_yield"):
 async def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object, ...]) -> Any:
     """Call `fn(*args)`, and await what it returns if that can be awaited, charging the running time to a meter.
 
-    For a task of trio's, or within a `MeteredCoroutine`.
+    For a task of trio's, in a context where `user_meter` is set to that, or within a `MeteredCoroutine`.
     """
     # `begin` and `end` of the loop's thread are written out: every event comes by here.
     loop = loop_thread
@@ -100,6 +100,10 @@ def suspend(message: Any) -> Generator[Any, Any, Any]:
     loop = loop_thread
     meter = loop.charged
     if meter is None or get_ident() != _LOOP:  # a thread of the script may have a trio of its own
+        return (yield message)
+    if user_meter.get() is not meter:
+        # The runtime's code, after a script has given up control with something that trio does not know.
+        loop.end(None)
         return (yield message)
     # `end` and `begin` of the loop's thread are written out: their calls would be a fifth of the price.
     wall_s = monotonic()

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import coroutine
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ from edge_runtime.metering import loop_thread
 from edge_runtime.metering.child_tasks import ChildTaskMeter
 from edge_runtime.metering.loop_thread import CLOCK_READ_S, attributed_on_loop_s
 from edge_runtime.metering.measure import measure_inline, metered_call
-from edge_runtime.metering.meter import Meter
+from edge_runtime.metering.meter import Meter, user_meter
 
 BURN_S = 0.005
 
@@ -20,6 +21,14 @@ def burn():
     while now_s - before_s < BURN_S:
         now_s = time.thread_time()
     return now_s - before_s
+
+
+async def as_event(meter, fn):
+    outer = user_meter.set(meter)
+    try:
+        await metered_call(meter, fn, ())
+    finally:
+        user_meter.reset(outer)
 
 
 def median(values):
@@ -105,8 +114,8 @@ async def test_time_between_two_steps_of_a_task_is_nobodys():
             await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(metered_call, other, burn_beside, ())
-        await metered_call(meter, burn_in_steps, ())
+        nursery.start_soon(as_event, other, burn_beside)
+        await as_event(meter, burn_in_steps)
     assert meter.cpu_s == pytest.approx(used_s, abs=6 * CLOCK_READ_S)
     assert loop_thread.running_event() is None
 
@@ -126,7 +135,7 @@ async def test_code_that_goes_on_after_a_coroutine_that_it_steps_by_hand_has_giv
             used_s += burn()
         return given_up
 
-    await metered_call(meter, step_by_hand, ())
+    await as_event(meter, step_by_hand)
     assert meter.cpu_s == pytest.approx(used_s, abs=4 * CLOCK_READ_S)
     assert loop_thread.running_event() is None
 
@@ -171,8 +180,42 @@ async def test_who_closes_a_coroutine_that_another_event_has_left_goes_on_to_be_
         left.pop().close()
         used_s += burn()
 
-    await metered_call(first, begin, ())
+    await as_event(first, begin)
     before_s = first.cpu_s
-    await metered_call(second, close, ())
+    await as_event(second, close)
     assert second.cpu_s == pytest.approx(used_s, abs=4 * CLOCK_READ_S)
     assert first.cpu_s == before_s
+
+
+async def test_nobody_is_charged_for_the_runtime_after_a_script_has_awaited_what_trio_does_not_know():
+    event, beside = Meter(), Meter()
+
+    @coroutine
+    def give_up_control():
+        yield object()
+
+    async def script():
+        await give_up_control()
+
+    async def fail():
+        with pytest.raises(TypeError, match="unrecognized yield message"):
+            await as_event(event, script)
+
+    async def runtime():
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+            burn()
+
+    async def other_script():
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+
+    for _ in range(10):  # tasks take turns in any order
+        async with trio.open_nursery() as nursery:
+            for task in (fail, runtime):
+                nursery.start_soon(task)
+            nursery.start_soon(as_event, beside, other_script)
+        await trio.lowlevel.checkpoint()
+        assert loop_thread.running_event() is None
+    # Before a task that the scheduler took next has given up control itself, it is charged.
+    assert event.cpu_s + beside.cpu_s <= 10 * 2 * BURN_S
