@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Final
 
 from edge_runtime.compat.metered_processes import meter_processes
+from edge_runtime.compat.metered_signals import meter_signals
 from edge_runtime.compat.metered_threads import meter_threads
 from edge_runtime.compat.metered_trio import meter_trio
 from edge_runtime.metering.loop_thread import exit_at_once
@@ -81,4 +82,5 @@ def install_modules() -> None:
     meter_trio()
     meter_threads()
     meter_processes()
+    meter_signals()
     os._exit = exit_at_once

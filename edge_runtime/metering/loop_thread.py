@@ -24,16 +24,17 @@ from typing import Final, NoReturn
 
 from edge_runtime import forked
 from edge_runtime.errors import CpuLimitExceeded
-from edge_runtime.metering.meter import Meter
+from edge_runtime.metering.meter import NO_LIMIT_S, Meter
 
 CLOCK_READ_S: Final = 200e-6
 """Between two looks at the wall's clock, before the CPU clock is read."""
 CLOCK_DUE_S: Final = 1e-3
 """How old a reading of the CPU clock may be at the end of a stretch, without the time in which the loop waited."""
 WAITS_MAX: Final = 4
-DEADLINE: Final = 0
-"""Place on the page: what the CPU clock of the loop's thread shows when the running event reaches its limit; 0 while
-none runs, or since one that has given up control the loop has waited."""
+SINCE: Final = 0
+"""Place on the page: since when the running event would have run if it had done so without a break, on the wall's
+clock; NO_LIMIT_S for code that may run as long as it likes; 0 while none runs, or since one that has given up control
+the loop has waited."""
 LABEL: Final = 1
 """Place on the page: `Meter.label` of the event that runs, or ran last."""
 STUCK_LABEL: Final = 2
@@ -50,7 +51,9 @@ EXITING: Final = 6
 """Place on the page: the kernel's id of the thread that has called os._exit(), EXITING_LOOP for the event loop's, 0 as
 long as none has."""
 EXITING_LOOP: Final = -1
-_PLACES: Final = 7
+CPU_LESS_WALL: Final = 7
+"""Place on the page: what, added to a time on the wall's clock, makes it one on the CPU clock of the loop's thread."""
+_PLACES: Final = 8
 PAGE_BYTES: Final = 8 * _PLACES
 _STOP_AGAIN_S: Final = 0.01
 """Of CPU time, before code that goes on after a soft stop gets the next."""
@@ -116,7 +119,7 @@ class _LoopThread:
         if outer is None:
             self.charged = None
             self.since_s = wall_s
-            self.page[DEADLINE] = 0.0
+            self.page[SINCE] = 0.0
         else:
             self.let_run(outer, wall_s)
 
@@ -137,7 +140,7 @@ class _LoopThread:
             page[LABEL] = meter.label + CHARGED_IN_PART
         else:
             page[LABEL] = meter.label
-        page[DEADLINE] = wall_s + self.cpu_less_wall_s + meter.limit_s - meter.cpu_s
+        page[SINCE] = wall_s - meter.cpu_s if meter.limit_s < NO_LIMIT_S else NO_LIMIT_S
 
     def charge(self, meter: Meter, wall_s: float) -> None:
         used_s = wall_s - self.since_s
@@ -152,7 +155,7 @@ class _LoopThread:
             forked.end_stray()
         cpu_less_wall_s = thread_time() - wall_s
         self.since_s += self.cpu_less_wall_s - cpu_less_wall_s
-        self.cpu_less_wall_s = cpu_less_wall_s
+        self.cpu_less_wall_s = self.page[CPU_LESS_WALL] = cpu_less_wall_s
         self.due_s = wall_s + CLOCK_DUE_S
         self.waits = 0
 
@@ -161,9 +164,9 @@ loop_thread: Final = _LoopThread()
 
 
 def show_running_on(page: memoryview[float]) -> None:
-    """Keep DEADLINE and LABEL up to date on this page from now on, whose items are of 8 bytes: `float`, in seconds
-    where they are times."""
+    """Keep this page up to date from now on, whose items are of 8 bytes: `float`, in seconds where they are times."""
     loop_thread.page = page
+    page[CPU_LESS_WALL] = loop_thread.cpu_less_wall_s
 
 
 @wraps(_exit)
@@ -184,12 +187,13 @@ def attributed_on_loop_s() -> float:
     return loop_thread.attributed_s
 
 
-def running() -> tuple[Meter, float] | None:
-    """The meter whose code runs on the event loop's thread, which must be the caller's, and what it has used by now."""
+def running(cpu_s: float) -> tuple[Meter, float] | None:
+    """The meter whose code runs on the event loop's thread, and what it has used when that one's CPU clock shows
+    `cpu_s`."""
     meter = loop_thread.charged
     if meter is None:
         return None
-    return meter, meter.cpu_s + thread_time() - loop_thread.cpu_less_wall_s - loop_thread.since_s
+    return meter, meter.cpu_s + cpu_s - loop_thread.cpu_less_wall_s - loop_thread.since_s
 
 
 def running_event() -> Meter | None:
@@ -211,14 +215,14 @@ def begin_wait() -> None:
     loop = loop_thread
     if loop.charged is not None:  # it was closed by the runtime, and did not run to its end
         loop.end(None)
-    loop.page[DEADLINE] = 0.0
+    loop.page[SINCE] = 0.0
     loop.waits_since_s = monotonic()
 
 
 def end_wait() -> None:
     loop, wall_s = loop_thread, monotonic()
     waited_s = wall_s - loop.waits_since_s
-    loop.cpu_less_wall_s -= waited_s
+    loop.cpu_less_wall_s = loop.page[CPU_LESS_WALL] = loop.cpu_less_wall_s - waited_s
     loop.due_s += waited_s
     loop.waits += 1
     if loop.waits > WAITS_MAX:

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from threading import get_ident, main_thread
 from time import monotonic
 from types import CoroutineType, FrameType, coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import trio
 from trio._core import _traps
@@ -29,16 +29,19 @@ from edge_runtime.metering.loop_thread import (
     CHARGED,
     CHARGED_IN_PART,
     CLOCK_READ_S,
-    DEADLINE,
     LABEL,
+    SINCE,
     loop_thread,
     stop_of,
 )
 from edge_runtime.metering.meter import Meter, user_meter
+from edge_runtime.metering.threads import before_first_call
 
 T = TypeVar("T")
 
 _LOOP: Final = main_thread().ident
+_meter_here: Final = user_meter.get
+"""Bound once: the interpreter would make the method anew at each look."""
 
 if not hasattr(_traps, "_async_yield"):
     raise RuntimeError(
@@ -68,7 +71,7 @@ async def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object,
         page[LABEL] = meter.label + CHARGED_IN_PART
     else:
         page[LABEL] = meter.label
-    page[DEADLINE] = wall_s + loop.cpu_less_wall_s + meter.limit_s - meter.cpu_s
+    page[SINCE] = wall_s - meter.cpu_s
     try:
         result = fn(*args)
         if type(result) is CoroutineType or isinstance(result, Awaitable):
@@ -85,7 +88,7 @@ async def metered_call(meter: Meter, fn: Callable[..., Any], args: tuple[object,
                 loop.attributed_s += used_s
                 loop.charged = None
                 loop.since_s = wall_s
-                page[DEADLINE] = 0.0
+                page[SINCE] = 0.0
         else:
             loop.end_uncharged(meter, outer)
 
@@ -99,11 +102,12 @@ def suspend(message: Any) -> Generator[Any, Any, Any]:
     """
     loop = loop_thread
     meter = loop.charged
-    if meter is None or get_ident() != _LOOP:  # a thread of the script may have a trio of its own
+    if meter is None:
         return (yield message)
-    if user_meter.get() is not meter:
-        # The runtime's code, after a script has given up control with something that trio does not know.
-        loop.end(None)
+    if _meter_here() is not meter:
+        if get_ident() == _LOOP:
+            # The runtime's code, after a script has given up control with something that trio does not know.
+            loop.end(None)
         return (yield message)
     # `end` and `begin` of the loop's thread are written out: their calls would be a fifth of the price.
     wall_s = monotonic()
@@ -134,13 +138,26 @@ def suspend(message: Any) -> Generator[Any, Any, Any]:
         page[LABEL] = meter.label + CHARGED_IN_PART
     else:
         page[LABEL] = meter.label
-    page[DEADLINE] = wall_s + loop.cpu_less_wall_s + meter.limit_s - meter.cpu_s
+    page[SINCE] = wall_s - meter.cpu_s
     if meter.cpu_s > meter.stop_s:
         raise stop_of(meter, meter.cpu_s)
     return sent
 
 
+_yield: Final = _traps._async_yield
 _traps._async_yield = suspend
+
+
+def _suspend_on_any_thread(message: Any) -> Any:
+    """As `suspend`, where a thread may have a trio of its own, and run it in the context of an event."""
+    return suspend(message) if get_ident() == _LOOP else _yield(message)
+
+
+def _heed_threads() -> None:
+    _traps._async_yield = cast(Any, _suspend_on_any_thread)  # to ask that where no thread is takes time
+
+
+before_first_call(_heed_threads)
 
 
 def _go_on_by_hand(meter: Meter, left_s: float) -> None:
@@ -148,7 +165,7 @@ def _go_on_by_hand(meter: Meter, left_s: float) -> None:
     loop = loop_thread
     if loop.charged is not None:
         return  # that one is charged
-    if loop.since_s == left_s and loop.page[DEADLINE]:
+    if loop.since_s == left_s and loop.page[SINCE]:
         # Nobody was charged since, and the loop has not waited: the code that gave up control is stepped by code that
         # is charged to this meter, too.
         loop.let_run(meter, left_s)

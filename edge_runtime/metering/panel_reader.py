@@ -16,10 +16,11 @@ from edge_runtime.metering import native, thread_rows
 from edge_runtime.metering.loop_thread import (
     CHARGED,
     CHARGED_IN_PART,
-    DEADLINE,
+    CPU_LESS_WALL,
     EXITING,
     EXITING_LOOP,
     LABEL,
+    SINCE,
     STUCK,
     STUCK_CHARGED,
     STUCK_LABEL,
@@ -139,7 +140,7 @@ class PanelReader:
         the event loop. `crashed`: it was ended by a signal that native code gets for what it did."""
         page = self._read()
         found = []
-        if page[DEADLINE]:
+        if page[SINCE]:
             found.append(_running(int(page[LABEL]) % CHARGED_IN_PART, 0.0, 0.0, 0.0))
         found.extend(
             _running(int(row[thread_rows.LABEL]), 0.0, 0.0, 0.0, thread=int(row[thread_rows.THREAD]))
@@ -193,10 +194,10 @@ def _on_loop(page: Sequence[float], loop_s: float, limit_s: float) -> list[Runni
     """The event that runs on the event loop, if one does, first; then the one that is stuck."""
     found = []
     stuck = int(page[STUCK_LABEL]) - 1
-    if page[DEADLINE]:
+    if page[SINCE]:
         in_part, who = divmod(int(page[LABEL]), CHARGED_IN_PART)
         charged_s = page[CHARGED] if in_part else 0.0
-        used_s = limit_s + loop_s - page[DEADLINE]
+        used_s = loop_s - page[CPU_LESS_WALL] - page[SINCE]
         if who == stuck and page[STUCK] > used_s:  # for what it uses in threads
             used_s, charged_s = page[STUCK], page[STUCK_CHARGED]
         found.append(_running(who, used_s, limit_s, charged_s, stuck=who == stuck))

@@ -57,6 +57,7 @@ _missed = False
 """All were to be charged, and somebody had the lock."""
 _ends: Counter[Meter] = Counter()
 """Threads that have ended, by who pays for that."""
+_before_first: Final[list[Callable[[], None]]] = []
 _charged_after: Final[list[Callable[[float], None]]] = []
 
 
@@ -90,6 +91,11 @@ def charge_after_threads(charge: Callable[[float], None]) -> None:
     """Have `charge(process_s)` called whenever all calls in threads were charged, while none begins or ends, in any
     thread; `process_s` is what the process's CPU clock showed right before."""
     _charged_after.append(charge)
+
+
+def before_first_call(fn: Callable[[], None]) -> None:
+    """Have `fn()` called once, before a script's code runs in any thread but the event loop's."""
+    _before_first.append(fn)
 
 
 def take_ends() -> Counter[Meter]:
@@ -140,6 +146,9 @@ class Call:
 
     def enter(self, ident: int, outer: Call | None, since_s: float) -> None:
         """It is the innermost of that thread, which lives, from now on; under the lock."""
+        if self.meter is not OVERHEAD:
+            while _before_first:
+                _before_first.pop()()
         self.clock = pthread_getcpuclockid(ident) if outer is None else outer.clock
         self.outer = outer
         self.since_s = since_s

@@ -1,5 +1,6 @@
 """What the event loop's thread is charged: the kernel's CPU time of it, whatever the thread waits for meanwhile."""
 
+import contextvars
 import threading
 import time
 from types import coroutine
@@ -12,6 +13,7 @@ from edge_runtime.metering.child_tasks import ChildTaskMeter
 from edge_runtime.metering.loop_thread import CLOCK_READ_S, attributed_on_loop_s
 from edge_runtime.metering.measure import measure_inline, metered_call
 from edge_runtime.metering.meter import Meter, user_meter
+from edge_runtime.metering.threads import measure_call
 
 BURN_S = 0.005
 
@@ -140,7 +142,8 @@ async def test_code_that_goes_on_after_a_coroutine_that_it_steps_by_hand_has_giv
     assert loop_thread.running_event() is None
 
 
-def test_trio_in_a_thread_of_the_script_does_not_end_what_is_charged():
+@pytest.mark.parametrize("context", ["its own", "the event's"])
+def test_trio_in_a_thread_of_the_script_does_not_end_what_is_charged(context):
     waits, seen = threading.Event(), threading.Event()
 
     class WhenItWaits(trio.abc.Instrument):
@@ -149,8 +152,12 @@ def test_trio_in_a_thread_of_the_script_does_not_end_what_is_charged():
                 waits.set()
                 seen.wait()
 
+    def wait():
+        trio.run(trio.sleep, 0.001, instruments=[WhenItWaits()])
+
     def look_meanwhile():
-        thread = threading.Thread(target=lambda: trio.run(trio.sleep, 0.001, instruments=[WhenItWaits()]))
+        given = contextvars.copy_context() if context == "the event's" else contextvars.Context()
+        thread = threading.Thread(target=lambda: measure_call(meter, given.run, wait))
         thread.start()
         waits.wait()
         running = loop_thread.running_event()
@@ -159,7 +166,9 @@ def test_trio_in_a_thread_of_the_script_does_not_end_what_is_charged():
         return running
 
     meter = Meter()
-    assert measure_inline(meter, look_meanwhile) is meter
+    in_context = contextvars.copy_context()
+    in_context.run(user_meter.set, meter)
+    assert in_context.run(measure_inline, meter, look_meanwhile) is meter
 
 
 async def test_who_closes_a_coroutine_that_another_event_has_left_goes_on_to_be_charged():

@@ -12,9 +12,11 @@ A script can disarm all this, and native code does not notice it. Then the super
 from __future__ import annotations
 
 import signal
+from time import process_time, thread_time
 from types import FrameType
 from typing import Final
 
+from edge_runtime.compat.metered_signals import ticks_wake_nobody
 from edge_runtime.limits import CPU_TICK_MS
 from edge_runtime.metering.loop_thread import go_on, running, stop_of
 from edge_runtime.metering.measure import calling
@@ -24,9 +26,13 @@ from edge_runtime.tracebacks import is_runtime_file
 
 _TICK_S: Final = CPU_TICK_MS / 1000
 _AGAIN_S: Final = 0.001
+_THREADS_S: Final = _TICK_S / 4
+"""What other threads have used, before a tick looks at each."""
 
 _theirs: Final[dict[str, bool]] = {}
 """Whether a file is the script's or its libraries', as far as files have been met."""
+_in_threads_s = 0.0
+"""What the other threads had used when a tick looked at them last."""
 
 
 def guard_cpu() -> None:
@@ -34,12 +40,18 @@ def guard_cpu() -> None:
     signal.signal(signal.SIGPROF, _tick)
     # Interrupted system calls go on by themselves: libraries need not know of the signal.
     signal.siginterrupt(signal.SIGPROF, False)
+    ticks_wake_nobody()
     signal.setitimer(signal.ITIMER_PROF, _TICK_S, _TICK_S)
 
 
 def _tick(_: int, frame: FrameType | None) -> None:
-    charge_threads(and_stop=True)
-    found = running() or _running_uncharged(frame)
+    global _in_threads_s
+    loop_s = thread_time()
+    in_threads_s = process_time() - loop_s
+    if in_threads_s - _in_threads_s >= _THREADS_S:
+        _in_threads_s = in_threads_s
+        charge_threads(and_stop=True)
+    found = running(loop_s) or _running_uncharged(frame, loop_s)
     if found is None:
         return
     meter, used_s = found
@@ -51,14 +63,14 @@ def _tick(_: int, frame: FrameType | None) -> None:
     raise stop_of(meter, used_s)
 
 
-def _running_uncharged(frame: FrameType | None) -> tuple[Meter, float] | None:
+def _running_uncharged(frame: FrameType | None, loop_s: float) -> tuple[Meter, float] | None:
     """The script's code where nobody is charged: it has stepped a coroutine by hand, that gave up control, and has gone
     on. It is charged again."""
     if frame is not None and _is_theirs(frame.f_code.co_filename):
         meter = calling(frame)
         if meter is not None:
             go_on(meter)
-            return running()
+            return running(loop_s)
     return None
 
 

@@ -1,0 +1,72 @@
+"""Whom a signal wakes: the tick of the CPU guard nobody, one that a script handles the event loop."""
+
+import signal
+
+import pytest
+import trio
+
+from edge_runtime.compat import metered_signals
+from edge_runtime.compat.metered_signals import meter_signals, ticks_wake_nobody
+
+
+class Waits(trio.abc.Instrument):
+    """How often the loop has begun to wait."""
+
+    def __init__(self):
+        self.count = 0
+
+    def before_io_wait(self, timeout):
+        self.count += timeout > 0
+
+
+def handler_of(module):
+    def handle(number, frame):
+        handled.append(number)
+
+    handled = []
+    handle.__module__ = module
+    return handle, handled
+
+
+@pytest.fixture
+def unhandled(monkeypatch):
+    """As in a process whose script handles no signal yet."""
+    monkeypatch.setattr(signal, "signal", metered_signals._signal)
+    monkeypatch.setattr(metered_signals, "_handled", False)
+    monkeypatch.setattr(metered_signals, "_woken", -1)
+    # trio handles what interrupts Python by default, but in an isolate that does not.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGALRM, signal.SIGINT)}
+    meter_signals()
+    yield
+    monkeypatch.undo()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("module", "installed", "wakes"),
+    [
+        ("edge_runtime.guard", "before", 0),
+        ("script", "before", 1),
+        ("edge_runtime.guard", "after", 0),
+        ("script", "after", 1),
+    ],
+)
+def test_the_loop_is_woken_by_a_signal_that_the_script_handles_only(unhandled, module, installed, wakes):
+    handle, handled = handler_of(module)
+    waits = Waits()
+
+    async def main():
+        if installed == "after":
+            ticks_wake_nobody()
+        signal.signal(signal.SIGALRM, handle)
+        if installed == "before":
+            ticks_wake_nobody()
+        await trio.lowlevel.checkpoint()
+        before = waits.count
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        await trio.sleep(0.2)
+        return waits.count - before
+
+    assert trio.run(main, instruments=[waits]) == 1 + wakes
+    assert handled == [signal.SIGALRM]
