@@ -25,7 +25,7 @@ from pathlib import Path
 from bench.figure import Figure
 from bench.instructions import KERNEL, SWITCHES, SYSTEM_CALLS, USER, counted, isolate_of, kernel_costs
 from bench.load import send_requests
-from bench.meter_overhead import INSTANCES, STEPS, WORKER, cpu_us_per_step
+from bench.meter_overhead import INSTANCES, STEPS, WORKER, send_steps
 from bench.processes import TICKS_PER_S, Server, edge_dev
 from bench.stored import look
 from edge_runtime.benchmark.profile import find_profiler, largest_costs
@@ -53,7 +53,7 @@ def run() -> Iterator[Figure]:
 
 def _steps(worker: Server) -> None:
     for _ in range(ROUNDS):
-        cpu_us_per_step(worker)
+        send_steps(worker)
 
 
 def _split(what: str, worker: Server, load: Callable[[], object], operations: int) -> Iterator[Figure]:

@@ -9,18 +9,19 @@ them: CPU time contains what a hypervisor takes, cycles do not.
 
 from __future__ import annotations
 
-import json
 import math
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 from bench.figure import Figure
-from bench.instructions import cycles
+from bench.instructions import cycles, isolate_of
 from bench.load import send_requests
 from bench.paired import in_turn, paired
 from bench.processes import HERE, Server, edge_dev
+from edge_runtime.process_cpu import process_clock
 
 INSTANCES = 25
 STEPS = 10
@@ -34,6 +35,8 @@ COUNTED_PAIRS = 10
 COUNTED_ROUNDS = 8
 """In one count of them."""
 WARM_ROUNDS = 10
+REST_S = 0.01
+"""The isolate rests if its CPU clock has stood still for so long."""
 TURNED_ROUNDS = 3
 """After each turn, not measured and then measured."""
 WORKER = HERE / "workers/metering"
@@ -41,14 +44,17 @@ WORKER = HERE / "workers/metering"
 
 class Load(NamedTuple):
     what: str
-    cpu_us: Callable[[Server], float]
+    send: Callable[[Server], None]
     operations: int
 
-    def with_meter(self, worker: Server, meter: str) -> float:
-        """CPU time of an operation, with the meter turned "on" or "off" and what that changes warmed up."""
+    def cpu_us(self, worker: Server, meter: str) -> float:
+        """The isolate's CPU time of an operation, with the meter turned "on" or "off" and what that changes warmed
+        up."""
         turn(worker, meter)
         self.repeat(worker, TURNED_ROUNDS)
-        return sum(self.cpu_us(worker) for _ in range(TURNED_ROUNDS)) / TURNED_ROUNDS
+        before_us = at_rest_us(worker)
+        self.repeat(worker, TURNED_ROUNDS)
+        return (at_rest_us(worker) - before_us) / TURNED_ROUNDS / self.operations
 
     def cycles(self, worker: Server, meter: str) -> float:
         """The isolate's for an operation; NaN where `perf` cannot count them."""
@@ -59,7 +65,7 @@ class Load(NamedTuple):
 
     def repeat(self, worker: Server, rounds: int) -> None:
         for _ in range(rounds):
-            self.cpu_us(worker)
+            self.send(worker)
 
 
 class Taken(NamedTuple):
@@ -71,8 +77,8 @@ class Taken(NamedTuple):
 
 def run() -> Iterator[Figure]:
     loads = (
-        Load("hello", cpu_us_of_hello, REQUESTS),
-        Load("durable step", cpu_us_per_step, INSTANCES * STEPS),
+        Load("hello", send_hello, REQUESTS),
+        Load("durable step", send_steps, INSTANCES * STEPS),
     )
     cpu_us = {load: Taken([], []) for load in loads}
     counts = {load: Taken([], []) for load in loads}
@@ -86,7 +92,7 @@ def run() -> Iterator[Figure]:
 
 
 def _measure(load: Load, worker: Server, cpu_us: Taken, counts: Taken) -> None:
-    for pairs, measure, into in ((PAIRS, load.with_meter, cpu_us), (COUNTED_PAIRS, load.cycles, counts)):
+    for pairs, measure, into in ((PAIRS, load.cpu_us, cpu_us), (COUNTED_PAIRS, load.cycles, counts)):
         on, off = in_turn(pairs, partial(measure, worker, "on"), partial(measure, worker, "off"))
         into.on.extend(on)
         into.off.extend(off)
@@ -110,14 +116,22 @@ def turn(worker: Server, meter: str) -> None:
         answer.read()
 
 
-def cpu_us_of_hello(worker: Server) -> float:
-    before_us = worker.cpu_us()
+def at_rest_us(worker: Server) -> float:
+    """The isolate's CPU clock when it has nothing left to do: what follows the last answer belongs to the load, and how
+    much that is depends on what else runs when it ends."""
+    clock = process_clock(isolate_of(worker))
+    before_ns, now_ns = -1, time.clock_gettime_ns(clock)
+    while before_ns != now_ns:
+        time.sleep(REST_S)
+        before_ns, now_ns = now_ns, time.clock_gettime_ns(clock)
+    return now_ns / 1000
+
+
+def send_hello(worker: Server) -> None:
     send_requests(worker.port, "/", REQUESTS, CONNECTIONS)
-    return (worker.cpu_us() - before_us) / REQUESTS
 
 
-def cpu_us_per_step(worker: Server) -> float:
-    """The isolate's own CPU for one step of many instances at once, their creation included."""
+def send_steps(worker: Server) -> None:
+    """Many instances at once, from their creation until the last has ended."""
     with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}/{INSTANCES}x{STEPS}") as answer:
-        found: dict[str, float] = json.load(answer)
-    return found["cpu_s"] / (INSTANCES * STEPS) * 1e6
+        answer.read()

@@ -1,7 +1,6 @@
 """Hello, and workflow steps, in an isolate whose meter can be turned off: then nothing is measured or stopped."""
 
 import signal
-import time
 from collections.abc import Awaitable, Coroutine
 from types import CoroutineType
 
@@ -76,8 +75,7 @@ class Default(WorkerEntrypoint):
             turn(path)
             return Response(path)
         instances, steps = map(int, path.split("x"))
-        before_s = time.process_time()
         Run.left, Run.over = instances, trio.Event()
         await self.env.STEPS.create_batch([{"params": {"steps": steps}} for _ in range(instances)])
         await Run.over.wait()
-        return Response.json({"cpu_s": time.process_time() - before_s})
+        return Response("done")
