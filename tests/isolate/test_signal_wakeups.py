@@ -1,12 +1,15 @@
-"""Whom a signal wakes: the tick of the CPU guard nobody, one that a script handles the event loop."""
+"""What signals do to the event loop while it waits: the tick of the CPU guard is handled, and does not wake it; one
+that a script handles does."""
 
 import signal
+import time
 
 import pytest
 import trio
 
 from edge_runtime.compat import metered_signals
 from edge_runtime.compat.metered_signals import meter_signals, ticks_wake_nobody
+from edge_runtime.isolate.events.cpu_timer import CpuTimer
 
 
 class Waits(trio.abc.Instrument):
@@ -35,7 +38,9 @@ def unhandled(monkeypatch):
     monkeypatch.setattr(metered_signals, "_handled", False)
     monkeypatch.setattr(metered_signals, "_woken", -1)
     # trio handles what interrupts Python by default, but in an isolate that does not.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGALRM, signal.SIGINT)}
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGPROF)
+    }
     meter_signals()
     yield
     monkeypatch.undo()
@@ -70,3 +75,29 @@ def test_the_loop_is_woken_by_a_signal_that_the_script_handles_only(unhandled, m
 
     assert trio.run(main, instruments=[waits]) == 1 + wakes
     assert handled == [signal.SIGALRM]
+
+
+def test_ticks_are_handled_while_the_loop_waits_and_a_thread_computes(unhandled):
+    handle, handled = handler_of("edge_runtime.guard")
+    waits = Waits()
+
+    def compute_until_handled():
+        gives_up_s = time.thread_time() + 5
+        while not handled and time.thread_time() < gives_up_s:
+            pass
+        return bool(handled)
+
+    async def main():
+        ticks_wake_nobody()
+        signal.signal(signal.SIGPROF, handle)
+        timer = CpuTimer(signal.SIGPROF)
+        await trio.to_thread.run_sync(int)  # with a thread that is there, the loop waits just once
+        before = waits.count
+        timer.arm(0.02, 0.02)
+        try:
+            in_time = await trio.to_thread.run_sync(compute_until_handled)
+        finally:
+            timer.arm(0.0, 0.0)
+        return in_time, waits.count - before
+
+    assert trio.run(main, instruments=[waits]) == (True, 1)

@@ -9,7 +9,7 @@ from trio._core import _traps
 from workers import Response, WorkerEntrypoint, WorkflowEntrypoint
 
 from edge_runtime import event
-from edge_runtime.isolate.events.cpu_guard import guard_cpu
+from edge_runtime.isolate.events import cpu_guard
 from edge_runtime.metering import measure
 
 
@@ -41,9 +41,9 @@ METERS = {
 def turn(meter):
     event.metered_call, measure.loop_thread, _traps._async_yield = METERS[meter]
     if meter == "on":
-        guard_cpu()
+        signal.signal(signal.SIGPROF, cpu_guard._tick)
     else:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
 
 
 class Run:

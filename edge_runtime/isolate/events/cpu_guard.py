@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Final
 
 from edge_runtime.compat.metered_signals import ticks_wake_nobody
+from edge_runtime.isolate.events.cpu_timer import CpuTimer
 from edge_runtime.limits import CPU_TICK_MS
 from edge_runtime.metering.loop_thread import go_on, running, stop_of
 from edge_runtime.metering.measure import calling
@@ -33,15 +34,18 @@ _theirs: Final[dict[str, bool]] = {}
 """Whether a file is the script's or its libraries', as far as files have been met."""
 _in_threads_s = 0.0
 """What the other threads had used when a tick looked at them last."""
+_timer: CpuTimer
 
 
 def guard_cpu() -> None:
     """Begin to stop events over their limit; once per process, on its main thread."""
+    global _timer
     signal.signal(signal.SIGPROF, _tick)
     # Interrupted system calls go on by themselves: libraries need not know of the signal.
     signal.siginterrupt(signal.SIGPROF, False)
     ticks_wake_nobody()
-    signal.setitimer(signal.ITIMER_PROF, _TICK_S, _TICK_S)
+    _timer = CpuTimer(signal.SIGPROF)
+    _timer.arm(_TICK_S, _TICK_S)
 
 
 def _tick(_: int, frame: FrameType | None) -> None:
@@ -58,7 +62,7 @@ def _tick(_: int, frame: FrameType | None) -> None:
     if used_s <= meter.stop_s:
         return
     if frame is None or not _is_theirs(frame.f_code.co_filename):
-        signal.setitimer(signal.ITIMER_PROF, _AGAIN_S, _TICK_S)
+        _timer.arm(_AGAIN_S, _TICK_S)
         return
     raise stop_of(meter, used_s)
 
