@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import Final
 
 from edge_runtime.compat.metered_processes import meter_processes
-from edge_runtime.compat.metered_signals import meter_signals
 from edge_runtime.compat.metered_threads import meter_threads
 from edge_runtime.compat.metered_trio import meter_trio
+from edge_runtime.compat.waking_signals import watch_handlers
 from edge_runtime.metering.loop_thread import exit_at_once
 
 _PACKAGE: Final = "edge_runtime.workers"
@@ -71,8 +71,8 @@ class StandIns(MetaPathFinder, Loader):
 
 
 def install_modules() -> None:
-    """Let `import workers` and the other names work in this process, and the script's threads and processes be
-    metered. Calling it again changes nothing.
+    """Let `import workers` and the other names work in this process, the script's threads and processes be metered, and
+    its signals wake the event loop. Calling it again changes nothing.
 
     They win over installed packages of the same names: a vendored workers-runtime-sdk is for Pyodide.
     """
@@ -82,5 +82,5 @@ def install_modules() -> None:
     meter_trio()
     meter_threads()
     meter_processes()
-    meter_signals()
+    watch_handlers()
     os._exit = exit_at_once

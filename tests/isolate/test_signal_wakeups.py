@@ -7,8 +7,8 @@ import time
 import pytest
 import trio
 
-from edge_runtime.compat import metered_signals
-from edge_runtime.compat.metered_signals import meter_signals, ticks_wake_nobody
+from edge_runtime.compat import waking_signals
+from edge_runtime.compat.waking_signals import ticks_wake_nobody, watch_handlers
 from edge_runtime.isolate.events.cpu_timer import CpuTimer
 
 
@@ -34,14 +34,14 @@ def handler_of(module):
 @pytest.fixture
 def unhandled(monkeypatch):
     """As in a process whose script handles no signal yet."""
-    monkeypatch.setattr(signal, "signal", metered_signals._signal)
-    monkeypatch.setattr(metered_signals, "_handled", False)
-    monkeypatch.setattr(metered_signals, "_woken", -1)
+    monkeypatch.setattr(signal, "signal", waking_signals._signal)
+    monkeypatch.setattr(waking_signals, "_handled", False)
+    monkeypatch.setattr(waking_signals, "_woken", -1)
     # trio handles what interrupts Python by default, but in an isolate that does not.
     before = {
         number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGPROF)
     }
-    meter_signals()
+    watch_handlers()
     yield
     monkeypatch.undo()
     for number, handler in before.items():

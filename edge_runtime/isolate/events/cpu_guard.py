@@ -16,7 +16,7 @@ from time import process_time, thread_time
 from types import FrameType
 from typing import Final
 
-from edge_runtime.compat.metered_signals import ticks_wake_nobody
+from edge_runtime.compat.waking_signals import ticks_wake_nobody
 from edge_runtime.isolate.events.cpu_timer import CpuTimer
 from edge_runtime.limits import CPU_TICK_MS
 from edge_runtime.metering.loop_thread import go_on, running, stop_of

@@ -41,6 +41,6 @@ def _handle_and_wake(signalnum: Any, handler: Any) -> Any:
     return before
 
 
-def meter_signals() -> None:
-    """Call before a script is imported, which may keep the function under a name of its own."""
+def watch_handlers() -> None:
+    """See from now on what a script handles; call before it is imported, as with `meter_trio`."""
     signal.signal = cast(Any, _handle_and_wake)
