@@ -7,7 +7,7 @@ lasts from delivery until the last `waitUntil` has ended or its allowance is ove
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -139,11 +139,11 @@ class EventContext:
         context.run(self._nursery.start_soon, self._work, scope, promise, fn, args)
         return promise
 
-    def begin(self, fn: Callable[..., Awaitable[T]], *args: object) -> Promise[T]:
+    def begin(self, fn: Callable[..., Coroutine[Any, Any, T]], *args: object) -> Promise[T]:
         """As `spawn(self.run, fn, *args)`, but the first step is taken now where the flavour can: what does not wait is
         over when this returns. For code that this event is running."""
-        coro = metered_call(self.meter, fn, args)
-        promise: Promise[T] | None = self.flavour.begin(coro)
+        coro = fn(*args)
+        promise = self.flavour.begin(coro, self.meter)
         if promise is None:
             coro.close()
             return self.spawn(self.run, fn, *args)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 import uuid_utils
 
+from edge_runtime.metering.meter import Meter
 from edge_runtime.promise import Promise
 
 T = TypeVar("T")
@@ -61,11 +62,11 @@ class Flavour(Protocol):
     def run(self, coro: Awaitable[T]) -> Awaitable[T]:
         """Drive a script's coroutine to its end from a trio task; cancelling this cancels the coroutine."""
 
-    def begin(self, coro: Coroutine[Any, Any, T]) -> Promise[T] | None:
+    def begin(self, coro: Coroutine[Any, Any, T], meter: Meter) -> Promise[T] | None:
         """Begin a script's coroutine beside the one that runs, its first step taken now and in a context of its own.
 
-        None, and nothing done, where that cannot be: then `run` it in another trio task. The promise is `owned_by` what
-        cancels the coroutine.
+        Its steps are charged to `meter`. None, and nothing done, where that cannot be: then `run` it in another trio
+        task. The promise is `owned_by` what cancels the coroutine.
         """
 
 

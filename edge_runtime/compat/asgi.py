@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import sniffio
 import trio
@@ -27,9 +28,11 @@ from edge_runtime.compat.blocking import enter_loop
 from edge_runtime.compat.lifespan import ASGI_VERSIONS, is_cancellation
 from edge_runtime.event import require_event
 from edge_runtime.promise import Promise, PromiseCancelled
+from edge_runtime.workers.body import extract
+from edge_runtime.workers.headers import RawHeaders, checked_headers
 from edge_runtime.workers.request import JsRequest, Request
 from edge_runtime.workers.response import Response
-from edge_runtime.workers.status import NULL_BODY_STATUSES
+from edge_runtime.workers.status import NULL_BODY_STATUSES, allowed, checked_status
 from edge_runtime.workers.streams import ReadableStream
 
 AsgiApp: TypeAlias = Callable[
@@ -105,7 +108,7 @@ class _Exchange:
         self._uploaded = False
         self._gone = False
         self._status = 0
-        self._headers: list[tuple[str, str]] | None = None
+        self._headers: RawHeaders | None = None
         self._pipe: BodyPipe | None = None
         self._complete = False
 
@@ -179,7 +182,7 @@ class _Exchange:
             if self._headers is not None:
                 raise RuntimeError("http.response.start was sent twice")
             self._status = message["status"]
-            self._headers = _text_headers(message.get("headers", ()))
+            self._headers = checked_headers(message.get("headers", ()))
         elif kind == "http.response.body":
             await self._send_body(message.get("body", b""), message.get("more_body", False))
         else:
@@ -197,15 +200,19 @@ class _Exchange:
             await self._pipe.write(body)
         elif more and self._status not in NULL_BODY_STATUSES:
             self._pipe = BodyPipe(self.disconnect)
-            self.answer.resolve(Response(AppBody.of_pipe(self._pipe), self._status, headers=self._headers))
+            self._answer(AppBody.of_pipe(self._pipe), self._headers)
             await self._pipe.write(body)
         elif not self.answer.settled:
-            content = None if self._status in NULL_BODY_STATUSES else bytes(body)
-            self.answer.resolve(Response(content, self._status, headers=self._headers))
+            self._answer(None if self._status in NULL_BODY_STATUSES else bytes(body), self._headers)
         if not more:
             if self._pipe is not None:
                 self._pipe.end()
             self._end()
+
+    def _answer(self, body: bytes | AppBody | None, headers: RawHeaders) -> None:
+        payload, _ = extract(body, "Response")
+        status = checked_status(self._status, None)
+        self.answer.resolve(Response._of(status, headers, allowed(payload, status)))
 
 
 def http_scope(request: Request, env: Any) -> dict[str, Any]:
@@ -224,10 +231,16 @@ def http_scope(request: Request, env: Any) -> dict[str, Any]:
         "query_string": url.query.encode(),
         "root_path": "",
         "headers": headers,
-        "server": (url.hostname, url.port or _PORTS.get(url.scheme)),
+        "server": _server(url.scheme, url.netloc),
         "client": None if client is None else (client.decode("latin-1"), 0),
         "env": env,
     }
+
+
+@lru_cache(maxsize=256)
+def _server(scheme: str, netloc: str) -> tuple[str | None, int | None]:
+    url = SplitResult(scheme, netloc, "", "", "")
+    return url.hostname, url.port or _PORTS.get(scheme)
 
 
 def websocket_scope(request: Request, env: Any) -> dict[str, Any]:
@@ -241,10 +254,6 @@ def websocket_scope(request: Request, env: Any) -> dict[str, Any]:
         "scheme": scope["scheme"].replace("http", "ws"),
         "subprotocols": [name for part in offered.split(",") if (name := part.strip())],
     }
-
-
-def _text_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    return [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers]
 
 
 def _expire(timeout: asyncio.Timeout) -> None:

@@ -96,7 +96,7 @@ def is_cancellation(error: BaseException) -> bool:
 
 def _is_spared(app: Any) -> bool:
     try:
-        return app in _without_lifespan or (app in _idle and has_idle_lifespan(app))
+        return (app in _idle and has_idle_lifespan(app)) or app in _without_lifespan
     except TypeError:
         return False
 

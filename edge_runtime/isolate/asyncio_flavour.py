@@ -30,6 +30,7 @@ from edge_runtime.isolate.loop_callbacks import Crossing
 from edge_runtime.isolate.script_loop import ScriptLoop
 from edge_runtime.limits import ASYNCIO_CLOSE_S, ASYNCIO_THREADS_MAX
 from edge_runtime.metering.measure import MeteredCoroutine
+from edge_runtime.metering.meter import Meter
 from edge_runtime.promise import OwnedPromise, Promise, PromiseCancelled
 
 T = TypeVar("T")
@@ -110,11 +111,11 @@ class AsyncioFlavour:
         finally:
             del task  # it holds the error, whose traceback holds this frame
 
-    def begin(self, coro: Coroutine[Any, Any, T]) -> Promise[T] | None:
+    def begin(self, coro: Coroutine[Any, Any, T], meter: Meter) -> Promise[T] | None:
         if sniffio.thread_local.name != "asyncio":
             return None
         context = contextvars.copy_context()
-        first = FirstStep(MeteredCoroutine(coro, None), self._loop, context)
+        first = FirstStep(MeteredCoroutine(coro, meter), self._loop, context)
         try:
             task = context.run(first.take)
         except BaseException as error:

@@ -16,6 +16,6 @@ class TrioFlavour:
     def run(self, coro: Awaitable[T]) -> Awaitable[T]:
         return coro
 
-    def begin(self, coro: object) -> None:
+    def begin(self, coro: object, meter: object) -> None:
         """A trio task takes no step before its turn."""
         return None

@@ -212,10 +212,11 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
     def _step(self, step: Callable[..., Any], *args: object) -> Any:
         loop, meter = loop_thread, self._meter
         outer = loop.charged
-        if meter is not None:
-            loop.begin(meter)
-        elif outer is not None:
-            loop.end(None)
+        if meter is not outer:
+            if meter is None:
+                loop.end(None)
+            else:
+                loop.begin(meter)
         try:
             return step(*args)
         finally:

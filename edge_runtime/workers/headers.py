@@ -21,6 +21,7 @@ HeadersInit: TypeAlias = Union[Mapping[str, object], Sequence[tuple[str, object]
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\r\n\0]")
+_FORBIDDEN_IN_BYTES = re.compile(rb"[\r\n\0]")
 
 
 class Headers(JsObject):
@@ -147,6 +148,23 @@ def encode_value(name: str, value: object) -> bytes:
         return text.encode("latin-1")
     except UnicodeEncodeError:
         return text.encode()
+
+
+def checked_headers(pairs: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+    """Raw pairs of what an app gave as headers in bytes. TypeError as from `encode_headers`."""
+    return [(_checked_name(bytes(name)), _checked_value(name, bytes(value))) for name, value in pairs]
+
+
+@lru_cache(maxsize=512)
+def _checked_name(name: bytes) -> bytes:
+    return encode_name(name.decode("latin-1"))
+
+
+def _checked_value(name: bytes, value: bytes) -> bytes:
+    value = value.strip(b" \t\r\n")
+    if _FORBIDDEN_IN_BYTES.search(value):
+        return encode_value(bytes(name).decode("latin-1"), value.decode("latin-1"))  # which says what is wrong
+    return value
 
 
 def decode_value(value: bytes) -> str:
