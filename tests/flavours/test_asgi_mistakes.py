@@ -88,3 +88,31 @@ async def test_status_that_is_none_is_an_error_of_the_app(worker: Worker) -> Non
 
     with pytest.raises(ValueError, match="range 200 to 599"):
         await worker.fetch(asgi, http_only(app))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ((b"x-split", b"a\r\nset-cookie: b=1"), "value for 'x-split': line breaks and NUL"),
+        ((b"x-nul", bytearray(b"a\0")), "value for 'x-nul': line breaks and NUL"),
+        ((b"x split", b"a"), "Invalid header name: 'x split'"),
+        ((b"x-sm\xf6r", b"a"), "Invalid header name"),
+    ],
+)
+async def test_headers_that_would_change_the_answer_are_errors_of_the_app(
+    worker: Worker, header: Any, message: str
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, headers=[header])
+        await piece(send, b"")
+
+    with pytest.raises(TypeError, match=message):
+        await worker.fetch(asgi, http_only(app))
+
+
+async def test_names_of_headers_become_lower_case_and_blanks_around_their_values_go(worker: Worker) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, headers=[(b"X-Tea", memoryview(b" gr\xfcn \t"))])
+        await piece(send, b"")
+
+    assert (await worker.fetch(asgi, http_only(app))).headers[0] == (b"x-tea", b"gr\xfcn")
