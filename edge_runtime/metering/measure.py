@@ -185,8 +185,8 @@ def calling(frame: FrameType | None) -> Meter | None:
 
 class MeteredCoroutine(Coroutine[Any, Any, T]):
     """A coroutine that charges each of its steps to a meter: `meter` at first, then the one that was charged when the
-    step before it ended. Over its limit, that is stopped. `meter` None: the runtime's code, which may call that of
-    scripts.
+    step before it ended. Over its limit, that is stopped where it goes on; code that it runs may begin more of it.
+    `meter` None: the runtime's code, which may call that of scripts.
 
     Sets no context: wrap the call that creates tasks in a context where `user_meter` is set.
     """
@@ -199,7 +199,7 @@ class MeteredCoroutine(Coroutine[Any, Any, T]):
 
     def send(self, value: Any) -> Any:
         meter = self._meter
-        if meter is not None and meter.cpu_s > meter.stop_s:
+        if meter is not None and meter.cpu_s > meter.stop_s and meter is not loop_thread.charged:
             return self.throw(stop_of(meter, meter.cpu_s))
         return self._step(self._coro.send, value)
 

@@ -8,10 +8,11 @@ from types import coroutine
 import pytest
 import trio
 
+from edge_runtime.errors import CpuLimitExceeded
 from edge_runtime.metering import loop_thread
 from edge_runtime.metering.child_tasks import ChildTaskMeter
 from edge_runtime.metering.loop_thread import CLOCK_READ_S, attributed_on_loop_s
-from edge_runtime.metering.measure import measure_inline, metered_call
+from edge_runtime.metering.measure import MeteredCoroutine, measure_inline, metered_call
 from edge_runtime.metering.meter import Meter, user_meter
 from edge_runtime.metering.threads import measure_call
 
@@ -228,3 +229,26 @@ async def test_nobody_is_charged_for_the_runtime_after_a_script_has_awaited_what
         assert loop_thread.running_event() is None
     # Before a task that the scheduler took next has given up control itself, it is charged.
     assert event.cpu_s + beside.cpu_s <= 10 * 2 * BURN_S
+
+
+@pytest.mark.parametrize("stepped_by", ["its event", "the loop"])
+def test_a_coroutine_of_an_event_over_its_limit_is_stopped_where_it_goes_on_and_not_where_it_begins(stepped_by):
+    meter = Meter(1.0)
+    begun = []
+
+    async def begin():
+        begun.append(True)
+
+    def take_step():
+        meter.cpu_s = 2.0  # as its threads are charged
+        MeteredCoroutine(begin(), meter).send(None)
+
+    if stepped_by == "its event":
+        with pytest.raises(StopIteration):
+            measure_inline(meter, take_step)
+        assert begun
+    else:
+        with pytest.raises(CpuLimitExceeded):
+            take_step()
+        assert not begun
+    assert loop_thread.running_event() is None
