@@ -200,16 +200,16 @@ class _Exchange:
             await self._pipe.write(body)
         elif more and self._status not in NULL_BODY_STATUSES:
             self._pipe = BodyPipe(self.disconnect)
-            self._answer(AppBody.of_pipe(self._pipe), self._headers)
+            self._respond(AppBody.of_pipe(self._pipe), self._headers)
             await self._pipe.write(body)
         elif not self.answer.settled:
-            self._answer(None if self._status in NULL_BODY_STATUSES else bytes(body), self._headers)
+            self._respond(None if self._status in NULL_BODY_STATUSES else bytes(body), self._headers)
         if not more:
             if self._pipe is not None:
                 self._pipe.end()
             self._end()
 
-    def _answer(self, body: bytes | AppBody | None, headers: RawHeaders) -> None:
+    def _respond(self, body: bytes | AppBody | None, headers: RawHeaders) -> None:
         payload, _ = extract(body, "Response")
         status = checked_status(self._status, None)
         self.answer.resolve(Response._of(status, headers, allowed(payload, status)))
